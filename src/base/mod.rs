@@ -1,0 +1,16 @@
+//! Words that every floor shares: time, ids, money, secrets, addresses, strict JSON. Pure.
+
+mod clock;
+mod entropy;
+pub mod json;
+mod money;
+mod net;
+mod secret;
+mod text;
+
+pub use clock::Clock;
+pub use entropy::Entropy;
+pub use money::{MoneyError, NanoUsd};
+pub use net::{CidrSet, CidrSetError, client_ip};
+pub use secret::Secret;
+pub use text::clip;

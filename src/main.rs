@@ -1,0 +1,3 @@
+//! The `bitting` binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Acceptance tests: real stores, real sockets, the real binary.
