@@ -1,0 +1,110 @@
+//! The ask: all of a request that policy, price and forwarding need to know, read once from its body.
+//!
+//! Reading never changes the body. What must change is named by byte range ([`Splice`]) and put in
+//! when the request is forwarded, so every other byte reaches the provider as the application wrote it.
+
+use crate::policy::FeatureSet;
+use std::ops::Range;
+
+/// What one request asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// The model as the client wrote it; `None` where the operation has none.
+    pub model: Option<ModelField>,
+    /// The answer is wanted as a stream.
+    pub stream: bool,
+    /// The features that the request uses.
+    pub features: FeatureSet,
+    /// Tools that the provider would execute.
+    pub hosted_tools: Vec<HostedTool>,
+    /// The service tier asked for.
+    pub service_tier: Option<String>,
+    /// The bounds on the output that the request states.
+    pub output: OutputAsk,
+    /// How much input the request carries.
+    pub input: InputMeasure,
+    /// Fields that change the price and for which no bound is known; refused under a cap.
+    pub unbounded_prices: Vec<String>,
+    /// Objects kept by the provider that the request names (file, conversation, container, ...): (field, id).
+    pub objects: Vec<(String, String)>,
+    /// Top-level fields that no list knows; refused under `strict_fields`.
+    pub unknown_fields: Vec<String>,
+    /// What to put in so that a stream reports its usage; `None` when it will by itself.
+    pub report_usage: Option<Splice>,
+    /// Where a new member can be put into the body's object: just after its `{`.
+    pub insert_at: usize,
+    /// The body's object has no members, so an inserted one takes no comma after it.
+    pub is_empty_object: bool,
+}
+
+/// The model as written, and where its JSON string (quotes included) stands in the body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelField {
+    /// The unescaped text.
+    pub name: String,
+    /// The byte range of the value in the body; `None` when the model stands in the path.
+    pub span: Option<Range<usize>>,
+}
+
+/// A tool that the provider executes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostedTool {
+    /// Its kind without version or date: `web_search`, `code_interpreter`, `file_search`, `mcp`, ...
+    pub kind: String,
+    /// How often the provider may call it, where the request bounds that.
+    pub max_uses: Option<u64>,
+}
+
+/// What the request says about its output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputAsk {
+    /// Every output bound stated: field, tokens, and where the number stands in the body.
+    pub bounds: Vec<Bound>,
+    /// How many candidates are generated and billed (`n`, `best_of`, prompts in an array); at least 1.
+    pub candidates: u64,
+}
+
+impl Default for OutputAsk {
+    fn default() -> Self {
+        Self { bounds: Vec::new(), candidates: 1 }
+    }
+}
+
+/// One stated output bound.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The field that states it.
+    pub field: &'static str,
+    /// Tokens.
+    pub tokens: u64,
+    /// The byte range of the number in the body.
+    pub span: Range<usize>,
+}
+
+/// How much input a request carries: an upper bound is computed from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InputMeasure {
+    /// Bytes of text, tool definitions and schemas; a byte is at most one token.
+    pub text_bytes: u64,
+    /// Messages or prompts: each carries the chat template's overhead.
+    pub messages: u64,
+    /// Tool definitions: each carries the tool overhead.
+    pub tools: u64,
+    /// Pictures in the body.
+    pub images: u64,
+    /// Something billed is not in the body (a URL, a stored file, a PDF, sound): the context window is the bound.
+    pub beyond_body: bool,
+    /// Some input is written to a cache for an hour.
+    pub cache_1h: bool,
+}
+
+/// A change of the body: the bytes of `span` give way to `with`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Splice {
+    /// Names the change in `x-bitting-changed`: the field.
+    pub field: &'static str,
+    /// The byte range replaced; empty for an insertion.
+    pub span: Range<usize>,
+    /// The new bytes.
+    pub with: String,
+}

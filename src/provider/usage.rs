@@ -1,0 +1,42 @@
+//! What a provider says a request used, in disjoint classes.
+
+/// Tokens by class. Classes are disjoint (a cached input token is not also an input token), except
+/// `reasoning`, which says how many of `output` were reasoning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Input tokens billed at the plain price: neither read from a cache, nor written to one, nor audio.
+    pub input: u64,
+    /// Input tokens read from a cache.
+    pub cached_input: u64,
+    /// Input tokens written to a cache for about five minutes.
+    pub cache_write: u64,
+    /// Input tokens written to a cache for an hour.
+    pub cache_write_1h: u64,
+    /// Input tokens of sound.
+    pub audio_input: u64,
+    /// Output tokens, reasoning included, sound not.
+    pub output: u64,
+    /// How many of `output` were reasoning.
+    pub reasoning: u64,
+    /// Output tokens of sound.
+    pub audio_output: u64,
+}
+
+/// What one answer told, read from its JSON or its stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// The usage that the provider reported; `None` when it reported none that can be believed.
+    pub usage: Option<Usage>,
+    /// The model that the provider says it served.
+    pub model: Option<String>,
+    /// Why the output ended, in the provider's words; the first candidate's.
+    pub finish_reason: Option<String>,
+    /// The service tier that the provider says it billed.
+    pub service_tier: Option<String>,
+    /// Bytes of output that the client could see: texts, tool arguments, refusals.
+    pub visible_output_bytes: u64,
+    /// The answer came to its proper end (`[DONE]`, `message_stop`, a whole JSON body).
+    pub complete: bool,
+    /// The stream carried the provider's own error event.
+    pub failed: bool,
+}
