@@ -80,8 +80,15 @@ impl Serialize for CidrSet {
 
 impl<'de> Deserialize<'de> for CidrSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let texts = Vec::<String>::deserialize(deserializer)?;
-        Self::parse(&texts).map_err(|(_, error)| serde::de::Error::custom(error))
+        /// Fails element by element, so that an error's path names the index.
+        struct Network(IpNetwork);
+        impl<'de> Deserialize<'de> for Network {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                parse_network(&text).map(Network).map_err(serde::de::Error::custom)
+            }
+        }
+        Ok(Self(Vec::<Network>::deserialize(deserializer)?.into_iter().map(|network| network.0).collect()))
     }
 }
 
