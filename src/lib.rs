@@ -2,5 +2,7 @@
 
 pub mod base;
 pub mod budget;
+pub mod log;
 pub mod policy;
 pub mod provider;
+pub mod subkey;

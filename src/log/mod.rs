@@ -1,0 +1,7 @@
+//! Log entries: typed records, an allow list of fields, never a dump of a request.
+
+mod entry;
+mod filter;
+
+pub use entry::{AdminEntry, Decision, Entry, Outcome, UsageSource};
+pub use filter::Filter;
