@@ -54,7 +54,9 @@ impl CidrSet {
 fn parse_network(text: &str) -> Result<IpNetwork, CidrSetError> {
     let syntax = || CidrSetError::Syntax(text.to_owned());
     // `IpNetwork` would also read a dotted netmask; the contract says CIDR.
-    if text.split_once('/').is_some_and(|(_, prefix)| prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_digit()))
+    if text
+        .split_once('/')
+        .is_some_and(|(_, prefix)| prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_digit()))
     {
         return Err(syntax());
     }

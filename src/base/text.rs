@@ -5,7 +5,11 @@ pub fn clip(text: &str, bytes_max: usize) -> String {
     let mut out = String::with_capacity(text.len().min(bytes_max));
     for ch in text.chars() {
         let start = out.len();
-        if ch.is_control() { out.extend(ch.escape_unicode()) } else { out.push(ch) }
+        if ch.is_control() {
+            out.extend(ch.escape_unicode())
+        } else {
+            out.push(ch)
+        }
         if out.len() > bytes_max {
             out.truncate(start);
             break;

@@ -55,7 +55,10 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![(0..200_i64).prop_map(Step::Reserve), (0..8_usize, 0..=100_i64).prop_map(|(i, s)| Step::Settle(i, s))];
+        let step = prop_oneof![
+            (0..200_i64).prop_map(Step::Reserve),
+            (0..8_usize, 0..=100_i64).prop_map(|(i, s)| Step::Settle(i, s))
+        ];
         prop::collection::vec(step, 0..200)
     }
 

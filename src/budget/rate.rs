@@ -87,7 +87,13 @@ impl RateWindow {
     ///
     /// # Errors
     /// How long until the next window, when it does not fit in this one.
-    pub fn take(&mut self, limit: u64, per: RatePeriod, amount: u64, now: DateTime<Utc>) -> Result<i64, TimeDelta> {
+    pub fn take(
+        &mut self,
+        limit: u64,
+        per: RatePeriod,
+        amount: u64,
+        now: DateTime<Utc>,
+    ) -> Result<i64, TimeDelta> {
         let index = now.timestamp().div_euclid(per.seconds());
         if index > self.index {
             *self = Self { index, count: 0 };

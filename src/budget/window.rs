@@ -1,7 +1,9 @@
 //! Windows of time: calendar-aligned in a budget's time zone, named by their start, never reset.
 
 use crate::base::NanoUsd;
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc};
+use chrono::{
+    DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Utc,
+};
 use chrono_tz::Tz;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -68,7 +70,8 @@ fn midnight(date: NaiveDate) -> NaiveDateTime {
 
 fn nanos_into_hour(local: NaiveDateTime) -> i64 {
     use chrono::Timelike;
-    (i64::from(local.minute()) * 60 + i64::from(local.second())) * 1_000_000_000 + i64::from(local.nanosecond())
+    (i64::from(local.minute()) * 60 + i64::from(local.second())) * 1_000_000_000
+        + i64::from(local.nanosecond())
 }
 
 /// The moment a zone's clocks first show `local`; where they skip it, the moment after the gap.
@@ -107,7 +110,8 @@ pub struct Share(String);
 impl<'de> Deserialize<'de> for Share {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let amount: NanoUsd = text.parse().map_err(|_| serde::de::Error::custom("a share is a decimal like \"0.8\""))?;
+        let amount: NanoUsd =
+            text.parse().map_err(|_| serde::de::Error::custom("a share is a decimal like \"0.8\""))?;
         let valid = amount > NanoUsd::ZERO && amount <= NanoUsd::from_nano(1_000_000_000);
         if valid { Ok(Self(text)) } else { Err(serde::de::Error::custom("a share is above 0 and at most 1")) }
     }
@@ -124,7 +128,9 @@ fn zone_out<S: Serializer>(zone: &Tz, serializer: S) -> Result<S::Ok, S::Error> 
 fn zone_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Tz, D::Error> {
     let name = String::deserialize(deserializer)?;
     name.parse().map_err(|_| {
-        serde::de::Error::custom(format!("{name:?} is not a time zone; write a name like \"UTC\" or \"Europe/Berlin\""))
+        serde::de::Error::custom(format!(
+            "{name:?} is not a time zone; write a name like \"UTC\" or \"Europe/Berlin\""
+        ))
     })
 }
 
@@ -147,20 +153,72 @@ mod tests {
     #[test]
     fn windows_follow_the_calendar_of_their_zone() {
         let cases = [
-            (Window::Hour, "UTC", "2026-11-22T16:07:01Z", "2026-11-22T16:00:00Z", Some("2026-11-22T17:00:00Z")),
-            (Window::Hour, "Asia/Kolkata", "2026-11-22T16:07:01Z", "2026-11-22T15:30:00Z", Some("2026-11-22T16:30:00Z")),
-            (Window::Day, "UTC", "2026-11-22T00:00:00Z", "2026-11-22T00:00:00Z", Some("2026-11-23T00:00:00Z")),
+            (
+                Window::Hour,
+                "UTC",
+                "2026-11-22T16:07:01Z",
+                "2026-11-22T16:00:00Z",
+                Some("2026-11-22T17:00:00Z"),
+            ),
+            (
+                Window::Hour,
+                "Asia/Kolkata",
+                "2026-11-22T16:07:01Z",
+                "2026-11-22T15:30:00Z",
+                Some("2026-11-22T16:30:00Z"),
+            ),
+            (
+                Window::Day,
+                "UTC",
+                "2026-11-22T00:00:00Z",
+                "2026-11-22T00:00:00Z",
+                Some("2026-11-23T00:00:00Z"),
+            ),
             // Clocks go forward: 23 hours. Back: 25 hours.
-            (Window::Day, "Europe/Berlin", "2026-03-29T12:00:00Z", "2026-03-28T23:00:00Z", Some("2026-03-29T22:00:00Z")),
-            (Window::Day, "Europe/Berlin", "2026-10-25T12:00:00Z", "2026-10-24T22:00:00Z", Some("2026-10-25T23:00:00Z")),
+            (
+                Window::Day,
+                "Europe/Berlin",
+                "2026-03-29T12:00:00Z",
+                "2026-03-28T23:00:00Z",
+                Some("2026-03-29T22:00:00Z"),
+            ),
+            (
+                Window::Day,
+                "Europe/Berlin",
+                "2026-10-25T12:00:00Z",
+                "2026-10-24T22:00:00Z",
+                Some("2026-10-25T23:00:00Z"),
+            ),
             // Midnight itself is skipped here.
-            (Window::Day, "Africa/Cairo", "2026-04-24T10:00:00Z", "2026-04-23T22:00:00Z", Some("2026-04-24T21:00:00Z")),
-            (Window::Week, "UTC", "2026-11-22T16:00:00Z", "2026-11-16T00:00:00Z", Some("2026-11-23T00:00:00Z")),
-            (Window::Month, "America/New_York", "2026-12-01T03:00:00Z", "2026-11-01T04:00:00Z", Some("2026-12-01T05:00:00Z")),
+            (
+                Window::Day,
+                "Africa/Cairo",
+                "2026-04-24T10:00:00Z",
+                "2026-04-23T22:00:00Z",
+                Some("2026-04-24T21:00:00Z"),
+            ),
+            (
+                Window::Week,
+                "UTC",
+                "2026-11-22T16:00:00Z",
+                "2026-11-16T00:00:00Z",
+                Some("2026-11-23T00:00:00Z"),
+            ),
+            (
+                Window::Month,
+                "America/New_York",
+                "2026-12-01T03:00:00Z",
+                "2026-11-01T04:00:00Z",
+                Some("2026-12-01T05:00:00Z"),
+            ),
             (Window::Total, "UTC", "2026-12-01T03:00:00Z", "1970-01-01T00:00:00Z", None),
         ];
         for (kind, zone, now, start, end) in cases {
-            assert_eq!(window(kind, zone, now), (start.to_owned(), end.map(str::to_owned)), "{kind:?} {zone} {now}");
+            assert_eq!(
+                window(kind, zone, now),
+                (start.to_owned(), end.map(str::to_owned)),
+                "{kind:?} {zone} {now}"
+            );
         }
     }
 

@@ -162,9 +162,12 @@ fn judge_head<'a>(rule: Rule, scope: &Scope, head: &HeadFacts) -> Result<Seen<'a
             head.operation.is_free() || scope.operations.admits(&head.operation),
             Seen::Text(head.operation.as_str()),
         ),
-        Rule::Model | Rule::Feature | Rule::HostedTool | Rule::ServiceTier | Rule::StrictFields | Rule::OutputBound => {
-            (true, Seen::Text(""))
-        }
+        Rule::Model
+        | Rule::Feature
+        | Rule::HostedTool
+        | Rule::ServiceTier
+        | Rule::StrictFields
+        | Rule::OutputBound => (true, Seen::Text("")),
     };
     if admitted { Ok(seen) } else { Err(Denial { rule, value: seen.to_string() }) }
 }
@@ -288,7 +291,10 @@ mod tests {
         let clamped = Scope { clamp_output: true, ..bounded };
         assert_eq!(refusal(&clamped, &head, &ask(|b| b.output_bound = Some(11))), None);
         let strict = with(|s| s.strict_fields = true);
-        assert_eq!(refusal(&strict, &head, &ask(|b| b.unknown_fields.push("x".into()))), Some(Rule::StrictFields));
+        assert_eq!(
+            refusal(&strict, &head, &ask(|b| b.unknown_fields.push("x".into()))),
+            Some(Rule::StrictFields)
+        );
     }
 
     #[test]

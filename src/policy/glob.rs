@@ -95,9 +95,17 @@ mod tests {
     fn a_star_crosses_slashes_and_all_else_is_exact() {
         assert!(matches("*", "openai/gpt-4o"));
         assert!(matches("openrouter/*", "openrouter/openai/gpt-4o"));
-        assert!(matches("openai/gpt-4o*", "openai/gpt-4o") && matches("openai/gpt-4o*", "openai/gpt-4o-mini"));
+        assert!(
+            matches("openai/gpt-4o*", "openai/gpt-4o") && matches("openai/gpt-4o*", "openai/gpt-4o-mini")
+        );
         assert!(matches("*/*-mini", "openai/gpt-4o-mini") && !matches("*/*-mini", "openai/gpt-4o-minis"));
-        for other in ["openai/GPT-4o", "openai/gpt-4o ", "openai/gpt\u{2010}4o", "xopenai/gpt-4o", "openai/gpt-4o-mini"] {
+        for other in [
+            "openai/GPT-4o",
+            "openai/gpt-4o ",
+            "openai/gpt\u{2010}4o",
+            "xopenai/gpt-4o",
+            "openai/gpt-4o-mini",
+        ] {
             assert!(!matches("openai/gpt-4o", other), "{other}");
         }
     }

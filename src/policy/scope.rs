@@ -59,7 +59,8 @@ impl<T> OneOf<T> {
 impl Scope {
     /// Whether the model (`provider/model`) is admitted: listed and not denied.
     pub fn admits_model(&self, name: &str) -> bool {
-        self.models.iter().any(|glob| glob.matches(name)) && !self.deny_models.iter().any(|glob| glob.matches(name))
+        self.models.iter().any(|glob| glob.matches(name))
+            && !self.deny_models.iter().any(|glob| glob.matches(name))
     }
 
     /// The features of a scope that says nothing about them: all but truncation.

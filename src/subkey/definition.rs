@@ -128,17 +128,27 @@ impl Definition {
     /// Checks what types alone cannot: lengths, twins, and options that this version does not have.
     pub fn validate(&self) -> Result<(), DefinitionError> {
         let error = |field: String, detail: &str| Err(DefinitionError { field, detail: detail.to_owned() });
-        let name_ok = !self.name.is_empty() && self.name.len() <= 128 && !self.name.chars().any(char::is_control);
+        let name_ok =
+            !self.name.is_empty() && self.name.len() <= 128 && !self.name.chars().any(char::is_control);
         if !name_ok || self.name.trim() != self.name {
-            return error("/name".into(), "a name has 1 to 128 bytes, no control characters and no spaces around it");
+            return error(
+                "/name".into(),
+                "a name has 1 to 128 bytes, no control characters and no spaces around it",
+            );
         }
         for (index, budget) in self.budgets.iter().enumerate() {
             if self.budgets[..index].iter().any(|other| other.window == budget.window) {
-                return error(format!("/budgets/{index}/window"), "there is one budget for each window; this one is twice");
+                return error(
+                    format!("/budgets/{index}/window"),
+                    "there is one budget for each window; this one is twice",
+                );
             }
         }
         for (index, limit) in self.rate_limits.iter().enumerate() {
-            if self.rate_limits[..index].iter().any(|other| (other.metric, other.per) == (limit.metric, limit.per)) {
+            if self.rate_limits[..index]
+                .iter()
+                .any(|other| (other.metric, other.per) == (limit.metric, limit.per))
+            {
                 return error(format!("/rate_limits/{index}"), "this metric and period is limited twice");
             }
         }
@@ -229,8 +239,11 @@ fn one_of_out<T: Serialize, S: Serializer>(value: &OneOf<T>, serializer: S) -> R
 
 /// `"*"` or one of the values; fails element by element, so that an error's path names the index.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "an operation: chat, completions, responses, embeddings, images, audio, moderations, \
-    files, batches or \"*\"")]
+#[serde(
+    untagged,
+    expecting = "an operation: chat, completions, responses, embeddings, images, audio, moderations, \
+    files, batches or \"*\""
+)]
 enum OperationOrStar {
     Operation(Operation),
     Star(Star),
@@ -251,7 +264,9 @@ fn operations_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OneOf<Ope
     let listed: Vec<Operation> = listed.collect();
     if let Some(free) = listed.iter().find(|operation| operation.is_free()) {
         let name = free.as_str();
-        return Err(serde::de::Error::custom(format!("{name} is free and needs no permission: leave it out")));
+        return Err(serde::de::Error::custom(format!(
+            "{name} is free and needs no permission: leave it out"
+        )));
     }
     Ok(if listed.len() < given.len() { OneOf::Any } else { OneOf::Listed(listed) })
 }

@@ -5,5 +5,5 @@ mod record;
 mod token;
 
 pub use definition::{Definition, DefinitionError};
-pub use record::{PresentedSecret, SecretRecord, State, SubKey};
+pub use record::{SecretRecord, State, SubKey};
 pub use token::{SubKeyId, SubKeyToken, TokenError};

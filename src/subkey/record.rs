@@ -68,10 +68,6 @@ pub struct SecretRecord {
     pub last_used_at: Option<DateTime<Utc>>,
 }
 
-/// Proof that a request presented a right secret, and which.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PresentedSecret(pub String);
-
 impl SubKey {
     /// The secrets that are live at `now`.
     pub fn live_secrets(&self, now: DateTime<Utc>) -> impl Iterator<Item = &SecretRecord> {

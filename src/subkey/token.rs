@@ -58,7 +58,8 @@ impl SubKeyToken {
     pub fn parse(text: &str) -> Result<Self, TokenError> {
         let split = || {
             let rest = text.strip_prefix("bk_")?;
-            let (body, crc) = (text.len() == TOKEN_LEN).then(|| text.split_at_checked(TOKEN_LEN - CRC_LEN))??;
+            let (body, crc) =
+                (text.len() == TOKEN_LEN).then(|| text.split_at_checked(TOKEN_LEN - CRC_LEN))??;
             (checksum(body) == crc).then_some(())?;
             let (id, secret) = rest.split_at_checked(ID_LEN)?;
             let secret = secret.strip_prefix('_')?.get(..SECRET_LEN)?;
