@@ -1,0 +1,297 @@
+//! Our own refusals, in the dialect of the caller, so that client libraries raise the right class.
+//!
+//! One code for each condition of the contract; status, type and shape follow from it. A message says
+//! what to do and never holds a key.
+
+use crate::provider::Dialect;
+use chrono::TimeDelta;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+/// Every condition under which the proxy itself answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the contract's code of the same name")]
+pub enum Code {
+    InvalidApiKey,
+    KeyRevoked,
+    KeyExpired,
+    KeySuspended,
+    KeyNotYetValid,
+    AmbiguousCredentials,
+    KeyInQuery,
+    IpNotAllowed,
+    ModelNotAllowed,
+    OperationNotAllowed,
+    FeatureNotAllowed,
+    OutputBoundExceeded,
+    ModelUnpriced,
+    FeatureUnpriced,
+    ObjectNotFound,
+    UnknownOperation,
+    InvalidBody,
+    BodyTooLarge,
+    UnsupportedEncoding,
+    ModelRequired,
+    ModelAmbiguous,
+    ProviderAmbiguous,
+    DialectNotSupported,
+    ContextLengthExceeded,
+    BudgetExceeded,
+    RequestTooExpensive,
+    BudgetHeld,
+    RateLimitExceeded,
+    ConcurrencyLimit,
+    ExceedsRateLimit,
+    WebsocketNotSupported,
+    StoreUnavailable,
+    Overloaded,
+    UpstreamCredentialError,
+    UpstreamError,
+    UpstreamTimeout,
+}
+
+impl Code {
+    /// The contract's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidApiKey => "invalid_api_key",
+            Self::KeyRevoked => "key_revoked",
+            Self::KeyExpired => "key_expired",
+            Self::KeySuspended => "key_suspended",
+            Self::KeyNotYetValid => "key_not_yet_valid",
+            Self::AmbiguousCredentials => "ambiguous_credentials",
+            Self::KeyInQuery => "key_in_query",
+            Self::IpNotAllowed => "ip_not_allowed",
+            Self::ModelNotAllowed => "model_not_allowed",
+            Self::OperationNotAllowed => "operation_not_allowed",
+            Self::FeatureNotAllowed => "feature_not_allowed",
+            Self::OutputBoundExceeded => "output_bound_exceeded",
+            Self::ModelUnpriced => "model_unpriced",
+            Self::FeatureUnpriced => "feature_unpriced",
+            Self::ObjectNotFound => "object_not_found",
+            Self::UnknownOperation => "unknown_operation",
+            Self::InvalidBody => "invalid_body",
+            Self::BodyTooLarge => "body_too_large",
+            Self::UnsupportedEncoding => "unsupported_encoding",
+            Self::ModelRequired => "model_required",
+            Self::ModelAmbiguous => "model_ambiguous",
+            Self::ProviderAmbiguous => "provider_ambiguous",
+            Self::DialectNotSupported => "dialect_not_supported",
+            Self::ContextLengthExceeded => "context_length_exceeded",
+            Self::BudgetExceeded => "budget_exceeded",
+            Self::RequestTooExpensive => "request_too_expensive",
+            Self::BudgetHeld => "budget_held",
+            Self::RateLimitExceeded => "rate_limit_exceeded",
+            Self::ConcurrencyLimit => "concurrency_limit",
+            Self::ExceedsRateLimit => "exceeds_rate_limit",
+            Self::WebsocketNotSupported => "websocket_not_supported",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::Overloaded => "overloaded",
+            Self::UpstreamCredentialError => "upstream_credential_error",
+            Self::UpstreamError => "upstream_error",
+            Self::UpstreamTimeout => "upstream_timeout",
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidApiKey | Self::KeyRevoked | Self::KeyExpired | Self::KeySuspended | Self::KeyNotYetValid => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::AmbiguousCredentials
+            | Self::KeyInQuery
+            | Self::InvalidBody
+            | Self::ModelRequired
+            | Self::ModelAmbiguous
+            | Self::ProviderAmbiguous
+            | Self::DialectNotSupported
+            | Self::ContextLengthExceeded => StatusCode::BAD_REQUEST,
+            Self::IpNotAllowed
+            | Self::ModelNotAllowed
+            | Self::OperationNotAllowed
+            | Self::FeatureNotAllowed
+            | Self::OutputBoundExceeded
+            | Self::ModelUnpriced
+            | Self::FeatureUnpriced
+            | Self::ExceedsRateLimit => StatusCode::FORBIDDEN,
+            Self::ObjectNotFound | Self::UnknownOperation => StatusCode::NOT_FOUND,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BudgetExceeded | Self::RequestTooExpensive => StatusCode::PAYMENT_REQUIRED,
+            Self::BudgetHeld | Self::RateLimitExceeded | Self::ConcurrencyLimit => StatusCode::TOO_MANY_REQUESTS,
+            Self::WebsocketNotSupported => StatusCode::UPGRADE_REQUIRED,
+            Self::StoreUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamCredentialError | Self::UpstreamError => StatusCode::BAD_GATEWAY,
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The type in the OpenAI dialect.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::BudgetExceeded | Self::RequestTooExpensive => "insufficient_quota",
+            Self::InvalidApiKey | Self::KeyRevoked | Self::KeyExpired | Self::KeySuspended | Self::KeyNotYetValid => {
+                "authentication_error"
+            }
+            Self::IpNotAllowed
+            | Self::ModelNotAllowed
+            | Self::OperationNotAllowed
+            | Self::FeatureNotAllowed
+            | Self::OutputBoundExceeded
+            | Self::ModelUnpriced
+            | Self::FeatureUnpriced
+            | Self::ExceedsRateLimit => "permission_error",
+            Self::BudgetHeld | Self::RateLimitExceeded | Self::ConcurrencyLimit => "rate_limit_error",
+            Self::StoreUnavailable
+            | Self::Overloaded
+            | Self::UpstreamCredentialError
+            | Self::UpstreamError
+            | Self::UpstreamTimeout => "api_error",
+            Self::AmbiguousCredentials
+            | Self::KeyInQuery
+            | Self::ObjectNotFound
+            | Self::UnknownOperation
+            | Self::InvalidBody
+            | Self::BodyTooLarge
+            | Self::UnsupportedEncoding
+            | Self::ModelRequired
+            | Self::ModelAmbiguous
+            | Self::ProviderAmbiguous
+            | Self::DialectNotSupported
+            | Self::ContextLengthExceeded
+            | Self::WebsocketNotSupported => "invalid_request_error",
+        }
+    }
+
+    fn anthropic_kind(self) -> &'static str {
+        match self {
+            Self::BudgetExceeded | Self::RequestTooExpensive => "billing_error",
+            Self::ObjectNotFound | Self::UnknownOperation => "not_found_error",
+            Self::BodyTooLarge => "request_too_large",
+            Self::Overloaded => "overloaded_error",
+            other => other.kind(),
+        }
+    }
+
+    fn gemini_status(self) -> &'static str {
+        match self.status().as_u16() {
+            401 => "UNAUTHENTICATED",
+            402 | 429 => "RESOURCE_EXHAUSTED",
+            403 => "PERMISSION_DENIED",
+            404 => "NOT_FOUND",
+            502 | 503 => "UNAVAILABLE",
+            504 => "DEADLINE_EXCEEDED",
+            _ => "INVALID_ARGUMENT",
+        }
+    }
+}
+
+/// Why the proxy itself answers, and what the caller should do about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    /// The condition.
+    pub code: Code,
+    /// What to do, for people. Never holds a key.
+    pub message: String,
+    /// The request's field that is at fault.
+    pub param: Option<String>,
+    /// When trying again can help.
+    pub retry_after: Option<TimeDelta>,
+    /// Something was sent to the provider: trying again could pay twice.
+    pub was_sent: bool,
+    /// Facts about the refusal for programs: budget, limit, spent, held, requested.
+    pub details: Option<Value>,
+}
+
+impl Refusal {
+    /// A refusal that says only what to do.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), param: None, retry_after: None, was_sent: false, details: None }
+    }
+
+    /// Names the field at fault.
+    #[must_use]
+    pub fn param(self, param: impl Into<String>) -> Self {
+        Self { param: Some(param.into()), ..self }
+    }
+
+    /// Says when to try again.
+    #[must_use]
+    pub fn retry_after(self, wait: TimeDelta) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
+    /// Adds facts for programs.
+    #[must_use]
+    pub fn details(self, details: Value) -> Self {
+        Self { details: Some(details), ..self }
+    }
+
+    /// Whether client libraries are told not to try again.
+    pub fn forbids_retry(&self) -> bool {
+        self.was_sent || matches!(self.code.status().as_u16(), 402) || self.code == Code::UpstreamCredentialError
+    }
+
+    /// The body of a refusal, in the caller's dialect.
+    pub fn body(&self, dialect: Dialect, request_id: &str) -> Value {
+        let code = self.code.as_str();
+        let mut body = match dialect {
+            Dialect::OpenAi => json!({"error": {
+                "message": self.message, "type": self.code.kind(), "param": self.param, "code": code,
+            }}),
+            Dialect::Anthropic => json!({"type": "error", "request_id": request_id, "error": {
+                "type": self.code.anthropic_kind(), "message": self.message, "code": code,
+            }}),
+            Dialect::Gemini => json!({"error": {
+                "code": self.code.status().as_u16(), "message": self.message, "status": self.code.gemini_status(),
+                "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": code, "domain": "bitting"}],
+            }}),
+        };
+        if let Some(details) = &self.details {
+            match dialect {
+                Dialect::OpenAi | Dialect::Anthropic => body["error"]["details"] = details.clone(),
+                Dialect::Gemini => body["error"]["details"][0]["metadata"] = details.clone(),
+            }
+        }
+        body
+    }
+
+    /// The error event that ends a stream which was already under way.
+    pub fn stream_event(&self, dialect: Dialect, request_id: &str) -> String {
+        let body = self.body(dialect, request_id);
+        match dialect {
+            Dialect::OpenAi | Dialect::Gemini => format!("data: {body}\n\n"),
+            Dialect::Anthropic => format!("event: error\ndata: {body}\n\n"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_speaks_each_dialect() {
+        let refusal = Refusal::new(Code::ModelNotAllowed, "ask for it").param("model");
+        assert_eq!(
+            refusal.body(Dialect::OpenAi, "req_1").to_string(),
+            r#"{"error":{"code":"model_not_allowed","message":"ask for it","param":"model","type":"permission_error"}}"#
+        );
+        assert_eq!(
+            refusal.stream_event(Dialect::Anthropic, "req_1"),
+            "event: error\ndata: {\"error\":{\"code\":\"model_not_allowed\",\"message\":\"ask for it\",\
+             \"type\":\"permission_error\"},\"request_id\":\"req_1\",\"type\":\"error\"}\n\n"
+        );
+        let gemini = refusal.body(Dialect::Gemini, "req_1");
+        assert_eq!(gemini["error"]["code"], 403);
+        assert_eq!(gemini["error"]["status"], "PERMISSION_DENIED");
+    }
+
+    #[test]
+    fn money_and_what_was_sent_is_not_retried() {
+        assert!(Refusal::new(Code::BudgetExceeded, "").forbids_retry());
+        assert!(Refusal { was_sent: true, ..Refusal::new(Code::UpstreamTimeout, "") }.forbids_retry());
+        assert!(!Refusal::new(Code::BudgetHeld, "").forbids_retry());
+    }
+}
