@@ -1,0 +1,70 @@
+//! What each command does inside the writer's transaction.
+
+use super::{Demand, Settlement};
+use crate::base::NanoUsd;
+use crate::budget::{Balance, Hold, Refusal};
+use crate::log::Entry;
+use crate::store::{Conn, StoreError, access_log, admission, budget};
+
+/// What became of a reservation in the transaction.
+pub(super) enum Verdict {
+    /// Held in every budget, and the admission is written.
+    Reserved,
+    /// The sub-key is not what the policy was decided by.
+    Stale,
+    /// Would not fit even with nothing in flight.
+    Exceeded(Hold, Balance),
+    /// May fit when requests in flight settle.
+    Held(Hold, Balance),
+    /// Nobody waits for it any more; nothing was done.
+    Abandoned,
+}
+
+/// Holds the amount in every budget, in order, or in none.
+pub(super) async fn reserve(conn: &mut Conn<'_>, demand: &Demand) -> Result<Verdict, StoreError> {
+    for (index, hold) in demand.holds.iter().enumerate() {
+        budget::ensure_window(conn, &hold.budget, hold.window_start).await?;
+        if budget::hold(conn, &hold.budget, hold.window_start, hold.amount).await?.is_some() {
+            continue;
+        }
+        give_back(conn, &demand.holds[..index]).await?;
+        let balance = budget::balance(conn, &hold.budget, hold.window_start).await?.unwrap_or_default();
+        return Ok(match balance.admit(hold.amount) {
+            Err(Refusal::Exceeded) => Verdict::Exceeded(hold.clone(), balance),
+            // It fits by now, or the budget was dropped from the key: decide again.
+            Ok(()) => Verdict::Stale,
+            Err(Refusal::Held) => Verdict::Held(hold.clone(), balance),
+        });
+    }
+    if admission::insert_if_current(conn, &demand.entry, &demand.subkey, demand.subkey_version, &demand.holds).await? {
+        Ok(Verdict::Reserved)
+    } else {
+        give_back(conn, &demand.holds).await?;
+        Ok(Verdict::Stale)
+    }
+}
+
+/// Posts the cost in every budget that held the worst case, and writes the entry. Exactly once: what
+/// was settled before is left alone.
+pub(super) async fn settle(conn: &mut Conn<'_>, settlement: &Settlement) -> Result<Vec<Balance>, StoreError> {
+    let Some(holds) = admission::take(conn, &settlement.request_id).await? else { return Ok(Vec::new()) };
+    let mut balances = Vec::with_capacity(holds.len());
+    for hold in &holds {
+        let cost = settlement.cost;
+        balances.extend(budget::post(conn, &hold.budget, hold.window_start, hold.amount, cost).await?);
+    }
+    access_log::append(conn, &settlement.entry).await?;
+    Ok(balances)
+}
+
+/// Writes the entry of a refused request.
+pub(super) async fn record(conn: &mut Conn<'_>, entry: &Entry) -> Result<(), StoreError> {
+    access_log::append(conn, entry).await
+}
+
+async fn give_back(conn: &mut Conn<'_>, holds: &[Hold]) -> Result<(), StoreError> {
+    for hold in holds {
+        budget::post(conn, &hold.budget, hold.window_start, hold.amount, NanoUsd::ZERO).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! After a crash: admissions on record without an outcome are posted in full.
+
+use super::{Settlement, apply, unknown_outcome};
+use crate::log::Entry;
+use crate::store::{Store, StoreError, admission};
+
+const BATCH_MAX: i64 = 200;
+
+/// Posts every admission that an earlier run left open at its full amount, as `unknown_outcome`.
+/// Returns how many there were. Runs before anything is admitted.
+pub async fn settle_what_a_crash_left(store: &Store) -> Result<usize, StoreError> {
+    let mut settled = 0;
+    loop {
+        let mut tx = store.write().await?;
+        let open = admission::list_open(&mut tx.conn(), BATCH_MAX).await?;
+        for opening in &open {
+            let cost = opening.reserved_usd;
+            let entry = Entry { cost_usd: cost, ..unknown_outcome(opening.clone()) };
+            let settlement = Settlement { request_id: opening.request_id.clone(), cost, entry };
+            apply::settle(&mut tx.conn(), &settlement).await?;
+        }
+        tx.commit().await?;
+        if open.is_empty() {
+            return Ok(settled);
+        }
+        settled += open.len();
+    }
+}

@@ -1,0 +1,176 @@
+//! The writer task: many commands, one transaction.
+
+use super::apply::{self, Verdict};
+use super::{Command, LedgerLimits, Request, Reservation, ReserveError, Settlement, Unrecorded};
+use crate::budget::{Balance, Hold};
+use crate::log::Entry;
+use crate::store::{StoreError, Writer};
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+const BATCH_MAX: usize = 256;
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// A reservation in this turn, or waiting for room since an earlier one.
+struct Pending {
+    request: Box<Request>,
+    deadline: Instant,
+}
+
+/// A reservation that waits for room, and what refused it last.
+struct Waiting {
+    pending: Pending,
+    hold: Hold,
+    balance: Balance,
+}
+
+/// One turn's reservations and records; its settlements are in [`State::unsettled`].
+#[derive(Default)]
+struct Batch {
+    reserves: Vec<Pending>,
+    records: Vec<(Box<Entry>, oneshot::Sender<Result<(), Unrecorded>>)>,
+}
+
+struct State {
+    writer: Writer,
+    limits: LedgerLimits,
+    waiting: VecDeque<Waiting>,
+    /// Settlements that the store has not taken yet. They are never given up.
+    unsettled: VecDeque<(Box<Settlement>, Option<oneshot::Sender<Vec<Balance>>>)>,
+}
+
+/// Runs until every sender is gone and everything is settled.
+pub(super) async fn run(writer: Writer, mut queue: mpsc::Receiver<Command>, limits: LedgerLimits) {
+    let mut state = State { writer, limits, waiting: VecDeque::new(), unsettled: VecDeque::new() };
+    let mut commands = Vec::with_capacity(BATCH_MAX);
+    loop {
+        let timer = state.next_timer();
+        tokio::select! {
+            count = queue.recv_many(&mut commands, BATCH_MAX) => {
+                if count == 0 && state.unsettled.is_empty() {
+                    return;
+                }
+                if count == 0 {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+            () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {}
+        }
+        let batch = state.sort(commands.drain(..));
+        state.turn(batch).await;
+    }
+}
+
+impl State {
+    fn next_timer(&self) -> Option<Instant> {
+        let retry = (!self.unsettled.is_empty()).then(|| Instant::now() + RETRY_PAUSE);
+        retry.into_iter().chain(self.waiting.iter().map(|waiting| waiting.pending.deadline)).min()
+    }
+
+    fn sort(&mut self, commands: impl Iterator<Item = Command>) -> Batch {
+        let mut batch = Batch::default();
+        let deadline = Instant::now() + self.limits.wait;
+        for command in commands {
+            match command {
+                Command::Reserve(request) => batch.reserves.push(Pending { request, deadline }),
+                Command::Settle(settlement, reply) => self.unsettled.push_back((settlement, reply)),
+                Command::Record(entry, reply) => batch.records.push((entry, reply)),
+            }
+        }
+        batch
+    }
+
+    async fn turn(&mut self, mut batch: Batch) {
+        // Only a settlement makes room: then whoever waits is tried again, before those who came later.
+        if !self.unsettled.is_empty() {
+            let again = std::mem::take(&mut self.waiting).into_iter().map(|waiting| waiting.pending);
+            batch.reserves = again.chain(batch.reserves).collect();
+        }
+        if !self.unsettled.is_empty() || !batch.reserves.is_empty() || !batch.records.is_empty() {
+            match self.write(&batch).await {
+                Ok((verdicts, balances)) => self.answer(batch, verdicts, balances),
+                Err(error) => {
+                    tracing::error!(%error, kept = self.unsettled.len(), "the ledger cannot be written; settlements are kept");
+                    refuse_all(batch);
+                }
+            }
+        }
+        self.give_up_waiting();
+    }
+
+    /// Everything in one transaction, or nothing. Settlements go first: they make room.
+    async fn write(&mut self, batch: &Batch) -> Result<(Vec<Verdict>, Vec<Vec<Balance>>), StoreError> {
+        let mut tx = self.writer.begin().await?;
+        let mut balances = Vec::with_capacity(self.unsettled.len());
+        for (settlement, _) in &self.unsettled {
+            balances.push(apply::settle(&mut tx.conn(), settlement).await?);
+        }
+        for (entry, _) in &batch.records {
+            apply::record(&mut tx.conn(), entry).await?;
+        }
+        let mut verdicts = Vec::with_capacity(batch.reserves.len());
+        for Pending { request, .. } in &batch.reserves {
+            verdicts.push(match request.reply.is_closed() {
+                true => Verdict::Abandoned,
+                false => apply::reserve(&mut tx.conn(), &request.demand).await?,
+            });
+        }
+        tx.commit().await?;
+        Ok((verdicts, balances))
+    }
+
+    /// After the commit: say what became of each.
+    fn answer(&mut self, batch: Batch, verdicts: Vec<Verdict>, balances: Vec<Vec<Balance>>) {
+        for ((_, reply), balances) in self.unsettled.drain(..).zip(balances) {
+            // Nobody has to wait for a settlement.
+            let _ = reply.map(|reply| reply.send(balances));
+        }
+        for (_, reply) in batch.records {
+            let _ = reply.send(Ok(()));
+        }
+        for (pending, verdict) in batch.reserves.into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Reserved => {
+                    let (reservation, reply) = Reservation::new(*pending.request);
+                    // If the caller has left, the reservation comes back here and is voided by its drop.
+                    let _ = reply.send(Ok(reservation));
+                }
+                Verdict::Abandoned => {}
+                Verdict::Stale => refuse(pending, ReserveError::Stale),
+                Verdict::Exceeded(hold, balance) => refuse(pending, ReserveError::Exceeded { hold, balance }),
+                Verdict::Held(hold, balance) if self.waiting.len() < self.limits.waiting_max => {
+                    self.waiting.push_back(Waiting { pending, hold, balance });
+                }
+                Verdict::Held(hold, balance) => refuse(pending, ReserveError::Held { hold, balance }),
+            }
+        }
+    }
+
+    fn give_up_waiting(&mut self) {
+        let now = Instant::now();
+        let (over, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|w| w.pending.deadline <= now || w.pending.request.reply.is_closed());
+        self.waiting = waiting;
+        let over: VecDeque<Waiting> = over;
+        for Waiting { pending, hold, balance } in over {
+            refuse(pending, ReserveError::Held { hold, balance });
+        }
+    }
+}
+
+fn refuse(pending: Pending, error: ReserveError) {
+    // If the caller has left there is nobody to tell, and nothing is held.
+    let _ = pending.request.reply.send(Err(error));
+}
+
+fn refuse_all(batch: Batch) {
+    for pending in batch.reserves {
+        refuse(pending, ReserveError::Unavailable);
+    }
+    for (_, reply) in batch.records {
+        let _ = reply.send(Err(Unrecorded));
+    }
+}
