@@ -1,6 +1,6 @@
 //! Rates and concurrency of sub-keys, in memory: one node serves them all.
 
-use crate::budget::{RateLimit, RateMetric, RateWindow};
+use crate::budget::{RateLimit, RateMetric, RatePeriod, RateWindow};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,13 +9,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub struct Rates {
     limits: Vec<RateLimit>,
     concurrent_max: u64,
-    counters: Mutex<Counters>,
+    /// Shared with the rates that this sub-key had before a change, so that nothing in flight is forgotten.
+    counters: Arc<Mutex<Counters>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Counters {
-    windows: Vec<RateWindow>,
+    windows: Vec<((RateMetric, RatePeriod), RateWindow)>,
     in_flight: u64,
+}
+
+/// What was taken out of one window.
+#[derive(Debug)]
+struct Taken {
+    window: (RateMetric, RatePeriod),
+    index: i64,
+    amount: u64,
 }
 
 /// Why a rate refused.
@@ -44,33 +53,24 @@ pub enum RateRefusal {
 #[derive(Debug)]
 pub struct InFlight {
     rates: Arc<Rates>,
-    tokens: Vec<(usize, i64, u64)>,
+    tokens: Vec<Taken>,
 }
 
 impl Rates {
     /// Fresh counters for these limits; `concurrent_default` holds where they name none.
     pub fn new(limits: Vec<RateLimit>, concurrent_default: u64) -> Self {
-        let concurrent = limits.iter().filter(|limit| limit.metric == RateMetric::ConcurrentRequests);
-        let concurrent_max = concurrent.map(|limit| limit.limit).min().unwrap_or(concurrent_default);
-        let counters = Mutex::new(Counters { windows: vec![RateWindow::default(); limits.len()], in_flight: 0 });
-        Self { limits, concurrent_max, counters }
+        Self::over(Arc::default(), limits, concurrent_default)
     }
 
     /// The same counts under other limits: a patch opens no fresh window.
     pub fn carry_over(&self, limits: Vec<RateLimit>, concurrent_default: u64) -> Self {
-        let next = Self::new(limits, concurrent_default);
-        {
-            let old = self.lock();
-            let mut new = next.lock();
-            for (index, limit) in next.limits.iter().enumerate() {
-                let same = |other: &RateLimit| (other.metric, other.per) == (limit.metric, limit.per);
-                if let Some(before) = self.limits.iter().position(same) {
-                    new.windows[index] = old.windows[before];
-                }
-            }
-            new.in_flight = old.in_flight;
-        }
-        next
+        Self::over(Arc::clone(&self.counters), limits, concurrent_default)
+    }
+
+    fn over(counters: Arc<Mutex<Counters>>, limits: Vec<RateLimit>, concurrent_default: u64) -> Self {
+        let concurrent = limits.iter().filter(|limit| limit.metric == RateMetric::ConcurrentRequests);
+        let concurrent_max = concurrent.map(|limit| limit.limit).min().unwrap_or(concurrent_default);
+        Self { limits, concurrent_max, counters }
     }
 
     /// Counts one request, all limits or none.
@@ -90,21 +90,20 @@ impl Rates {
         metric: RateMetric,
         amount: u64,
         now: DateTime<Utc>,
-    ) -> Result<Vec<(usize, i64, u64)>, RateRefusal> {
+    ) -> Result<Vec<Taken>, RateRefusal> {
         let mut taken = Vec::new();
-        for (index, limit) in self.limits.iter().enumerate() {
+        for limit in &self.limits {
             let Some(per) = limit.per.filter(|_| limit.metric == metric) else { continue };
-            let refusal = match counters.windows[index].take(limit.limit, per, amount, now) {
-                Ok(window) => {
-                    taken.push((index, window, amount));
+            let window = (metric, per);
+            let refusal = match counters.window(window).take(limit.limit, per, amount, now) {
+                Ok(index) => {
+                    taken.push(Taken { window, index, amount });
                     continue;
                 }
                 Err(_) if amount > limit.limit => RateRefusal::NeverFits { limit: *limit },
                 Err(wait) => RateRefusal::Exceeded { limit: *limit, wait },
             };
-            for (index, window, amount) in taken {
-                counters.windows[index].give_back(window, amount);
-            }
+            taken.into_iter().for_each(|taken| counters.window(taken.window).give_back(taken.index, taken.amount));
             return Err(refusal);
         }
         Ok(taken)
@@ -113,6 +112,16 @@ impl Rates {
     fn lock(&self) -> std::sync::MutexGuard<'_, Counters> {
         // Every change of the counters is complete before anything can panic.
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counters {
+    fn window(&mut self, of: (RateMetric, RatePeriod)) -> &mut RateWindow {
+        let at = self.windows.iter().position(|(window, _)| *window == of).unwrap_or_else(|| {
+            self.windows.push((of, RateWindow::default()));
+            self.windows.len() - 1
+        });
+        &mut self.windows[at].1
     }
 }
 
@@ -127,8 +136,8 @@ impl InFlight {
     /// Gives back what was taken beyond the tokens used.
     pub fn settle_tokens(&mut self, used: u64) {
         let mut counters = self.rates.lock();
-        for (index, window, taken) in self.tokens.drain(..) {
-            counters.windows[index].give_back(window, taken.saturating_sub(used));
+        for taken in self.tokens.drain(..) {
+            counters.window(taken.window).give_back(taken.index, taken.amount.saturating_sub(used));
         }
     }
 }
@@ -199,5 +208,16 @@ mod tests {
         let patched = Arc::new(rates.carry_over(requests(2), 100));
         assert!(patched.enter(now()).is_ok());
         assert!(patched.enter(now()).is_err());
+    }
+
+    #[test]
+    fn a_patch_forgets_nothing_in_flight() {
+        let concurrent = |n| vec![limit(RateMetric::ConcurrentRequests, n, None)];
+        let rates = Arc::new(Rates::new(concurrent(1), 100));
+        let before = rates.enter(now()).unwrap();
+        let patched = Arc::new(rates.carry_over(concurrent(1), 100));
+        assert!(patched.enter(now()).is_err());
+        drop(before);
+        assert!(patched.enter(now()).is_ok());
     }
 }

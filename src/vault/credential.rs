@@ -39,6 +39,11 @@ impl ProviderKey {
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
+
+    #[cfg(test)]
+    pub(super) fn for_test(key: &str) -> Self {
+        Self(Secret::new(key.to_owned()))
+    }
 }
 
 /// Seals a provider's key under a fresh data key.

@@ -5,6 +5,7 @@
 //! ciphertext to its place, so one moved to another row, or a base URL edited beside it, does not open.
 
 mod credential;
+mod echo;
 mod envelope;
 mod kek;
 mod keyring;
@@ -12,6 +13,7 @@ mod keyring;
 pub use credential::{
     Binding, ProviderKey, SealedCredential, open_credential, reseal_credential, seal_credential,
 };
+pub use echo::{EchoGuard, Echoed};
 pub use envelope::{OpenError, Purpose};
 pub use kek::{Kek, KekError};
 pub use keyring::Keyring;
