@@ -12,7 +12,7 @@ mod writer;
 use crate::base::NanoUsd;
 use crate::budget::{Balance, Hold};
 use crate::log::{Entry, Outcome, UsageSource};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, WriterError};
 use crate::subkey::SubKeyId;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -112,7 +112,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When another server holds the store, or the store cannot be reached.
-    pub async fn start(store: &Store, limits: LedgerLimits, tasks: &TaskTracker) -> Result<Self, StoreError> {
+    pub async fn start(store: &Store, limits: LedgerLimits, tasks: &TaskTracker) -> Result<Self, WriterError> {
         let writer = store.writer().await?;
         let (commands, queue) = mpsc::channel(limits.queue_commands);
         tasks.spawn(writer::run(writer, queue, limits));

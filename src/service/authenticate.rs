@@ -1,0 +1,86 @@
+//! Who presents a secret: by id in memory, by HMAC in constant time.
+
+use super::registry::{ActiveKey, Cached};
+use super::{Services, StoreError};
+use crate::store;
+use crate::subkey::{SubKeyId, SubKeyToken};
+use std::sync::Arc;
+
+/// A sub-key whose right secret was presented. Whether it may do anything is decided later.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The sub-key.
+    pub key: Arc<ActiveKey>,
+    /// Which of its secrets.
+    pub secret_id: String,
+}
+
+/// Why nobody was recognised.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthenticateError {
+    /// No such sub-key, or not its secret, or a secret that was rotated out. Nothing tells which.
+    #[error("the secret is nobody's")]
+    Unknown,
+    /// It could not be looked up.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Services {
+    /// Recognises the sub-key that a token belongs to, in whatever state it is.
+    pub async fn authenticate(&self, token: &SubKeyToken) -> Result<Caller, AuthenticateError> {
+        let Some(key) = self.active_key(token.id()).await? else {
+            // As much work as for a known id, so that time does not tell which ids exist.
+            let _ = self.keyring.recognises(&token.mac_input(), &[0; 32], self.keyring.current_term());
+            return Err(AuthenticateError::Unknown);
+        };
+        let (now, input) = (self.clock.now(), token.mac_input());
+        let recognised = key.subkey.live_secrets(now).find(|secret| {
+            u32::try_from(secret.mac_term).is_ok_and(|term| self.keyring.recognises(&input, &secret.mac, term))
+        });
+        let secret_id = recognised.ok_or(AuthenticateError::Unknown)?.id.clone();
+        self.last_used.touch(&key.subkey.id, &secret_id, now);
+        Ok(Caller { key, secret_id })
+    }
+
+    /// The sub-key as it stands, from memory or the store.
+    pub(super) async fn active_key(&self, id: &SubKeyId) -> Result<Option<Arc<ActiveKey>>, StoreError> {
+        let generation = match self.registry.get(id, self.clock.now()) {
+            Cached::Known(key) => return Ok(Some(key)),
+            Cached::Unknown => return Ok(None),
+            Cached::Missing(generation) => generation,
+        };
+        // A crowd that asks for the same id waits for the one that loads it.
+        let _loading = self.loading.lock_for(id).await;
+        match self.registry.get(id, self.clock.now()) {
+            Cached::Known(key) => return Ok(Some(key)),
+            Cached::Unknown => return Ok(None),
+            Cached::Missing(_) => {}
+        }
+        let mut read = self.store.read().await?;
+        match store::subkey::get(&mut read.conn(), id).await? {
+            Some(subkey) => Ok(Some(self.registry.offer(generation, subkey))),
+            None => {
+                self.registry.offer_unknown(generation, id.clone(), self.clock.now());
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// One load at a time for each id, by a fixed number of locks.
+#[derive(Debug)]
+pub(super) struct SingleFlight([tokio::sync::Mutex<()>; 64]);
+
+impl Default for SingleFlight {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| tokio::sync::Mutex::new(())))
+    }
+}
+
+impl SingleFlight {
+    async fn lock_for(&self, id: &SubKeyId) -> tokio::sync::MutexGuard<'_, ()> {
+        let at = id.as_str().bytes().fold(0_usize, |sum, byte| (sum * 31 + usize::from(byte)) % self.0.len());
+        self.0[at].lock().await
+    }
+}

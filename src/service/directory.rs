@@ -1,0 +1,136 @@
+//! The directory: providers, their credentials and the catalog, as one snapshot in memory.
+//!
+//! The hot path reads the snapshot; a change is committed, then the snapshot is made anew, and only then
+//! the call that made the change returns.
+
+use super::StoreError;
+use crate::base::CidrSet;
+use crate::provider::{Catalog, Provider, ProviderDocument, Slug};
+use crate::store::{self, Store};
+use crate::vault::{Binding, SealedCredential};
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Everything that routes and prices a request.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Providers by slug.
+    pub providers: BTreeMap<Slug, ProviderEntry>,
+    /// Models and prices.
+    pub catalog: Catalog,
+}
+
+/// A provider with its credentials.
+#[derive(Debug)]
+pub struct ProviderEntry {
+    /// The provider.
+    pub provider: Provider,
+    /// Not suspended.
+    pub active: bool,
+    /// Credentials that are not disabled.
+    pub credentials: Vec<Credential>,
+}
+
+/// A credential as the hot path needs it: sealed.
+#[derive(Debug)]
+pub struct Credential {
+    /// Its id.
+    pub id: String,
+    /// Its share of the provider's requests, among credentials that a key may use.
+    pub weight: u64,
+    /// Projects that may use it; `None` is all.
+    pub projects: Option<Vec<String>>,
+    /// Sent as `openai-organization`.
+    pub organization: Option<String>,
+    /// Sent as `openai-project`.
+    pub openai_project: Option<String>,
+    /// The version of its secret.
+    pub secret_version: i64,
+    /// The secret.
+    pub sealed: SealedCredential,
+}
+
+impl Credential {
+    /// Whether a key of the project, pinned to `pin` or to nothing, may use it.
+    pub fn is_usable(&self, project: &str, pin: Option<&str>) -> bool {
+        let project_fits = self.projects.as_ref().is_none_or(|list| list.iter().any(|one| one == project));
+        project_fits && pin.is_none_or(|pinned| pinned == self.id)
+    }
+}
+
+/// The place that a credential's ciphertext is bound to.
+pub fn binding(installation: &str, provider: &Provider, credential: &str, secret_version: i64) -> Binding {
+    let origin = |(dialect, endpoint): (&crate::provider::Dialect, &crate::provider::Endpoint)| {
+        format!("{} {}", dialect.as_str(), endpoint.base_url.origin())
+    };
+    Binding {
+        installation: installation.to_owned(),
+        credential: credential.to_owned(),
+        version: secret_version,
+        provider: provider.slug.to_string(),
+        origins: provider.dialects.iter().map(origin).collect(),
+    }
+}
+
+/// Holds the snapshot in force.
+#[derive(Debug, Default)]
+pub struct Directory {
+    current: RwLock<Arc<Snapshot>>,
+    reloading: tokio::sync::Mutex<()>,
+}
+
+impl Directory {
+    /// The snapshot in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes the snapshot anew from the store. One at a time, so that an older one never replaces a newer one.
+    pub async fn reload(&self, store: &Store, private: &CidrSet) -> Result<(), StoreError> {
+        let _turn = self.reloading.lock().await;
+        let fresh = Arc::new(load(store, private).await?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+}
+
+async fn load(store: &Store, private: &CidrSet) -> Result<Snapshot, StoreError> {
+    let mut read = store.read().await?;
+    let mut providers = BTreeMap::new();
+    for record in store::provider::list(&mut read.conn()).await? {
+        let slug = record.slug.clone();
+        let document: Result<ProviderDocument, _> = serde_json::from_value(record.document);
+        let provider = document.map_err(|error| error.to_string()).and_then(|document| {
+            document.check(private).map_err(|error| error.to_string())
+        });
+        let provider = match provider {
+            Ok(provider) => provider,
+            Err(error) => {
+                // Unusable, not fatal: the other providers go on, and `doctor` names this one.
+                tracing::error!(provider = %slug, %error, "this provider cannot be used");
+                continue;
+            }
+        };
+        let mut credentials = Vec::new();
+        for (credential, sealed) in store::credential::active_of(&mut read.conn(), &slug).await? {
+            credentials.push(Credential {
+                id: credential.id,
+                weight: u64::try_from(credential.weight).unwrap_or(0),
+                projects: credential.projects,
+                organization: credential.organization,
+                openai_project: credential.openai_project,
+                secret_version: credential.secret_version,
+                sealed,
+            });
+        }
+        let active = record.status == "active";
+        providers.insert(provider.slug.clone(), ProviderEntry { provider, active, credentials });
+    }
+    let mut catalog = Catalog::builtin();
+    for record in store::model::list(&mut read.conn()).await? {
+        if let Err(error) = catalog.set(record) {
+            tracing::error!(%error, "this model's override cannot be used");
+        }
+    }
+    Ok(Snapshot { providers, catalog })
+}

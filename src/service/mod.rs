@@ -1,0 +1,130 @@
+//! The verbs: what can be done with the nouns, over the store. No HTTP.
+
+mod authenticate;
+mod directory;
+mod install;
+mod last_used;
+mod ledger;
+mod rates;
+mod registry;
+
+use crate::base::{CidrSet, Clock, Entropy};
+use crate::store::Store;
+use crate::vault::{Kek, Keyring, OpenError};
+use std::ops::Deref;
+use std::sync::Arc;
+use tokio_util::task::TaskTracker;
+
+pub use crate::store::StoreError;
+pub use authenticate::{AuthenticateError, Caller};
+pub use directory::{Credential, ProviderEntry, Snapshot, binding};
+pub use install::{InstallError, Installed};
+pub use last_used::Use;
+pub use ledger::{Demand, Ledger, LedgerLimits, Reservation, ReserveError, Settled, Unrecorded};
+pub use rates::{InFlight, RateRefusal, Rates};
+pub use registry::{ActiveKey, Registry, RegistryLimits};
+
+/// Everything a verb needs. Clones share it.
+#[derive(Clone)]
+pub struct Services(Arc<Inner>);
+
+/// What [`Services`] shares; verbs reach it through `Deref`.
+pub struct Inner {
+    /// The database.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// Randomness.
+    pub entropy: Entropy,
+    /// The open keyring.
+    pub keyring: Keyring,
+    /// Names this installation; ciphertexts are bound to it.
+    pub installation: String,
+    /// Names this server in entries.
+    pub node: String,
+    /// Reserve, settle, void.
+    pub ledger: Ledger,
+    /// Sub-keys in memory.
+    pub registry: Registry,
+    /// Networks that upstreams may be in although they are private.
+    pub private_upstreams: CidrSet,
+    directory: directory::Directory,
+    last_used: last_used::LastUsed,
+    loading: authenticate::SingleFlight,
+}
+
+impl Deref for Services {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// What [`Services::start`] is told.
+pub struct Settings {
+    /// The time.
+    pub clock: Clock,
+    /// Randomness.
+    pub entropy: Entropy,
+    /// Names this server in entries.
+    pub node: String,
+    /// Networks that upstreams may be in although they are private.
+    pub private_upstreams: CidrSet,
+    /// Bounds of the ledger.
+    pub ledger: LedgerLimits,
+    /// Bounds of the registry.
+    pub registry: RegistryLimits,
+}
+
+/// Why the services did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database was never set up.
+    #[error("this database has no installation; run `bitting init` first")]
+    NotInstalled,
+    /// The key-encryption key does not open the keyring.
+    #[error("the KEK does not open this installation's keyring ({0}); use the KEK file that belongs to this database")]
+    Sealed(OpenError),
+    /// Another server runs on the database, or it cannot be written.
+    #[error(transparent)]
+    Writer(#[from] crate::store::WriterError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Services {
+    /// Opens the vault, settles what a crash left, and starts the ledger's writer on `tasks`.
+    pub async fn start(store: Store, kek: &Kek, settings: Settings, tasks: &TaskTracker) -> Result<Self, StartError> {
+        let (installation, keyring) = install::open(&store, kek).await?;
+        let ledger = Ledger::start(&store, settings.ledger, tasks).await?;
+        let services = Self(Arc::new(Inner {
+            store,
+            clock: settings.clock,
+            entropy: settings.entropy,
+            keyring,
+            installation,
+            node: settings.node,
+            ledger,
+            registry: Registry::new(settings.registry),
+            private_upstreams: settings.private_upstreams,
+            directory: directory::Directory::default(),
+            last_used: last_used::LastUsed::default(),
+            loading: authenticate::SingleFlight::default(),
+        }));
+        services.add_missing_providers().await?;
+        services.reload_directory().await?;
+        Ok(services)
+    }
+
+    /// The providers, credentials and prices in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.directory.snapshot()
+    }
+
+    /// Takes a committed change of providers, credentials or models into force.
+    pub async fn reload_directory(&self) -> Result<(), StoreError> {
+        self.directory.reload(&self.store, &self.private_upstreams).await
+    }
+}
