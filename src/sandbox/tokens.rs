@@ -111,7 +111,7 @@ mod tests {
 
     fn total(messages: &[Value]) -> u64 {
         let mut count = InputCount::default();
-        messages.iter().for_each(|message| count.message(message));
+        count.messages(messages);
         count.total()
     }
 
