@@ -5,5 +5,6 @@ pub mod budget;
 pub mod log;
 pub mod policy;
 pub mod provider;
+pub mod sandbox;
 pub mod subkey;
 pub mod vault;

@@ -1,1 +1,3 @@
 //! Acceptance tests: real stores, real sockets, the real binary.
+
+mod sandbox;

@@ -1,0 +1,287 @@
+//! What the sandbox charges: its own price list, a running bill, and a meter for each call.
+//!
+//! A meter posts exactly once, when it is finished or dropped: a call that is broken off (the client hung up,
+//! the stream was cut) is billed for its input and for what was produced, or in full if it drains. It posts
+//! before the answer's last byte is handed over, so whoever has read an answer finds it on the bill.
+
+use super::directive::{Directive, Directives};
+use crate::base::NanoUsd;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Names of models and paths are the callers'; beyond this many they share the row `(other)`.
+const ROWS_MAX: usize = 256;
+
+/// Prices in USD for a million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Price {
+    input: NanoUsd,
+    cached: NanoUsd,
+    output: NanoUsd,
+}
+
+const fn price(input: i64, cached: i64, output: i64) -> Price {
+    Price {
+        input: NanoUsd::from_nano(input * 1_000_000),
+        cached: NanoUsd::from_nano(cached * 1_000_000),
+        output: NanoUsd::from_nano(output * 1_000_000),
+    }
+}
+
+/// In thousandths of a USD for a million tokens. A model that is not here costs what `sandbox-mini` does.
+const PRICES: &[(&str, Price)] = &[
+    ("sandbox-mini", price(150, 75, 600)),
+    ("sandbox-large", price(2_500, 1_250, 10_000)),
+    ("sandbox-reasoning", price(1_100, 550, 4_400)),
+    ("sandbox-vision", price(2_500, 1_250, 10_000)),
+    ("sandbox-embedding", price(20, 20, 0)),
+];
+
+/// What one call used, in disjoint classes, as the bill sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// Input tokens that were not cached.
+    pub(super) input: u64,
+    /// Input tokens that were.
+    pub(super) cached: u64,
+    /// Output tokens that the client sees.
+    pub(super) output: u64,
+    /// Reasoning tokens that usage reports.
+    pub(super) reasoning: u64,
+    /// Reasoning tokens that usage does not report.
+    pub(super) unreported: u64,
+}
+
+/// Usage as the answer reports it, true or not. Input is whole, output includes reasoning, as `OpenAI` counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reported {
+    pub(super) input: i64,
+    pub(super) cached: i64,
+    pub(super) output: i64,
+    pub(super) reasoning: i64,
+}
+
+impl Usage {
+    /// Splits the input and adds the reasoning that the directives ask for.
+    pub(super) fn new(input: u64, output: u64, directives: &Directives) -> Self {
+        let cached = directives.number(Directive::Cached).unwrap_or(0).min(input);
+        Self {
+            input: input - cached,
+            cached,
+            output,
+            reasoning: directives.number(Directive::HiddenReasoning).unwrap_or(0),
+            unreported: directives.number(Directive::UnreportedReasoning).unwrap_or(0),
+        }
+    }
+
+    /// What the answer says of it: `None` when it is to say nothing.
+    pub(super) fn reported(self, directives: &Directives) -> Option<Reported> {
+        if directives.has(Directive::NoUsage) {
+            return None;
+        }
+        let times = directives.number(Directive::UsageTimes).unwrap_or(1);
+        let sign = if directives.has(Directive::NegativeUsage) { -1 } else { 1 };
+        let shown = |tokens: u64| i64::try_from(tokens.saturating_mul(times)).unwrap_or(i64::MAX) * sign;
+        Some(Reported {
+            input: shown(self.input + self.cached),
+            cached: shown(self.cached),
+            output: shown(self.output + self.reasoning),
+            reasoning: shown(self.reasoning),
+        })
+    }
+
+    fn cost(self, model: &str) -> NanoUsd {
+        let listed = PRICES.iter().find(|(name, _)| *name == model).unwrap_or(&PRICES[0]).1;
+        let output = self.output.saturating_add(self.reasoning).saturating_add(self.unreported);
+        let input =
+            listed.input.per_million(self.input).saturating_add(listed.cached.per_million(self.cached));
+        input.saturating_add(listed.output.per_million(output))
+    }
+}
+
+/// The sandbox's bill at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Bill {
+    /// Requests received on any path but `/sandbox/...`, refused ones too.
+    pub requests: u64,
+    /// Requests being worked on now.
+    pub in_flight: u64,
+    /// The most that were ever worked on at once.
+    pub in_flight_max: u64,
+    /// Requests that wait for `POST /sandbox/release` now.
+    pub held: u64,
+    /// The sum over all models.
+    pub cost_usd: NanoUsd,
+    /// By model, without directives.
+    pub models: BTreeMap<String, ModelBill>,
+    /// Requests by path.
+    pub paths: BTreeMap<String, u64>,
+}
+
+/// What one model was used for. Token classes are disjoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ModelBill {
+    /// Calls that were charged.
+    pub requests: u64,
+    /// Input tokens that were not cached.
+    pub input_tokens: u64,
+    /// Cached input tokens.
+    pub cached_input_tokens: u64,
+    /// Output tokens, reasoning included whether it was reported or not.
+    pub output_tokens: u64,
+    /// Every class rounded up to a nano-USD, call by call.
+    pub cost_usd: NanoUsd,
+}
+
+/// The running bill, shared by all calls.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ledger(Arc<Mutex<Bill>>);
+
+impl Ledger {
+    fn with<T>(&self, act: impl FnOnce(&mut Bill) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The bill as it stands.
+    pub(super) fn bill(&self) -> Bill {
+        self.with(|bill| bill.clone())
+    }
+
+    /// Forgets all but what is in flight.
+    pub(super) fn reset(&self) {
+        self.with(|bill| {
+            let in_flight = bill.in_flight;
+            *bill = Bill { in_flight, in_flight_max: in_flight, ..Bill::default() };
+        });
+    }
+
+    /// Counts a request that arrived, until the guard is dropped.
+    pub(super) fn arrive(&self, path: &str) -> InFlight {
+        self.with(|bill| {
+            bill.requests += 1;
+            bill.in_flight += 1;
+            bill.in_flight_max = bill.in_flight_max.max(bill.in_flight);
+            *row(&mut bill.paths, path) += 1;
+        });
+        InFlight(self.clone())
+    }
+}
+
+fn row<'a, T: Default>(rows: &'a mut BTreeMap<String, T>, name: &str) -> &'a mut T {
+    let known = rows.len() < ROWS_MAX || rows.contains_key(name);
+    rows.entry(if known { name } else { "(other)" }.to_owned()).or_default()
+}
+
+/// One request that is being worked on.
+#[derive(Debug)]
+pub(super) struct InFlight(Ledger);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.with(|bill| bill.in_flight -= 1);
+    }
+}
+
+/// Measures one call, and posts it when it ends. Holds the request's place in flight.
+#[derive(Debug)]
+pub(super) struct Meter {
+    flight: InFlight,
+    model: String,
+    whole: Usage,
+    produced: u64,
+    drains: bool,
+}
+
+impl Meter {
+    /// Begins a call that uses `whole` if nothing stops it.
+    pub(super) fn begin(flight: InFlight, model: &str, whole: Usage, drains: bool) -> Self {
+        Self { flight, model: model.to_owned(), whole, produced: 0, drains }
+    }
+
+    /// Counts output that is handed over.
+    pub(super) fn produce(&mut self, tokens: u64) {
+        self.produced += tokens;
+    }
+
+    /// Posts the whole call and gives up its place in flight.
+    pub(super) fn finish(mut self) {
+        self.produced = self.whole.output;
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let output = if self.drains { self.whole.output } else { self.produced.min(self.whole.output) };
+        let used = Usage { output, ..self.whole };
+        self.flight.0.with(|bill| {
+            let cost = used.cost(&self.model);
+            let model = row(&mut bill.models, &self.model);
+            model.requests += 1;
+            model.input_tokens = model.input_tokens.saturating_add(used.input);
+            model.cached_input_tokens = model.cached_input_tokens.saturating_add(used.cached);
+            let output = used.output.saturating_add(used.reasoning).saturating_add(used.unreported);
+            model.output_tokens = model.output_tokens.saturating_add(output);
+            model.cost_usd = model.cost_usd.saturating_add(cost);
+            bill.cost_usd = bill.cost_usd.saturating_add(cost);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(input: u64, output: u64, directives: &str) -> (Usage, Directives) {
+        let mut read = Directives::default();
+        read.add(directives).unwrap();
+        (Usage::new(input, output, &read), read)
+    }
+
+    #[test]
+    fn a_call_costs_its_classes_at_their_prices() {
+        let (used, _) = usage(1_000_000, 1_000_000, "cached=400000");
+        assert_eq!(used.cost("sandbox-mini").to_string(), "0.72");
+        assert_eq!(used.cost("sandbox-of-a-test").to_string(), "0.72");
+        assert_eq!(used.cost("sandbox-large").to_string(), "12.00");
+        assert_eq!(used.cost("sandbox-embedding").to_string(), "0.02");
+    }
+
+    #[test]
+    fn what_is_reported_may_lie_and_the_bill_does_not() {
+        let (used, directives) = usage(10, 4, "usage_times=3,hidden_reasoning=5,unreported_reasoning=7");
+        let reported = used.reported(&directives).unwrap();
+        assert_eq!((reported.input, reported.output, reported.reasoning), (30, 27, 15));
+        let ledger = Ledger::default();
+        Meter::begin(ledger.arrive("/"), "sandbox-mini", used, false).finish();
+        assert_eq!(ledger.bill().models["sandbox-mini"].output_tokens, 4 + 5 + 7);
+        assert_eq!(usage(10, 4, "no_usage").0.reported(&usage(1, 1, "no_usage").1), None);
+        let (used, directives) = usage(10, 4, "negative_usage");
+        assert_eq!(used.reported(&directives).unwrap().input, -10);
+    }
+
+    #[test]
+    fn a_call_that_is_broken_off_is_billed_for_what_was_produced_or_drains() {
+        for (drains, output) in [(false, 3), (true, 16)] {
+            let ledger = Ledger::default();
+            let mut meter = Meter::begin(ledger.arrive("/"), "sandbox-mini", usage(10, 16, "").0, drains);
+            meter.produce(3);
+            drop(meter);
+            let bill = ledger.bill();
+            assert_eq!((bill.models["sandbox-mini"].output_tokens, bill.in_flight), (output, 0));
+        }
+    }
+
+    #[test]
+    fn rows_are_bounded_and_reset_keeps_what_is_in_flight() {
+        let ledger = Ledger::default();
+        let kept = ledger.arrive("/kept");
+        (0..1000).for_each(|n| drop(ledger.arrive(&format!("/{n}"))));
+        assert_eq!(ledger.bill().paths.len(), ROWS_MAX + 1);
+        assert_eq!(ledger.bill().in_flight_max, 2);
+        ledger.reset();
+        assert_eq!(ledger.bill(), Bill { in_flight: 1, in_flight_max: 1, ..Bill::default() });
+        drop(kept);
+        assert_eq!(ledger.bill().in_flight, 0);
+    }
+}
