@@ -44,8 +44,8 @@ pub struct Credential {
     pub organization: Option<String>,
     /// Sent as `openai-project`.
     pub openai_project: Option<String>,
-    /// The version of its secret.
-    pub secret_version: i64,
+    /// Where the secret belongs.
+    pub binding: Binding,
     /// The secret.
     pub sealed: SealedCredential,
 }
@@ -86,15 +86,15 @@ impl Directory {
     }
 
     /// Makes the snapshot anew from the store. One at a time, so that an older one never replaces a newer one.
-    pub async fn reload(&self, store: &Store, private: &CidrSet) -> Result<(), StoreError> {
+    pub async fn reload(&self, store: &Store, installation: &str, private: &CidrSet) -> Result<(), StoreError> {
         let _turn = self.reloading.lock().await;
-        let fresh = Arc::new(load(store, private).await?);
+        let fresh = Arc::new(load(store, installation, private).await?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
 }
 
-async fn load(store: &Store, private: &CidrSet) -> Result<Snapshot, StoreError> {
+async fn load(store: &Store, installation: &str, private: &CidrSet) -> Result<Snapshot, StoreError> {
     let mut read = store.read().await?;
     let mut providers = BTreeMap::new();
     for record in store::provider::list(&mut read.conn()).await? {
@@ -113,13 +113,14 @@ async fn load(store: &Store, private: &CidrSet) -> Result<Snapshot, StoreError> 
         };
         let mut credentials = Vec::new();
         for (credential, sealed) in store::credential::active_of(&mut read.conn(), &slug).await? {
+            let id = credential.id;
             credentials.push(Credential {
-                id: credential.id,
                 weight: u64::try_from(credential.weight).unwrap_or(0),
                 projects: credential.projects,
                 organization: credential.organization,
                 openai_project: credential.openai_project,
-                secret_version: credential.secret_version,
+                binding: binding(installation, &provider, &id, credential.secret_version),
+                id,
                 sealed,
             });
         }

@@ -5,6 +5,7 @@ mod directory;
 mod install;
 mod last_used;
 mod ledger;
+mod metrics;
 mod rates;
 mod registry;
 
@@ -18,9 +19,10 @@ use tokio_util::task::TaskTracker;
 pub use crate::store::StoreError;
 pub use authenticate::{AuthenticateError, Caller};
 pub use directory::{Credential, ProviderEntry, Snapshot, binding};
-pub use install::{InstallError, Installed};
+pub use install::{InstallError, Installed, install, is_installed, log_key, recover};
 pub use last_used::Use;
 pub use ledger::{Demand, Ledger, LedgerLimits, Reservation, ReserveError, Settled, Unrecorded};
+pub use metrics::Metrics;
 pub use rates::{InFlight, RateRefusal, Rates};
 pub use registry::{ActiveKey, Registry, RegistryLimits};
 
@@ -46,6 +48,8 @@ pub struct Inner {
     pub ledger: Ledger,
     /// Sub-keys in memory.
     pub registry: Registry,
+    /// What the server counts.
+    pub metrics: Metrics,
     /// Networks that upstreams may be in although they are private.
     pub private_upstreams: CidrSet,
     directory: directory::Directory,
@@ -71,6 +75,8 @@ pub struct Settings {
     pub node: String,
     /// Networks that upstreams may be in although they are private.
     pub private_upstreams: CidrSet,
+    /// What the server counts.
+    pub metrics: Metrics,
     /// Bounds of the ledger.
     pub ledger: LedgerLimits,
     /// Bounds of the registry.
@@ -98,6 +104,10 @@ impl Services {
     /// Opens the vault, settles what a crash left, and starts the ledger's writer on `tasks`.
     pub async fn start(store: Store, kek: &Kek, settings: Settings, tasks: &TaskTracker) -> Result<Self, StartError> {
         let (installation, keyring) = install::open(&store, kek).await?;
+        let unsettled = ledger::settle_what_a_crash_left(&store).await?;
+        if unsettled > 0 {
+            tracing::warn!(count = unsettled, "admissions that an earlier run left open were posted in full");
+        }
         let ledger = Ledger::start(&store, settings.ledger, tasks).await?;
         let services = Self(Arc::new(Inner {
             store,
@@ -108,6 +118,7 @@ impl Services {
             node: settings.node,
             ledger,
             registry: Registry::new(settings.registry),
+            metrics: settings.metrics,
             private_upstreams: settings.private_upstreams,
             directory: directory::Directory::default(),
             last_used: last_used::LastUsed::default(),
@@ -125,6 +136,6 @@ impl Services {
 
     /// Takes a committed change of providers, credentials or models into force.
     pub async fn reload_directory(&self) -> Result<(), StoreError> {
-        self.directory.reload(&self.store, &self.private_upstreams).await
+        self.directory.reload(&self.store, &self.installation, &self.private_upstreams).await
     }
 }

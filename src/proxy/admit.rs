@@ -1,0 +1,468 @@
+//! Steps 5 to 8: from the body to a reservation.
+
+use super::Proxy;
+use super::arrival::Arrival;
+use super::refusal::{Code, Refusal};
+use super::respond;
+use crate::base::{NanoUsd, clip};
+use crate::budget::{Balance, Hold, RateMetric};
+use crate::log::{Decision, Entry};
+use crate::policy::{self, BodyFacts, Denial, Head, Operation, Permit, Rule, Whole};
+use crate::provider::ask::{self, Ask, AskError, Splice};
+use crate::provider::{
+    Candidate, Choice, Dialect, Estimate, Model, PriceVersion, ResolveError, Resolved, Slug, Unpriced, operation,
+    output_bound_field, resolve, worst_case,
+};
+use crate::service::{Caller, Demand, InFlight, RateRefusal, Reservation, ReserveError, Snapshot};
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use serde_json::json;
+use std::sync::Arc;
+
+const CLAMP_TRIES_MAX: usize = 3;
+
+/// A request whose body was read, on its way to a reservation.
+pub(super) struct Admission<'a> {
+    pub(super) proxy: &'a Proxy,
+    pub(super) arrival: &'a Arrival,
+    pub(super) matched: &'a operation::Matched<'a>,
+    pub(super) ask: Ask,
+    pub(super) bytes: Bytes,
+}
+
+/// A request that may be forwarded, with all that was decided about it.
+pub(super) struct Admitted {
+    pub(super) caller: Caller,
+    pub(super) permit: Permit<Whole>,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) resolved: Resolved,
+    pub(super) priced: Option<Priced>,
+    pub(super) reservation: Reservation,
+    pub(super) in_flight: InFlight,
+    pub(super) ask: Ask,
+    pub(super) body: Bytes,
+    pub(super) strip_usage: bool,
+    pub(super) entry: Entry,
+}
+
+/// The prices that a request was admitted by and is settled by.
+pub(super) struct Priced {
+    pub(super) model: Arc<Model>,
+    pub(super) version: PriceVersion,
+    pub(super) estimate: Estimate,
+}
+
+/// What came of an admission.
+pub(super) enum Outcome {
+    Admitted(Box<Admitted>),
+    /// The sub-key was changed meanwhile: decide again by what it is now.
+    Stale,
+}
+
+/// Step 5: strict JSON, read once.
+pub(super) fn read_ask(matched: &operation::Matched<'_>, headers: &HeaderMap, bytes: &Bytes) -> Result<Ask, Refusal> {
+    let is_json = headers.get(CONTENT_TYPE).is_none_or(|value| {
+        let essence = value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        essence == "application/json"
+    });
+    if !is_json {
+        return Err(Refusal::new(Code::UnsupportedEncoding, "Send the body as application/json."));
+    }
+    let ask = ask::read(matched.row, bytes).map_err(|error| {
+        let code = if matches!(error, AskError::ModelRequired) { Code::ModelRequired } else { Code::InvalidBody };
+        let refusal = Refusal::new(code, error.to_string());
+        match error.param() {
+            Some(param) => refusal.param(param),
+            None => refusal,
+        }
+    })?;
+    if let Some((field, _)) = ask.objects.first() {
+        let message = format!("{field} names an object that this sub-key does not own.");
+        return Err(Refusal::new(Code::ObjectNotFound, message).param(clip(field, 64)));
+    }
+    Ok(ask)
+}
+
+impl Admission<'_> {
+    /// Steps 6 to 8.
+    pub(super) async fn admit(
+        &mut self,
+        caller: &Caller,
+        head: &Permit<Head>,
+        mut in_flight: InFlight,
+        entry: &mut Entry,
+    ) -> Result<Outcome, Refusal> {
+        let snapshot = self.proxy.services.snapshot();
+        entry.streamed = self.ask.stream;
+        entry.model_requested = self.ask.model.as_ref().map(|model| clip(&model.name, 256));
+        let resolved = self.resolve(caller, &snapshot)?;
+        entry.model = Some(resolved.model.clone());
+        entry.provider = Some(resolved.provider.to_string());
+
+        let permit = self.decide(caller, head, &resolved)?;
+        let priced = self.price(caller, &resolved)?;
+        if let Some(priced) = &priced {
+            let now = self.proxy.services.clock.now();
+            let tokens = priced.estimate.input_tokens.saturating_add(priced.estimate.output_tokens);
+            in_flight.take_tokens(tokens, now).map_err(|refusal| rate_refused(&refusal))?;
+        } else if has_token_rate(caller) {
+            return Err(Refusal::new(Code::ModelUnpriced, "The catalog does not know this model's bounds, and this key has a token rate."));
+        }
+        self.reserve(caller, snapshot, resolved, permit, priced, in_flight, entry).await
+    }
+
+    fn resolve(&self, caller: &Caller, snapshot: &Snapshot) -> Result<Resolved, Refusal> {
+        let definition = &caller.key.subkey.definition;
+        let dialects: Vec<Vec<Dialect>> =
+            snapshot.providers.values().map(|entry| entry.provider.dialects.keys().copied().collect()).collect();
+        let usable = |entry: &crate::service::ProviderEntry| {
+            let pin = definition.credential.as_deref();
+            entry.active && entry.credentials.iter().any(|one| one.is_usable(&definition.project, pin))
+        };
+        let candidates: Vec<Candidate<'_>> = snapshot
+            .providers
+            .iter()
+            .zip(&dialects)
+            .map(|((slug, entry), dialects)| Candidate { slug, dialects, usable: usable(entry) })
+            .collect();
+        let key_order = definition.provider_order.iter().filter_map(|slug| slug.parse::<Slug>().ok());
+        let order: Vec<Slug> = key_order.chain(self.proxy.settings.provider_order.iter().cloned()).collect();
+        let choice = Choice {
+            catalog: &snapshot.catalog,
+            providers: &candidates,
+            dialect: self.matched.row.dialect,
+            operation: self.matched.row.operation,
+            fixed: self.matched.provider,
+            allowed: &|name| caller.key.scope.admits_model(name),
+            provider_order: &order,
+        };
+        let written = self.ask.model.as_ref().map(|model| model.name.as_str()).unwrap_or_default();
+        resolve(&choice, written).map_err(|error| unresolved(&error))
+    }
+
+    fn decide(&mut self, caller: &Caller, head: &Permit<Head>, resolved: &Resolved) -> Result<Permit<Whole>, Refusal> {
+        let facts = BodyFacts {
+            model: Some(format!("{}/{}", resolved.provider, resolved.model)),
+            features: self.ask.features,
+            hosted_tools: self.ask.hosted_tools.iter().map(|tool| tool.kind.clone()).collect(),
+            service_tier: self.ask.service_tier.clone(),
+            unknown_fields: self.ask.unknown_fields.clone(),
+            output_bound: self.effective_output_bound(caller, resolved),
+        };
+        policy::decide(&caller.key.scope, head, &facts).map_err(|denial| denied(&denial))
+    }
+
+    /// The bound that the provider will go by: stated, else the key's default, else the model's ceiling;
+    /// without any, none is known.
+    fn effective_output_bound(&self, caller: &Caller, resolved: &Resolved) -> Option<u64> {
+        if !has_output(self.matched.row.operation) {
+            return None;
+        }
+        let ceiling = resolved.entry.as_ref().and_then(|model| model.max_output_tokens);
+        let stated = self.ask.output.bounds.iter().map(|bound| bound.tokens).max();
+        let default = caller.key.subkey.definition.default_max_output_tokens;
+        Some(stated.or(default).or(ceiling).unwrap_or(u64::MAX))
+    }
+
+    /// The output bound that the request is to be given, where that is not the one it states.
+    fn given_output_bound(&self, caller: &Caller, resolved: &Resolved) -> Option<u64> {
+        let definition = &caller.key.subkey.definition;
+        let effective = self.effective_output_bound(caller, resolved)?;
+        let clamped = match definition.max_output_tokens {
+            Some(max) if definition.clamp_output => effective.min(max),
+            _ => effective,
+        };
+        let stated = self.ask.output.bounds.iter().map(|bound| bound.tokens).max();
+        match stated {
+            Some(stated) => (clamped != stated).then_some(clamped),
+            None => (clamped != effective || definition.default_max_output_tokens.is_some()).then_some(clamped),
+        }
+    }
+
+    /// Step 7. Without a price a request is refused where a cap binds, and free of charge elsewhere.
+    fn price(&self, caller: &Caller, resolved: &Resolved) -> Result<Option<Priced>, Refusal> {
+        let definition = &caller.key.subkey.definition;
+        let is_capped = !definition.budgets.is_empty() || definition.max_request_usd.is_some();
+        let given = self.given_output_bound(caller, resolved);
+        let priced = resolved.entry.as_ref().map(|model| {
+            let unpriced = Unpriced::Model { direction: "input and output" };
+            let version = model.prices_at(self.arrival.time).ok_or(unpriced)?;
+            let operation = self.matched.row.operation;
+            let estimate = worst_case(model, version, operation, &self.ask, definition.default_max_output_tokens)?;
+            let estimate = match given {
+                Some(bound) if bound < estimate.output_bound => estimate.with_output_bound(bound),
+                _ => estimate,
+            };
+            Ok::<_, Unpriced>(Priced { model: Arc::clone(model), version: version.clone(), estimate })
+        });
+        let free = self.matched.row.operation.is_free();
+        let priced = match priced {
+            Some(Ok(priced)) => Some(priced),
+            Some(Err(error)) if is_capped && !free => return Err(unpriced(&error, &resolved.model)),
+            None if is_capped && !free => {
+                let error = Unpriced::Model { direction: "input and output" };
+                return Err(unpriced(&error, &resolved.model));
+            }
+            Some(Err(_)) | None => None,
+        };
+        match (&priced, definition.max_request_usd) {
+            (Some(priced), Some(max)) if priced.estimate.total > max && !definition.clamp_to_budget => {
+                Err(too_expensive(priced.estimate.total, max))
+            }
+            (Some(_) | None, _) => Ok(priced),
+        }
+    }
+
+    /// Step 8: hold the worst case; where the key allows it, lower the output bound to what still fits.
+    #[expect(clippy::too_many_arguments, reason = "each is the output of one step before")]
+    async fn reserve(
+        &mut self,
+        caller: &Caller,
+        snapshot: Arc<Snapshot>,
+        resolved: Resolved,
+        permit: Permit<Whole>,
+        mut priced: Option<Priced>,
+        in_flight: InFlight,
+        entry: &mut Entry,
+    ) -> Result<Outcome, Refusal> {
+        let definition = &caller.key.subkey.definition;
+        let mut given = self.given_output_bound(caller, &resolved);
+        if let (Some(one), Some(max)) = (&mut priced, definition.max_request_usd)
+            && one.estimate.total > max
+        {
+            let bound = one.estimate.clamp(max).ok_or_else(|| too_expensive(one.estimate.total, max))?;
+            given = Some(bound);
+            one.estimate = one.estimate.clone().with_output_bound(bound);
+        }
+        for _ in 0..=CLAMP_TRIES_MAX {
+            let (body, changed, strip_usage) = self.body(&snapshot, &resolved, given);
+            let opening = Entry {
+                decision: Decision::Allowed,
+                attempts: 1,
+                changed,
+                price_version: priced.as_ref().map(|priced| priced.version.version.to_string()),
+                reserved_usd: amount(priced.as_ref()),
+                credential_id: self.credential(caller, &snapshot, &resolved),
+                ..entry.clone()
+            };
+            let demand = self.demand(caller, priced.as_ref(), opening.clone());
+            match self.proxy.services.ledger.reserve(demand).await {
+                Ok(reservation) => {
+                    let (caller, ask) = (caller.clone(), self.ask.clone());
+                    let entry = opening;
+                    return Ok(Outcome::Admitted(Box::new(Admitted {
+                        caller, permit, snapshot, resolved, priced, reservation, in_flight, ask, body, strip_usage, entry,
+                    })));
+                }
+                Err(ReserveError::Stale) => return Ok(Outcome::Stale),
+                Err(ReserveError::Exceeded { hold, balance }) => {
+                    let fits = priced.as_ref().filter(|_| definition.clamp_to_budget).and_then(|priced| {
+                        priced.estimate.clamp(balance.remaining()).or_else(|| {
+                            priced.estimate.clamp(balance.limit.saturating_sub(balance.posted))
+                        })
+                    });
+                    let (Some(bound), Some(one)) = (fits, priced.as_mut()) else {
+                        return Err(budget_exceeded(&hold, &balance, self.arrival.time));
+                    };
+                    given = Some(bound);
+                    one.estimate = one.estimate.clone().with_output_bound(bound);
+                }
+                Err(ReserveError::Held { hold, balance }) => return Err(budget_held(&hold, &balance)),
+                Err(ReserveError::Overloaded) => return Err(respond::overloaded()),
+                Err(ReserveError::Unavailable) => return Err(respond::store_unavailable()),
+            }
+        }
+        Ok(Outcome::Stale)
+    }
+
+    fn demand(&self, caller: &Caller, priced: Option<&Priced>, entry: Entry) -> Demand {
+        let subkey = &caller.key.subkey;
+        let amount = amount(priced);
+        let now = self.proxy.services.clock.now();
+        let hold = |spec: &crate::budget::BudgetSpec| Hold::of(subkey.budget_id(spec.window), spec, now, amount);
+        let holds = if amount == NanoUsd::ZERO { Vec::new() } else { subkey.definition.budgets.iter().map(hold).collect() };
+        Demand { subkey: subkey.id.clone(), subkey_version: subkey.version, holds, amount, entry }
+    }
+
+    /// The body as it is sent, and what was changed in it.
+    fn body(&self, snapshot: &Snapshot, resolved: &Resolved, given: Option<u64>) -> (Bytes, Vec<String>, bool) {
+        let mut splices: Vec<Splice> = Vec::new();
+        if resolved.changed && let Some(model) = &self.ask.model {
+            splices.extend(model.splice(&resolved.model));
+        }
+        if let Some(tokens) = given {
+            let too_large = self.ask.output.bounds.iter().filter(|bound| bound.tokens > tokens);
+            splices.extend(too_large.map(|bound| bound.splice(tokens)));
+            if self.ask.output.bounds.is_empty() {
+                let field = match (self.matched.row.dialect, self.matched.row.operation) {
+                    (Dialect::OpenAi, Operation::Chat) => output_bound_field(resolved.provider.as_str()),
+                    _ => "max_tokens",
+                };
+                splices.push(self.ask.bound_splice(field, tokens));
+            }
+        }
+        let supports = snapshot.providers.get(&resolved.provider).is_some_and(|e| e.provider.supports_stream_options);
+        let report = self.ask.report_usage.as_ref().filter(|_| supports);
+        splices.extend(report.cloned());
+        let changed = splices.iter().map(|splice| splice.field.to_owned()).collect();
+        (ask::splice(&self.bytes, splices), changed, report.is_some())
+    }
+
+    /// The credential that the request goes out with: by weight, spread by the request's id.
+    fn credential(&self, caller: &Caller, snapshot: &Snapshot, resolved: &Resolved) -> Option<String> {
+        let definition = &caller.key.subkey.definition;
+        let entry = snapshot.providers.get(&resolved.provider)?;
+        let pin = definition.credential.as_deref();
+        let usable: Vec<_> =
+            entry.credentials.iter().filter(|one| one.is_usable(&definition.project, pin)).collect();
+        let total: u64 = usable.iter().map(|one| one.weight.max(1)).sum();
+        let hash = u64::from(crc32fast::hash(self.arrival.id.as_str().as_bytes()));
+        let mut at = hash.checked_rem(total)?;
+        for one in usable {
+            match at.checked_sub(one.weight.max(1)) {
+                Some(rest) => at = rest,
+                None => return Some(one.id.clone()),
+            }
+        }
+        None
+    }
+}
+
+fn amount(priced: Option<&Priced>) -> NanoUsd {
+    priced.map_or(NanoUsd::ZERO, |priced| priced.estimate.total)
+}
+
+fn has_output(operation: Operation) -> bool {
+    matches!(operation, Operation::Chat | Operation::Completions | Operation::Responses)
+}
+
+fn has_token_rate(caller: &Caller) -> bool {
+    caller.key.subkey.definition.rate_limits.iter().any(|limit| limit.metric == RateMetric::Tokens)
+}
+
+/// A rule's refusal in the words of the contract.
+pub(super) fn denied(denial: &Denial) -> Refusal {
+    let value = clip(&denial.value, 256);
+    match denial.rule {
+        Rule::NotBefore => Refusal::new(Code::KeyNotYetValid, "This sub-key is not valid yet."),
+        Rule::Expiry => Refusal::new(Code::KeyExpired, "This sub-key has expired."),
+        Rule::ClientIp => {
+            Refusal::new(Code::IpNotAllowed, format!("This sub-key may not be used from {value}."))
+        }
+        Rule::Operation => {
+            Refusal::new(Code::OperationNotAllowed, format!("This sub-key may not use the operation {value}."))
+        }
+        Rule::Model => {
+            let message = format!("This sub-key may not use the model {value}. GET models lists those it may use.");
+            Refusal::new(Code::ModelNotAllowed, message).param("model")
+        }
+        Rule::Feature => {
+            Refusal::new(Code::FeatureNotAllowed, format!("This sub-key does not allow this: {value} is off."))
+        }
+        Rule::HostedTool => Refusal::new(
+            Code::FeatureNotAllowed,
+            format!("This sub-key may not have the provider run the tool {value}."),
+        )
+        .param("tools"),
+        Rule::ServiceTier => {
+            let message = format!("This sub-key may not ask for the service tier {value}.");
+            Refusal::new(Code::FeatureNotAllowed, message).param("service_tier")
+        }
+        Rule::StrictFields => {
+            let message = format!("This sub-key admits known fields only, and {value} is none.");
+            Refusal::new(Code::FeatureNotAllowed, message).param(value)
+        }
+        Rule::OutputBound => {
+            let bound = if denial.value == u64::MAX.to_string() { "no bound".to_owned() } else { format!("{value} tokens") };
+            let message = format!("The output bound ({bound}) is above what this sub-key may ask for. State a lower one.");
+            Refusal::new(Code::OutputBoundExceeded, message)
+        }
+    }
+}
+
+/// A rate's refusal, with the exact time to wait.
+pub(super) fn rate_refused(refusal: &RateRefusal) -> Refusal {
+    match refusal {
+        RateRefusal::Concurrency { limit } => {
+            let message = format!("{limit} requests of this sub-key are in flight, as many as may be.");
+            Refusal::new(Code::ConcurrencyLimit, message).retry_after(chrono::TimeDelta::seconds(1))
+        }
+        RateRefusal::Exceeded { limit, wait } => {
+            let message = format!("The rate limit of {} is used up until its next window.", limit.limit);
+            Refusal::new(Code::RateLimitExceeded, message).retry_after(*wait)
+        }
+        RateRefusal::NeverFits { limit } => {
+            let message = format!("The request alone is above the rate limit of {}.", limit.limit);
+            Refusal::new(Code::ExceedsRateLimit, message)
+        }
+    }
+}
+
+fn unresolved(error: &ResolveError) -> Refusal {
+    let code = match error {
+        ResolveError::UnknownProvider(_) => Code::UnknownOperation,
+        ResolveError::ModelRequired => Code::ModelRequired,
+        ResolveError::ModelNotAllowed { .. } | ResolveError::NoCredential { .. } => Code::ModelNotAllowed,
+        ResolveError::DialectNotSupported { .. } => Code::DialectNotSupported,
+        ResolveError::OperationNotServed { .. } => Code::OperationNotAllowed,
+        ResolveError::ModelAmbiguous { .. } => Code::ModelAmbiguous,
+        ResolveError::ProviderAmbiguous { .. } => Code::ProviderAmbiguous,
+    };
+    Refusal::new(code, clip(&error.to_string(), 600)).param("model")
+}
+
+fn unpriced(error: &Unpriced, model: &str) -> Refusal {
+    let code = match error {
+        Unpriced::Model { .. } => Code::ModelUnpriced,
+        Unpriced::Feature { .. } | Unpriced::Unbounded { .. } => Code::FeatureUnpriced,
+    };
+    let message = format!("{error} ({}), and this sub-key has a cap. Ask your security team to set it.", clip(model, 128));
+    Refusal::new(code, message)
+}
+
+fn too_expensive(worst: NanoUsd, max: NanoUsd) -> Refusal {
+    let message = format!(
+        "The request could cost {worst} USD, and this sub-key may spend {max} USD on one. State a lower output bound."
+    );
+    Refusal::new(Code::RequestTooExpensive, message)
+        .details(json!({"limit_usd": max, "requested_usd": worst}))
+}
+
+fn budget_exceeded(hold: &Hold, balance: &Balance, now: chrono::DateTime<chrono::Utc>) -> Refusal {
+    let message = format!(
+        "The budget of {} USD per {} has {} USD left, and the request could cost {} USD.",
+        balance.limit,
+        hold.window.as_str(),
+        balance.remaining(),
+        hold.amount
+    );
+    let refusal = Refusal::new(Code::BudgetExceeded, message).details(standing(hold, balance));
+    match hold.window_end {
+        Some(end) => refusal.retry_after(end - now),
+        None => refusal,
+    }
+}
+
+fn budget_held(hold: &Hold, balance: &Balance) -> Refusal {
+    let message = format!(
+        "The budget of {} USD per {} is held by requests in flight. Try again.",
+        balance.limit,
+        hold.window.as_str()
+    );
+    Refusal::new(Code::BudgetHeld, message)
+        .details(standing(hold, balance))
+        .retry_after(chrono::TimeDelta::seconds(1))
+}
+
+fn standing(hold: &Hold, balance: &Balance) -> serde_json::Value {
+    json!({
+        "budget": hold.budget,
+        "window": hold.window,
+        "limit_usd": balance.limit,
+        "spent_usd": balance.posted,
+        "held_usd": balance.held,
+        "requested_usd": hold.amount,
+        "resets_at": hold.window_end,
+    })
+}

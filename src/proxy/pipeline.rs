@@ -1,0 +1,197 @@
+//! The life of a proxied request: named steps, each step's output the next one's input.
+//!
+//! Leaving a step out does not compile: forwarding needs a provider key, the key needs a permit for the
+//! whole request, and the permit needs the decision. Whoever presented a right secret leaves an entry,
+//! whatever happens.
+
+use super::Proxy;
+use super::admit::{self, Admission};
+use super::arrival::Arrival;
+use super::exchange;
+use super::forward;
+use super::identify;
+use super::local;
+use super::refusal::{Code, Refusal};
+use super::respond;
+use crate::http::{BodyError, read_body};
+use crate::log::Entry;
+use crate::policy::{self, Head, HeadFacts, Operation, Permit};
+use crate::provider::{Dialect, operation};
+use crate::service::{AuthenticateError, Caller, InFlight};
+use crate::subkey::{State, SubKeyToken};
+use axum::body::Body;
+use axum::response::Response;
+use chrono::TimeDelta;
+use http::Request;
+use http::header::UPGRADE;
+
+const STALE_TRIES_MAX: usize = 4;
+
+/// Serves one request, from the socket to the answer's head.
+pub(super) async fn serve(proxy: Proxy, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let spoken = Dialect::spoken(&parts.headers);
+    let arrival = match Arrival::new(parts, proxy.services.clock.now(), &proxy.settings.trusted_proxies) {
+        Ok(arrival) => arrival,
+        Err(refusal) => return respond::refusal(&refusal, spoken, "", None),
+    };
+    let matched = operation::find(&arrival.method, &arrival.path, arrival.spoken());
+    let dialect = matched.as_ref().map_or_else(|| arrival.spoken(), |matched| matched.row.dialect);
+
+    let recognised = recognise(&proxy, &arrival).await;
+    let (token, caller) = match recognised {
+        Ok(recognised) => recognised,
+        Err(refusal) => return respond::refusal(&refusal, dialect, arrival.id.as_str(), None),
+    };
+    let mut entry = match arrival.entry(&caller, &proxy.services.node, dialect) {
+        Ok(entry) => entry,
+        Err(refusal) => return respond::refusal(&refusal, dialect, arrival.id.as_str(), Some(&caller)),
+    };
+    match admitted(&proxy, &arrival, &token, &caller, matched, body, &mut entry).await {
+        Ok(response) => response,
+        Err(refusal) => refuse(&proxy, &arrival, &caller, dialect, &refusal, entry).await,
+    }
+}
+
+/// Steps 2 and 3.
+async fn recognise(proxy: &Proxy, arrival: &Arrival) -> Result<(SubKeyToken, Caller), Refusal> {
+    let token = identify::presented_secret(&arrival.headers, arrival.query.as_deref())?;
+    let caller = proxy.services.authenticate(&token).await.map_err(|error| match error {
+        AuthenticateError::Unknown => identify::unknown_key(),
+        AuthenticateError::Store(error) => {
+            tracing::error!(%error, "a sub-key cannot be looked up");
+            respond::store_unavailable()
+        }
+    })?;
+    Ok((token, caller))
+}
+
+/// Steps 4 to 12: from a known caller to the answer's head.
+async fn admitted(
+    proxy: &Proxy,
+    arrival: &Arrival,
+    token: &SubKeyToken,
+    caller: &Caller,
+    matched: Option<operation::Matched<'_>>,
+    body: Body,
+    entry: &mut Entry,
+) -> Result<Response, Refusal> {
+    let _place = proxy.enter().ok_or_else(|| {
+        Refusal::new(Code::Overloaded, "The server is at its limit of requests. Try again.").retry_after(TimeDelta::seconds(1))
+    })?;
+    key_state(arrival, caller)?;
+    let matched = known_operation(arrival, matched)?;
+    entry.operation = Some(matched.row.operation.as_str().to_owned());
+
+    // 4 decide early
+    let (head, in_flight) = decide_early(proxy, arrival, caller, matched.row.operation)?;
+    if matched.row.operation == Operation::Models {
+        return local::models(proxy, arrival, caller, &matched, entry.clone()).await;
+    }
+    // 5 read the ask; 6 decide; 7 price; 8 reserve
+    let bound = proxy.settings.body;
+    let bytes = read_body(&arrival.headers, body, bound).await.map_err(|error| unreadable(&error))?;
+    let ask = admit::read_ask(&matched, &arrival.headers, &bytes)?;
+    let mut admission = Admission { proxy, arrival, matched: &matched, ask, bytes };
+    let mut current = (caller.clone(), head, in_flight);
+    let mut tries = 0;
+    let admitted = loop {
+        let (caller, head, in_flight) = current;
+        match admission.admit(&caller, &head, in_flight, entry).await? {
+            admit::Outcome::Admitted(admitted) => break *admitted,
+            admit::Outcome::Stale if tries < STALE_TRIES_MAX => {
+                tries += 1;
+                let caller = proxy.services.authenticate(token).await.map_err(|_| identify::unknown_key())?;
+                key_state(arrival, &caller)?;
+                let (head, in_flight) = decide_early(proxy, arrival, &caller, matched.row.operation)?;
+                current = (caller, head, in_flight);
+            }
+            admit::Outcome::Stale => return Err(respond::overloaded()),
+        }
+    };
+    // 9 open the credential; 10 forward; 11 meter; 12 settle and record
+    match forward::prepare(proxy, arrival, &matched, &admitted) {
+        Ok(call) => Ok(exchange::conduct(proxy, arrival, call, admitted).await),
+        Err(refusal) => Ok(exchange::void(proxy, arrival, admitted, &refusal).await),
+    }
+}
+
+/// What operators and time have made of the key.
+fn key_state(arrival: &Arrival, caller: &Caller) -> Result<(), Refusal> {
+    let definition = &caller.key.subkey.definition;
+    match caller.key.subkey.state {
+        State::Revoked => {
+            Err(Refusal::new(Code::KeyRevoked, "This sub-key was revoked. Ask your security team for a new one."))
+        }
+        State::Suspended => {
+            Err(Refusal::new(Code::KeySuspended, "This sub-key is suspended. Ask your security team."))
+        }
+        State::Active if definition.not_before.is_some_and(|start| arrival.time < start) => {
+            Err(Refusal::new(Code::KeyNotYetValid, "This sub-key is not valid yet."))
+        }
+        State::Active if definition.expires_at.is_some_and(|end| arrival.time >= end) => {
+            Err(Refusal::new(Code::KeyExpired, "This sub-key has expired. Ask your security team for a new one."))
+        }
+        State::Active => Ok(()),
+    }
+}
+
+fn known_operation<'p>(
+    arrival: &Arrival,
+    matched: Option<operation::Matched<'p>>,
+) -> Result<operation::Matched<'p>, Refusal> {
+    if arrival.headers.contains_key(UPGRADE) && operation::is_known_path(&arrival.path) {
+        let message = "WebSockets are not supported here. Use the HTTP form of this operation.";
+        return Err(Refusal::new(Code::WebsocketNotSupported, message));
+    }
+    matched.ok_or_else(|| {
+        let message = format!("{} {} is no operation that this gateway knows.", arrival.method, arrival.path);
+        Refusal::new(Code::UnknownOperation, crate::base::clip(&message, 300))
+    })
+}
+
+/// Step 4: what needs no body, before it is read.
+fn decide_early(
+    proxy: &Proxy,
+    arrival: &Arrival,
+    caller: &Caller,
+    operation: Operation,
+) -> Result<(Permit<Head>, InFlight), Refusal> {
+    let facts = HeadFacts { now: arrival.time, client_ip: arrival.client, operation };
+    let permit = policy::decide_head(&caller.key.scope, &facts).map_err(|denial| admit::denied(&denial))?;
+    let now = proxy.services.clock.now();
+    let in_flight = caller.key.rates.enter(now).map_err(|refusal| admit::rate_refused(&refusal))?;
+    Ok((permit, in_flight))
+}
+
+fn unreadable(error: &BodyError) -> Refusal {
+    let code = match error {
+        BodyError::TooLarge { .. } => Code::BodyTooLarge,
+        BodyError::Encoded => Code::UnsupportedEncoding,
+        BodyError::Aborted | BodyError::Slow { .. } => Code::InvalidBody,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+/// Writes the refusal's entry, then answers. What cannot be recorded is not answered as decided.
+async fn refuse(
+    proxy: &Proxy,
+    arrival: &Arrival,
+    caller: &Caller,
+    dialect: Dialect,
+    refusal: &Refusal,
+    entry: Entry,
+) -> Response {
+    proxy.services.metrics.refused(entry.operation.as_deref(), refusal.code.as_str());
+    let entry = Entry {
+        rule: Some(refusal.code.as_str().to_owned()),
+        status: Some(refusal.code.status().as_u16()),
+        duration_ms: arrival.elapsed_ms(),
+        overhead_us: arrival.elapsed_us(),
+        ..entry
+    };
+    if proxy.services.ledger.record(entry).await.is_err() {
+        return respond::refusal(&respond::store_unavailable(), dialect, arrival.id.as_str(), Some(caller));
+    }
+    respond::refusal_after(refusal, dialect, arrival, caller)
+}

@@ -1,0 +1,171 @@
+//! An answer that is a stream of events: passed on as it comes, metered on the way.
+
+use super::exchange::{AnswerBody, Exchange, response};
+use super::refusal::{Code, Refusal};
+use super::settle::{Bill, note_reading, settle};
+use crate::log::Outcome;
+use crate::provider::answer::SseMeter;
+use crate::vault::EchoGuard;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::poll_fn;
+use http::StatusCode;
+use http::response::Parts;
+use http_body_util::BodyExt;
+use std::io;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Pieces that wait for a slow client before the provider is made to wait.
+const PIECES_MAX: usize = 16;
+/// Visible bytes that one token can have; a stream beyond it bills more than it was held for.
+const BYTES_PER_TOKEN_MAX: u64 = 128;
+
+type Pieces = mpsc::Sender<Result<Bytes, io::Error>>;
+
+/// How a stream ended.
+enum End {
+    /// The provider ended it properly, or not.
+    Upstream,
+    /// The provider broke off, or was silent for too long.
+    BrokenOff,
+    ClientGone,
+    /// We cut it, and the client is told why.
+    Cut(Refusal),
+}
+
+/// Passes the stream on, then settles, then lets the client's stream end.
+pub(super) async fn pass(
+    mut exchange: Exchange,
+    parts: Parts,
+    body: AnswerBody,
+    guard: EchoGuard,
+    drains: bool,
+    deadline: Instant,
+    reply: oneshot::Sender<Response>,
+) {
+    let (pieces, mut receiver) = mpsc::channel::<Result<Bytes, io::Error>>(PIECES_MAX);
+    let headers = exchange.answer_headers(&parts.headers);
+    exchange.admitted.entry.status = Some(StatusCode::OK.as_u16());
+    exchange.admitted.entry.streamed = true;
+    exchange.admitted.entry.overhead_us = exchange.overhead_us();
+    exchange.admitted.entry.first_byte_ms = Some(exchange.arrival.elapsed_ms());
+    let body_out = Body::from_stream(poll_fn(move |cx| receiver.poll_recv(cx)));
+    // A client that has left already is noticed at the first piece.
+    let _ = reply.send(response(parts.status, headers, body_out));
+
+    let mut meter = SseMeter::new(exchange.dialect, exchange.operation, exchange.admitted.strip_usage);
+    let mut passage = Passage { exchange: &exchange, body, guard, deadline, pieces: &pieces, drains };
+    let end = passage.run(&mut meter).await;
+    let reading = meter.finish();
+
+    let mut entry = exchange.admitted.entry.clone();
+    note_reading(&mut entry, &reading);
+    let (outcome, last) = match end {
+        End::Upstream if reading.complete => (Outcome::Completed, None),
+        End::Upstream if reading.failed => (Outcome::UpstreamFailed, None),
+        End::Upstream | End::BrokenOff => {
+            let message = "The provider broke off in the middle of its stream.";
+            (Outcome::UpstreamFailed, Some(Refusal { was_sent: true, ..Refusal::new(Code::UpstreamError, message) }))
+        }
+        End::ClientGone => (Outcome::ClientGone, None),
+        End::Cut(refusal) => (Outcome::Cut, Some(refusal)),
+    };
+    entry.outcome = Some(outcome);
+    entry.rule = last.as_ref().map(|refusal| refusal.code.as_str().to_owned());
+    let event = last.map(|refusal| refusal.stream_event(exchange.dialect, exchange.arrival.id.as_str()));
+    let bill = Bill::of(&exchange.admitted, &reading);
+    settle(exchange, bill, entry).await;
+    if let Some(event) = event {
+        // Never a clean end: an error event, and then the connection breaks off.
+        let _ = pieces.send(Ok(Bytes::from(event))).await;
+        let _ = pieces.send(Err(io::Error::other("the stream was cut"))).await;
+    }
+}
+
+struct Passage<'a> {
+    exchange: &'a Exchange,
+    body: AnswerBody,
+    guard: EchoGuard,
+    deadline: Instant,
+    pieces: &'a Pieces,
+    drains: bool,
+}
+
+impl Passage<'_> {
+    async fn run(&mut self, meter: &mut SseMeter) -> End {
+        let mut client_gone = false;
+        loop {
+            let frame = tokio::select! {
+                frame = self.body.frame() => frame,
+                () = self.pieces.closed(), if !client_gone => {
+                    if !self.drains {
+                        return End::ClientGone;
+                    }
+                    client_gone = true;
+                    continue;
+                }
+                () = self.exchange.stopped.cancelled() => return End::Cut(self.exchange.key_stopped()),
+                () = tokio::time::sleep_until(self.deadline) => {
+                    let message = "The stream did not end in time.";
+                    return End::Cut(Refusal::new(Code::UpstreamTimeout, message));
+                }
+                () = self.exchange.proxy.cut_all.cancelled() => {
+                    let message = "The server is shutting down.";
+                    return End::Cut(Refusal::new(Code::Overloaded, message));
+                }
+            };
+            let (mut checked, mut out) = (Vec::new(), BytesMut::new());
+            let ended = match frame {
+                None => {
+                    self.guard.finish(&mut checked);
+                    true
+                }
+                Some(Err(_)) => return End::BrokenOff,
+                Some(Ok(frame)) => {
+                    let Some(data) = frame.data_ref() else { continue };
+                    if self.guard.push(data, &mut checked).is_err() {
+                        tracing::error!(provider = %self.exchange.admitted.resolved.provider, alarm = "credential_echoed", "the provider echoed the credential");
+                        let message = "The provider's answer contained the credential and was cut.";
+                        return End::Cut(Refusal::new(Code::UpstreamError, message));
+                    }
+                    false
+                }
+            };
+            if let Err(error) = meter.push(&checked, &mut out) {
+                return End::Cut(Refusal::new(Code::UpstreamError, error.to_string()));
+            }
+            if let Some(refusal) = self.beyond_reservation(meter) {
+                return End::Cut(refusal);
+            }
+            if !client_gone && !out.is_empty() && !self.send(out.freeze()).await {
+                if !self.drains {
+                    return End::ClientGone;
+                }
+                client_gone = true;
+            }
+            if ended {
+                return if client_gone { End::ClientGone } else { End::Upstream };
+            }
+        }
+    }
+
+    /// Whether the client took the piece. One that does not read for as long as a provider may be silent is gone.
+    async fn send(&self, piece: Bytes) -> bool {
+        let stall = Duration::from_secs(300);
+        tokio::time::timeout(stall, self.pieces.send(Ok(piece))).await.is_ok_and(|sent| sent.is_ok())
+    }
+
+    /// A stream that visibly is longer than what was held for it.
+    fn beyond_reservation(&self, meter: &SseMeter) -> Option<Refusal> {
+        let priced = self.exchange.admitted.priced.as_ref()?;
+        if self.exchange.admitted.reservation.holds().is_empty() {
+            return None;
+        }
+        let bytes_max = priced.estimate.output_tokens.saturating_mul(BYTES_PER_TOKEN_MAX);
+        let message = "The stream passed the output that was held for it, and was cut at the cap.";
+        (meter.visible_output_bytes() > bytes_max).then(|| Refusal::new(Code::BudgetExceeded, message))
+    }
+}

@@ -1,0 +1,157 @@
+//! An answer that is no stream: read whole, metered, settled, and then passed on with what it cost.
+
+use super::exchange::{AnswerBody, Exchange, response};
+use super::headers::put;
+use super::refusal::{Code, Refusal};
+use super::settle::{Bill, note_reading, settle};
+use crate::budget::Balance;
+use crate::log::{Entry, Outcome};
+use crate::provider::answer::read_json;
+use crate::provider::{Operation, Reading};
+use crate::vault::EchoGuard;
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::StatusCode;
+use http::response::Parts;
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// How reading the provider's body ended.
+enum Collected {
+    Whole(Vec<u8>),
+    Echoed,
+    TooLarge,
+    BrokenOff,
+    Late,
+    Stopped,
+}
+
+/// Reads the answer, settles, and replies. A client that leaves meanwhile changes nothing: the provider bills.
+pub(super) async fn pass(
+    exchange: Exchange,
+    parts: Parts,
+    body: AnswerBody,
+    guard: EchoGuard,
+    deadline: Instant,
+    reply: oneshot::Sender<Response>,
+) {
+    let is_error = !parts.status.is_success();
+    let bytes_max = if is_error { exchange.proxy.settings.error_body_bytes_max } else { exchange.proxy.settings.answer_bytes_max };
+    let collected = collect(&exchange, body, guard, bytes_max, deadline).await;
+    let (refusal, outcome) = match (collected, refused_upstream(&exchange, parts.status)) {
+        (Collected::Whole(_), Some(refusal)) => (refusal, Outcome::UpstreamFailed),
+        (Collected::Whole(bytes), None) => return pass_on(exchange, parts, bytes, reply).await,
+        (Collected::Stopped, _) => (exchange.key_stopped(), Outcome::Cut),
+        (Collected::Late, _) => (
+            Refusal::new(Code::UpstreamTimeout, "The provider's answer did not end in time."),
+            Outcome::UpstreamFailed,
+        ),
+        (Collected::Echoed, _) => (
+            Refusal::new(Code::UpstreamError, "The provider's answer contained the credential and was cut."),
+            Outcome::Cut,
+        ),
+        (Collected::TooLarge, _) => (
+            Refusal::new(Code::UpstreamError, "The provider's answer is larger than this gateway passes on."),
+            Outcome::Cut,
+        ),
+        (Collected::BrokenOff, _) => (
+            Refusal::new(Code::UpstreamError, "The provider broke off in the middle of its answer."),
+            Outcome::UpstreamFailed,
+        ),
+    };
+    let refusal = Refusal { was_sent: true, ..refusal };
+    let response = exchange.refuse(&refusal);
+    let bill = if is_unbilled(parts.status) { Bill::nothing() } else { Bill::of(&exchange.admitted, &Reading::default()) };
+    let rule = Some(refusal.code.as_str().to_owned());
+    let status = Some(refusal.code.status().as_u16());
+    let entry = Entry { rule, status, outcome: Some(outcome), ..exchange.admitted.entry.clone() };
+    settle(exchange, bill, entry).await;
+    let _ = reply.send(response);
+}
+
+/// The provider's answer as it is, with what it cost.
+async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: oneshot::Sender<Response>) {
+    let reading = if parts.status.is_success() {
+        read_json(exchange.dialect, exchange.operation, &bytes)
+    } else {
+        Reading::default()
+    };
+    let bill = if is_unbilled(parts.status) || exchange.operation == Operation::CountTokens {
+        Bill::nothing()
+    } else {
+        Bill::of(&exchange.admitted, &reading)
+    };
+    let mut headers = exchange.answer_headers(&parts.headers);
+    let mut entry = exchange.admitted.entry.clone();
+    note_reading(&mut entry, &reading);
+    entry.status = Some(parts.status.as_u16());
+    entry.first_byte_ms = Some(exchange.arrival.elapsed_ms());
+    entry.overhead_us = exchange.overhead_us();
+    entry.outcome = Some(match parts.status {
+        _ if reply.is_closed() => Outcome::ClientGone,
+        status if status.is_server_error() => Outcome::UpstreamFailed,
+        _ => Outcome::Completed,
+    });
+    if let Some(model) = &entry.model_reported {
+        put(&mut headers, "x-bitting-model-reported", model);
+    }
+    put(&mut headers, "x-bitting-cost-usd", &bill.cost.to_string());
+    let balances = settle(exchange, bill, entry).await;
+    if let Some(remaining) = balances.iter().map(Balance::remaining).min() {
+        put(&mut headers, "x-bitting-budget-remaining-usd", &remaining.to_string());
+    }
+    let _ = reply.send(response(parts.status, headers, Body::from(Bytes::from(bytes))));
+}
+
+/// What the provider refused although the request is not at fault: our credential, our account, our address.
+fn refused_upstream(exchange: &Exchange, status: StatusCode) -> Option<Refusal> {
+    let provider = &exchange.admitted.resolved.provider;
+    if matches!(status.as_u16(), 401..=403) {
+        tracing::error!(%provider, status = status.as_u16(), alarm = "upstream_credential", "the provider refused the credential");
+        let message = format!("The provider {provider} refused this gateway's credential. Your key is not at fault; tell your security team.");
+        return Some(Refusal::new(Code::UpstreamCredentialError, message));
+    }
+    let message = format!("The provider {provider} answered with a redirect, which is never followed.");
+    (status.is_redirection() || status.is_informational()).then(|| Refusal::new(Code::UpstreamError, message))
+}
+
+/// Refused before anything was generated.
+fn is_unbilled(status: StatusCode) -> bool {
+    status.is_client_error() || status.is_redirection() || status.as_u16() == 529
+}
+
+async fn collect(
+    exchange: &Exchange,
+    mut body: AnswerBody,
+    mut guard: EchoGuard,
+    bytes_max: usize,
+    deadline: Instant,
+) -> Collected {
+    let mut bytes = Vec::new();
+    loop {
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            () = exchange.stopped.cancelled() => return Collected::Stopped,
+            () = tokio::time::sleep_until(deadline) => return Collected::Late,
+        };
+        match frame {
+            None => {
+                guard.finish(&mut bytes);
+                return Collected::Whole(bytes);
+            }
+            Some(Err(_)) => return Collected::BrokenOff,
+            Some(Ok(frame)) => {
+                let Some(data) = frame.data_ref() else { continue };
+                if bytes.len().saturating_add(data.len()) > bytes_max {
+                    return Collected::TooLarge;
+                }
+                if guard.push(data, &mut bytes).is_err() {
+                    tracing::error!(provider = %exchange.admitted.resolved.provider, alarm = "credential_echoed", "the provider echoed the credential");
+                    return Collected::Echoed;
+                }
+            }
+        }
+    }
+}
