@@ -1,11 +1,9 @@
 //! Budgets and rates: amounts per window of time, and the arithmetic of holding and posting.
 
 mod balance;
-mod hold;
 mod rate;
 mod window;
 
 pub use balance::{Balance, Refusal};
-pub use hold::Hold;
 pub use rate::{RateLimit, RateMetric, RatePeriod, RateWindow};
 pub use window::{BudgetSpec, Window};

@@ -5,7 +5,7 @@ use super::arrival::Arrival;
 use super::refusal::{Code, Refusal};
 use super::respond;
 use crate::base::{NanoUsd, clip};
-use crate::budget::{Balance, Hold, RateMetric};
+use crate::budget::{Balance, BudgetSpec, RateMetric};
 use crate::log::{Decision, Entry};
 use crate::policy::{self, BodyFacts, Denial, Head, Operation, Permit, Rule, Whole};
 use crate::provider::ask::{self, Ask, AskError, Splice};
@@ -13,7 +13,7 @@ use crate::provider::{
     Candidate, Choice, Dialect, Estimate, Model, PriceVersion, ResolveError, Resolved, Slug, Unpriced, operation,
     output_bound_field, resolve, worst_case,
 };
-use crate::service::{Caller, Demand, InFlight, RateRefusal, Reservation, ReserveError, Snapshot};
+use crate::service::{Caller, Demand, Hold, InFlight, RateRefusal, Reservation, ReserveError, Snapshot};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -280,7 +280,7 @@ impl Admission<'_> {
         let subkey = &caller.key.subkey;
         let amount = amount(priced);
         let now = self.proxy.services.clock.now();
-        let hold = |spec: &crate::budget::BudgetSpec| Hold::of(subkey.budget_id(spec.window), spec, now, amount);
+        let hold = |spec: &BudgetSpec| Hold::of(&subkey.id, spec, now, amount);
         let holds = if amount == NanoUsd::ZERO { Vec::new() } else { subkey.definition.budgets.iter().map(hold).collect() };
         Demand { subkey: subkey.id.clone(), subkey_version: subkey.version, holds, amount, entry }
     }

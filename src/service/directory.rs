@@ -5,7 +5,10 @@
 
 use super::StoreError;
 use crate::base::CidrSet;
-use crate::provider::{Catalog, Provider, ProviderDocument, Slug};
+use crate::provider::catalog::{Catalog, CatalogError, Override};
+use crate::provider::endpoint::{Endpoint, Provider, ProviderDocument};
+use crate::provider::{Dialect, Slug};
+use crate::store::provider::ProviderStatus;
 use crate::store::{self, Store};
 use crate::vault::{Binding, SealedCredential};
 use std::collections::BTreeMap;
@@ -60,7 +63,7 @@ impl Credential {
 
 /// The place that a credential's ciphertext is bound to.
 pub fn binding(installation: &str, provider: &Provider, credential: &str, secret_version: i64) -> Binding {
-    let origin = |(dialect, endpoint): (&crate::provider::Dialect, &crate::provider::Endpoint)| {
+    let origin = |(dialect, endpoint): (&Dialect, &Endpoint)| {
         format!("{} {}", dialect.as_str(), endpoint.base_url.origin())
     };
     Binding {
@@ -76,10 +79,16 @@ pub fn binding(installation: &str, provider: &Provider, credential: &str, secret
 #[derive(Debug, Default)]
 pub struct Directory {
     current: RwLock<Arc<Snapshot>>,
+    built_in: Catalog,
     reloading: tokio::sync::Mutex<()>,
 }
 
 impl Directory {
+    /// An empty directory over the built-in catalog.
+    pub fn new() -> Result<Self, CatalogError> {
+        Ok(Self { built_in: Catalog::built_in()?, ..Self::default() })
+    }
+
     /// The snapshot in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
@@ -88,13 +97,13 @@ impl Directory {
     /// Makes the snapshot anew from the store. One at a time, so that an older one never replaces a newer one.
     pub async fn reload(&self, store: &Store, installation: &str, private: &CidrSet) -> Result<(), StoreError> {
         let _turn = self.reloading.lock().await;
-        let fresh = Arc::new(load(store, installation, private).await?);
+        let fresh = Arc::new(load(store, installation, private, &self.built_in).await?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         Ok(())
     }
 }
 
-async fn load(store: &Store, installation: &str, private: &CidrSet) -> Result<Snapshot, StoreError> {
+async fn load(store: &Store, installation: &str, private: &CidrSet, built_in: &Catalog) -> Result<Snapshot, StoreError> {
     let mut read = store.read().await?;
     let mut providers = BTreeMap::new();
     for record in store::provider::list(&mut read.conn()).await? {
@@ -112,7 +121,16 @@ async fn load(store: &Store, installation: &str, private: &CidrSet) -> Result<Sn
             }
         };
         let mut credentials = Vec::new();
-        for (credential, sealed) in store::credential::active_of(&mut read.conn(), &slug).await? {
+        for credential in store::credential::active_of(&mut read.conn(), &slug).await? {
+            let secret = store::credential::secret(&mut read.conn(), &credential.id, credential.secret_version).await?;
+            let sealed = secret.and_then(|secret| {
+                let term = u32::try_from(secret.term).ok()?;
+                Some(SealedCredential { term, wrapped_dek: secret.wrapped_dek, sealed: secret.sealed })
+            });
+            let Some(sealed) = sealed else {
+                tracing::error!(credential = credential.id, "this credential has no secret and cannot be used");
+                continue;
+            };
             let id = credential.id;
             credentials.push(Credential {
                 weight: u64::try_from(credential.weight).unwrap_or(0),
@@ -124,14 +142,38 @@ async fn load(store: &Store, installation: &str, private: &CidrSet) -> Result<Sn
                 sealed,
             });
         }
-        let active = record.status == "active";
+        let active = record.status == ProviderStatus::Active;
         providers.insert(provider.slug.clone(), ProviderEntry { provider, active, credentials });
     }
-    let mut catalog = Catalog::builtin();
-    for record in store::model::list(&mut read.conn()).await? {
-        if let Err(error) = catalog.set(record) {
-            tracing::error!(%error, "this model's override cannot be used");
+    let catalog = catalog(built_in, store::model::list(&mut read.conn()).await?);
+    Ok(Snapshot { providers, catalog })
+}
+
+/// The built-in catalog with the operators' models over it. One that makes no sense is left out, and named.
+fn catalog(built_in: &Catalog, records: Vec<ModelRecord>) -> Catalog {
+    let mut overrides: Vec<Override> = records.into_iter().filter_map(as_override).collect();
+    loop {
+        match built_in.with(&overrides) {
+            Ok(catalog) => return catalog,
+            Err(error) => {
+                tracing::error!(%error, "an operator's models cannot be used; the newest is left out");
+                overrides.pop();
+            }
         }
     }
-    Ok(Snapshot { providers, catalog })
+}
+
+/// A stored model as the catalog takes it.
+pub fn as_override(record: ModelRecord) -> Option<Override> {
+    let read = || {
+        let provider = record.provider.parse().ok()?;
+        let document = serde_json::from_value(record.document.clone()).ok()?;
+        let version = u64::try_from(record.version).ok()?;
+        Some(Override { provider, model: record.name.clone(), document, version, set_at: record.effective_from })
+    };
+    let read = read();
+    if read.is_none() {
+        tracing::error!(provider = record.provider, model = record.name, "this model's override cannot be read");
+    }
+    read
 }

@@ -4,6 +4,7 @@ use super::{Services, StartError, StoreError};
 use crate::base::{Clock, Entropy, Secret};
 use crate::log::AdminEntry;
 use crate::provider::WELL_KNOWN;
+use crate::store::provider::{ProviderRecord, ProviderStatus};
 use crate::store::{self, Store};
 use crate::vault::{Kek, Keyring};
 use data_encoding::{BASE64, HEXLOWER};
@@ -11,6 +12,7 @@ use ring::digest;
 use serde_json::json;
 
 const INSTALLATION: &str = "installation";
+const KEYRING: &str = "kek";
 
 /// What a new installation hands to its first operator.
 pub struct Installed {
@@ -47,11 +49,11 @@ pub async fn install(
 ) -> Result<Installed, InstallError> {
     let (installation, keyring, now) = (entropy.id("inst"), Keyring::generate(entropy), clock.now());
     let mut tx = store.write().await?;
-    if !store::meta::put_if_absent(&mut tx.conn(), INSTALLATION, &installation).await? {
+    if store::meta::put_if_absent(&mut tx.conn(), INSTALLATION, &installation).await? != installation {
         return Err(InstallError::AlreadyInstalled);
     }
     let sealed = keyring.seal(entropy, kek, &installation);
-    store::keyring::put(&mut tx.conn(), &sealed, now).await?;
+    store::keyring::put(&mut tx.conn(), KEYRING, &sealed, now).await?;
     let operator_token = add_owner(&mut tx, "owner", clock, entropy).await?;
     tx.commit().await?;
     Ok(Installed { operator_token, log_key: log_key(&keyring) })
@@ -86,7 +88,7 @@ pub async fn recover(
 pub(super) async fn open(store: &Store, kek: &Kek) -> Result<(String, Keyring), StartError> {
     let mut read = store.read().await?;
     let installation = store::meta::get(&mut read.conn(), INSTALLATION).await?.ok_or(StartError::NotInstalled)?;
-    let sealed = store::keyring::get(&mut read.conn()).await?.ok_or(StartError::NotInstalled)?;
+    let sealed = store::keyring::get(&mut read.conn(), KEYRING).await?.ok_or(StartError::NotInstalled)?;
     let keyring = Keyring::open(kek, &installation, &sealed).map_err(StartError::Sealed)?;
     Ok((installation, keyring))
 }
@@ -102,8 +104,10 @@ pub(super) fn operator_token(entropy: &Entropy) -> Secret<String> {
 }
 
 /// What is kept of an operator token. Without the pepper, so that it can be checked while the vault is sealed.
-pub(super) fn operator_token_hash(token: &str) -> Vec<u8> {
-    digest::digest(&digest::SHA256, token.as_bytes()).as_ref().to_vec()
+pub(super) fn operator_token_hash(token: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    hash
 }
 
 async fn add_owner(
@@ -122,8 +126,15 @@ async fn add_owner(
         created_by: "local".to_owned(),
     };
     store::operator::insert(&mut tx.conn(), &operator).await?;
-    let hash = operator_token_hash(token.expose());
-    store::operator::insert_token(&mut tx.conn(), &entropy.id("ot"), &operator.id, &hash, now, None).await?;
+    let sha256 = operator_token_hash(token.expose());
+    let record = store::operator::TokenRecord {
+        id: entropy.id("ot"),
+        operator_id: operator.id.clone(),
+        sha256,
+        created_at: now,
+        expires_at: None,
+    };
+    store::operator::insert_token(&mut tx.conn(), &record).await?;
     Ok(token)
 }
 
@@ -133,7 +144,14 @@ impl Services {
         let mut tx = self.store.write().await?;
         for known in &WELL_KNOWN {
             let Some(document) = known.document().and_then(|document| serde_json::to_value(document).ok()) else { continue };
-            store::provider::insert_if_absent(&mut tx.conn(), known.slug, &document, self.clock.now()).await?;
+            let record = ProviderRecord {
+                slug: known.slug.to_owned(),
+                version: 1,
+                document,
+                status: ProviderStatus::Active,
+                created_at: self.clock.now(),
+            };
+            store::provider::insert_if_absent(&mut tx.conn(), &record).await?;
         }
         tx.commit().await
     }

@@ -2,15 +2,13 @@
 
 use super::{Services, StoreError};
 use crate::store;
+use crate::store::subkey::SecretUse;
 use crate::subkey::SubKeyId;
 use chrono::{DateTime, Utc};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 const PENDING_MAX: usize = 100_000;
-
-/// One use of a secret: the secret, its sub-key, and when.
-pub type Use = (String, SubKeyId, DateTime<Utc>);
 
 /// Uses that are not written down yet; a later use of the same secret replaces an earlier one.
 #[derive(Debug, Default)]
@@ -27,9 +25,9 @@ impl LastUsed {
         }
     }
 
-    fn take(&self) -> Vec<Use> {
+    fn take(&self) -> Vec<SecretUse> {
         let pending = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        pending.into_iter().map(|(secret, (subkey, at))| (secret, subkey, at)).collect()
+        pending.into_iter().map(|(secret_id, (subkey_id, at))| SecretUse { secret_id, subkey_id, at }).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod authenticate;
 mod directory;
+mod health;
 mod install;
 mod last_used;
 mod ledger;
@@ -20,8 +21,7 @@ pub use crate::store::StoreError;
 pub use authenticate::{AuthenticateError, Caller};
 pub use directory::{Credential, ProviderEntry, Snapshot, binding};
 pub use install::{InstallError, Installed, install, is_installed, log_key, recover};
-pub use last_used::Use;
-pub use ledger::{Demand, Ledger, LedgerLimits, Reservation, ReserveError, Settled, Unrecorded};
+pub use ledger::{Demand, Hold, Ledger, LedgerLimits, Reservation, ReserveError, Settled, Unrecorded};
 pub use metrics::Metrics;
 pub use rates::{InFlight, RateRefusal, Rates};
 pub use registry::{ActiveKey, Registry, RegistryLimits};

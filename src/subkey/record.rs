@@ -69,11 +69,6 @@ pub struct SecretRecord {
 }
 
 impl SubKey {
-    /// The identity of its budget for a window: stable over changes, removal and re-adding.
-    pub fn budget_id(&self, window: crate::budget::Window) -> String {
-        format!("subkey:{}/{}", self.id, window.as_str())
-    }
-
     /// The secrets that are live at `now`.
     pub fn live_secrets(&self, now: DateTime<Utc>) -> impl Iterator<Item = &SecretRecord> {
         self.secrets.iter().filter(move |secret| secret.expires_at.is_none_or(|end| now < end))

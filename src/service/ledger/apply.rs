@@ -1,9 +1,9 @@
 //! What each command does inside the writer's transaction.
 
-use super::{Demand, Settlement};
-use crate::base::NanoUsd;
-use crate::budget::{Balance, Hold, Refusal};
+use super::{Demand, Hold, Settlement};
+use crate::budget::{Balance, Refusal};
 use crate::log::Entry;
+use crate::store::admission::Admission;
 use crate::store::{Conn, StoreError, access_log, admission, budget};
 
 /// What became of a reservation in the transaction.
@@ -36,7 +36,15 @@ pub(super) async fn reserve(conn: &mut Conn<'_>, demand: &Demand) -> Result<Verd
             Err(Refusal::Held) => Verdict::Held(hold.clone(), balance),
         });
     }
-    if admission::insert_if_current(conn, &demand.entry, &demand.subkey, demand.subkey_version, &demand.holds).await? {
+    let admission = Admission {
+        request_id: demand.entry.request_id.clone(),
+        node: demand.entry.node.clone(),
+        admitted_at: demand.entry.time,
+        subkey_id: demand.subkey.clone(),
+        holds: demand.holds.iter().map(kept).collect(),
+        entry: demand.entry.clone(),
+    };
+    if admission::insert_if_current(conn, &admission, demand.subkey_version).await? {
         Ok(Verdict::Reserved)
     } else {
         give_back(conn, &demand.holds).await?;
@@ -47,24 +55,35 @@ pub(super) async fn reserve(conn: &mut Conn<'_>, demand: &Demand) -> Result<Verd
 /// Posts the cost in every budget that held the worst case, and writes the entry. Exactly once: what
 /// was settled before is left alone.
 pub(super) async fn settle(conn: &mut Conn<'_>, settlement: &Settlement) -> Result<Vec<Balance>, StoreError> {
-    let Some(holds) = admission::take(conn, &settlement.request_id).await? else { return Ok(Vec::new()) };
-    let mut balances = Vec::with_capacity(holds.len());
-    for hold in &holds {
-        let cost = settlement.cost;
-        balances.extend(budget::post(conn, &hold.budget, hold.window_start, hold.amount, cost).await?);
+    let Some(admission) = admission::take(conn, &settlement.request_id).await? else { return Ok(Vec::new()) };
+    let mut balances = Vec::with_capacity(admission.holds.len());
+    for hold in &admission.holds {
+        let posting = budget::Settlement { held_back: hold.amount, cost: settlement.cost };
+        let balance = budget::post(conn, &hold.budget, hold.window_start, posting).await?;
+        if balance.is_none() {
+            tracing::error!(
+                budget = %hold.budget, request_id = settlement.request_id, alarm = "books_do_not_add_up",
+                "a settlement does not fit its window and was not posted to it"
+            );
+        }
+        balances.extend(balance);
     }
-    access_log::append(conn, &settlement.entry).await?;
+    record(conn, &settlement.entry).await?;
     Ok(balances)
 }
 
 /// Writes the entry of a refused request.
 pub(super) async fn record(conn: &mut Conn<'_>, entry: &Entry) -> Result<(), StoreError> {
-    access_log::append(conn, entry).await
+    access_log::append(conn, entry).await.map(drop)
 }
 
 async fn give_back(conn: &mut Conn<'_>, holds: &[Hold]) -> Result<(), StoreError> {
     for hold in holds {
-        budget::post(conn, &hold.budget, hold.window_start, hold.amount, NanoUsd::ZERO).await?;
+        budget::unhold(conn, &hold.budget, hold.window_start, hold.amount).await?;
     }
     Ok(())
+}
+
+fn kept(hold: &Hold) -> admission::Hold {
+    admission::Hold { budget: hold.budget.clone(), window_start: hold.window_start, amount: hold.amount }
 }

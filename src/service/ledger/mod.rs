@@ -10,10 +10,12 @@ mod recover;
 mod writer;
 
 use crate::base::NanoUsd;
-use crate::budget::{Balance, Hold};
+use crate::budget::{Balance, BudgetSpec, Window};
 use crate::log::{Entry, Outcome, UsageSource};
+use crate::store::budget::{BudgetId, BudgetOwner};
 use crate::store::{Store, WriterError};
 use crate::subkey::SubKeyId;
+use chrono::{DateTime, Utc};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -29,6 +31,35 @@ pub struct LedgerLimits {
     pub waiting_max: usize,
     /// How long a reservation waits for them.
     pub wait: Duration,
+}
+
+/// An amount held in one window of one budget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The budget, by identity.
+    pub budget: BudgetId,
+    /// Its window's length, for messages.
+    pub window: Window,
+    /// When the window began.
+    pub window_start: DateTime<Utc>,
+    /// When it ends; `None` for a total.
+    pub window_end: Option<DateTime<Utc>>,
+    /// The worst case.
+    pub amount: NanoUsd,
+}
+
+impl Hold {
+    /// What `amount` takes from a sub-key's budget at `now`.
+    pub fn of(subkey: &SubKeyId, spec: &BudgetSpec, now: DateTime<Utc>, amount: NanoUsd) -> Self {
+        let window_start = spec.window.start(spec.timezone, now);
+        Self {
+            budget: BudgetId::new(&BudgetOwner::subkey(subkey), spec.window),
+            window: spec.window,
+            window_start,
+            window_end: spec.window.end(spec.timezone, window_start),
+            amount,
+        }
+    }
 }
 
 /// What a request needs before it may be forwarded.
@@ -91,6 +122,8 @@ enum Command {
     Reserve(Box<Request>),
     Settle(Box<Settlement>, Option<oneshot::Sender<Vec<Balance>>>),
     Record(Box<Entry>, oneshot::Sender<Result<(), Unrecorded>>),
+    /// Asks for an empty transaction, to see whether one can be had.
+    Probe(oneshot::Sender<Result<(), Unrecorded>>),
 }
 
 /// A demand, the place in the queue for its settlement, and who waits for it.
@@ -135,6 +168,13 @@ impl Ledger {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Record(Box::new(entry), reply)).await.map_err(|_| Unrecorded)?;
         answer.await.map_err(|_| Unrecorded)?
+    }
+
+    /// Whether the writer can commit.
+    pub async fn is_writing(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        // A full queue is at work, not broken.
+        self.commands.try_send(Command::Probe(reply)).is_err() || answer.await.is_ok_and(|written| written.is_ok())
     }
 }
 

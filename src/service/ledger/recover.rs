@@ -4,7 +4,7 @@ use super::{Settlement, apply, unknown_outcome};
 use crate::log::Entry;
 use crate::store::{Store, StoreError, admission};
 
-const BATCH_MAX: i64 = 200;
+const BATCH_MAX: u32 = 200;
 
 /// Posts every admission that an earlier run left open at its full amount, as `unknown_outcome`.
 /// Returns how many there were. Runs before anything is admitted.
@@ -13,7 +13,7 @@ pub async fn settle_what_a_crash_left(store: &Store) -> Result<usize, StoreError
     loop {
         let mut tx = store.write().await?;
         let open = admission::list_open(&mut tx.conn(), BATCH_MAX).await?;
-        for opening in &open {
+        for opening in open.iter().map(|admission| &admission.entry) {
             let cost = opening.reserved_usd;
             let entry = Entry { cost_usd: cost, ..unknown_outcome(opening.clone()) };
             let settlement = Settlement { request_id: opening.request_id.clone(), cost, entry };

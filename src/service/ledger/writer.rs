@@ -1,10 +1,10 @@
 //! The writer task: many commands, one transaction.
 
 use super::apply::{self, Verdict};
-use super::{Command, LedgerLimits, Request, Reservation, ReserveError, Settlement, Unrecorded};
-use crate::budget::{Balance, Hold};
+use super::{Command, Hold, LedgerLimits, Request, Reservation, ReserveError, Settlement, Unrecorded};
+use crate::budget::Balance;
 use crate::log::Entry;
-use crate::store::{StoreError, Writer};
+use crate::store::{Writer, WriterError};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +31,7 @@ struct Waiting {
 struct Batch {
     reserves: Vec<Pending>,
     records: Vec<(Box<Entry>, oneshot::Sender<Result<(), Unrecorded>>)>,
+    probes: Vec<oneshot::Sender<Result<(), Unrecorded>>>,
 }
 
 struct State {
@@ -63,6 +64,12 @@ pub(super) async fn run(writer: Writer, mut queue: mpsc::Receiver<Command>, limi
     }
 }
 
+impl Batch {
+    fn is_empty(&self) -> bool {
+        self.reserves.is_empty() && self.records.is_empty() && self.probes.is_empty()
+    }
+}
+
 impl State {
     fn next_timer(&self) -> Option<Instant> {
         let retry = (!self.unsettled.is_empty()).then(|| Instant::now() + RETRY_PAUSE);
@@ -77,6 +84,7 @@ impl State {
                 Command::Reserve(request) => batch.reserves.push(Pending { request, deadline }),
                 Command::Settle(settlement, reply) => self.unsettled.push_back((settlement, reply)),
                 Command::Record(entry, reply) => batch.records.push((entry, reply)),
+                Command::Probe(reply) => batch.probes.push(reply),
             }
         }
         batch
@@ -88,7 +96,7 @@ impl State {
             let again = std::mem::take(&mut self.waiting).into_iter().map(|waiting| waiting.pending);
             batch.reserves = again.chain(batch.reserves).collect();
         }
-        if !self.unsettled.is_empty() || !batch.reserves.is_empty() || !batch.records.is_empty() {
+        if !self.unsettled.is_empty() || !batch.is_empty() {
             match self.write(&batch).await {
                 Ok((verdicts, balances)) => self.answer(batch, verdicts, balances),
                 Err(error) => {
@@ -101,7 +109,7 @@ impl State {
     }
 
     /// Everything in one transaction, or nothing. Settlements go first: they make room.
-    async fn write(&mut self, batch: &Batch) -> Result<(Vec<Verdict>, Vec<Vec<Balance>>), StoreError> {
+    async fn write(&mut self, batch: &Batch) -> Result<(Vec<Verdict>, Vec<Vec<Balance>>), WriterError> {
         let mut tx = self.writer.begin().await?;
         let mut balances = Vec::with_capacity(self.unsettled.len());
         for (settlement, _) in &self.unsettled {
@@ -127,7 +135,7 @@ impl State {
             // Nobody has to wait for a settlement.
             let _ = reply.map(|reply| reply.send(balances));
         }
-        for (_, reply) in batch.records {
+        for reply in batch.records.into_iter().map(|(_, reply)| reply).chain(batch.probes) {
             let _ = reply.send(Ok(()));
         }
         for (pending, verdict) in batch.reserves.into_iter().zip(verdicts) {
@@ -170,7 +178,7 @@ fn refuse_all(batch: Batch) {
     for pending in batch.reserves {
         refuse(pending, ReserveError::Unavailable);
     }
-    for (_, reply) in batch.records {
+    for reply in batch.records.into_iter().map(|(_, reply)| reply).chain(batch.probes) {
         let _ = reply.send(Err(Unrecorded));
     }
 }

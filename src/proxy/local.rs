@@ -1,0 +1,179 @@
+//! What the proxy answers by itself: the model list, the key about itself, health.
+
+use super::Proxy;
+use super::arrival::Arrival;
+use super::exchange::response;
+use super::pipeline::{key_state, recognise};
+use super::refusal::{Code, Refusal};
+use super::respond::{self, Facts};
+use crate::budget::Balance;
+use crate::log::{Decision, Entry, Outcome};
+use crate::provider::model::Model;
+use crate::provider::{Dialect, operation};
+use crate::service::{Caller, Snapshot};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Json, Response};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{HeaderName, StatusCode};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// `GET models` and `GET models/{model}`: the catalog, cut to what the key may use.
+pub(super) async fn models(
+    proxy: &Proxy,
+    arrival: &Arrival,
+    caller: &Caller,
+    matched: &operation::Matched<'_>,
+    entry: Entry,
+) -> Result<Response, Refusal> {
+    let snapshot = proxy.services.snapshot();
+    let listed = usable_models(&snapshot, caller, matched);
+    let body = match &matched.model {
+        None => list(matched.row.dialect, &listed),
+        Some(wanted) => {
+            let found = listed.iter().find(|(id, model)| {
+                id == wanted || wanted.split_once('/').is_some_and(|(p, m)| p == model.provider.as_str() && m == model.name)
+            });
+            let (id, model) = found.ok_or_else(|| {
+                Refusal::new(Code::ObjectNotFound, "There is no such model among those this sub-key may use.").param("model")
+            })?;
+            describe(matched.row.dialect, id, model)
+        }
+    };
+    let entry = Entry {
+        decision: Decision::Allowed,
+        status: Some(StatusCode::OK.as_u16()),
+        outcome: Some(Outcome::Completed),
+        duration_ms: arrival.elapsed_ms(),
+        overhead_us: arrival.elapsed_us(),
+        ..entry
+    };
+    proxy.services.ledger.record(entry).await.map_err(|_| respond::store_unavailable())?;
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let facts = Facts {
+        request_id: arrival.id.as_str(),
+        subkey: caller.key.subkey.id.as_str(),
+        provider: "",
+        model: None,
+        changed: &[],
+        overhead_us: arrival.elapsed_us(),
+    };
+    respond::stamp(&mut headers, &facts);
+    headers.remove(HeaderName::from_static("x-bitting-provider"));
+    headers.insert(HeaderName::from_static("x-bitting-attempts"), HeaderValue::from_static("0"));
+    Ok(response(StatusCode::OK, headers, Body::from(body.to_string())))
+}
+
+/// Models that the key can reach in the request's dialect, each by the shortest name that means only it.
+fn usable_models(
+    snapshot: &Snapshot,
+    caller: &Caller,
+    matched: &operation::Matched<'_>,
+) -> Vec<(String, Arc<Model>)> {
+    let definition = &caller.key.subkey.definition;
+    let pin = definition.credential.as_deref();
+    let reachable = snapshot.providers.values().filter(|entry| {
+        let slug = entry.provider.slug.as_str();
+        entry.active
+            && matched.provider.is_none_or(|fixed| fixed == slug)
+            && entry.provider.dialects.contains_key(&matched.row.dialect)
+            && entry.credentials.iter().any(|one| one.is_usable(&definition.project, pin))
+    });
+    let models: Vec<&Arc<Model>> = reachable
+        .flat_map(|entry| snapshot.catalog.models_of(entry.provider.slug.as_str()))
+        .filter(|model| caller.key.scope.admits_model(&format!("{}/{}", model.provider, model.name)))
+        .collect();
+    let mut count: HashMap<&str, usize> = HashMap::new();
+    for model in &models {
+        *count.entry(&model.name).or_default() += 1;
+    }
+    let id = |model: &Model| match count.get(model.name.as_str()) {
+        Some(1) => model.name.clone(),
+        Some(_) | None => format!("{}/{}", model.provider, model.name),
+    };
+    models.into_iter().map(|model| (id(model), Arc::clone(model))).collect()
+}
+
+fn list(dialect: Dialect, listed: &[(String, Arc<Model>)]) -> Value {
+    let items: Vec<Value> = listed.iter().map(|(id, model)| describe(dialect, id, model)).collect();
+    let id_at = |item: Option<&(String, Arc<Model>)>| item.map(|(id, _)| id.clone());
+    match dialect {
+        Dialect::OpenAi => json!({"object": "list", "data": items}),
+        Dialect::Anthropic => json!({
+            "data": items, "has_more": false,
+            "first_id": id_at(listed.first()), "last_id": id_at(listed.last()),
+        }),
+        Dialect::Gemini => json!({"models": items}),
+    }
+}
+
+fn describe(dialect: Dialect, id: &str, model: &Model) -> Value {
+    match dialect {
+        Dialect::OpenAi => json!({"id": id, "object": "model", "created": 0, "owned_by": model.provider}),
+        Dialect::Anthropic => {
+            json!({"type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z"})
+        }
+        Dialect::Gemini => json!({
+            "name": format!("models/{id}"), "displayName": id,
+            "inputTokenLimit": model.context_window, "outputTokenLimit": model.max_output_tokens,
+        }),
+    }
+}
+
+/// `GET /bitting/self`: what the presented sub-key may do and what remains.
+pub(super) async fn myself(State(proxy): State<Proxy>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let arrival = match Arrival::new(parts, proxy.services.clock.now(), &proxy.settings.trusted_proxies) {
+        Ok(arrival) => arrival,
+        Err(refusal) => return respond::refusal(&refusal, Dialect::OpenAi, "", None),
+    };
+    match describe_caller(&proxy, &arrival).await {
+        Ok(body) => Json(body).into_response(),
+        Err(refusal) => respond::refusal(&refusal, arrival.spoken(), arrival.id.as_str(), None),
+    }
+}
+
+async fn describe_caller(proxy: &Proxy, arrival: &Arrival) -> Result<Value, Refusal> {
+    let (_, caller) = recognise(proxy, arrival).await?;
+    key_state(arrival, &caller)?;
+    let subkey = &caller.key.subkey;
+    let standing = proxy.services.budget_standing(subkey).await.map_err(|_| respond::store_unavailable())?;
+    let budgets: Vec<Value> = standing
+        .iter()
+        .map(|(hold, balance): &(crate::service::Hold, Balance)| {
+            json!({
+                "window": hold.window, "limit_usd": balance.limit, "spent_usd": balance.posted,
+                "held_usd": balance.held, "remaining_usd": balance.remaining(), "resets_at": hold.window_end,
+            })
+        })
+        .collect();
+    let definition = serde_json::to_value(&subkey.definition).unwrap_or_default();
+    let shown = [
+        "name", "project", "models", "deny_models", "operations", "ip_allow", "rate_limits", "max_request_usd",
+        "max_output_tokens", "default_max_output_tokens", "clamp_output", "clamp_to_budget", "allow_streaming",
+        "allow_tools", "allow_images", "allow_audio", "allow_files", "allow_remote_urls", "allow_store",
+        "allow_truncation", "hosted_tools", "service_tiers", "strict_fields", "not_before", "expires_at",
+    ];
+    let mut body: serde_json::Map<String, Value> =
+        shown.into_iter().map(|field| (field.to_owned(), definition[field].clone())).collect();
+    body.insert("id".to_owned(), json!(subkey.id.as_str()));
+    body.insert("status".to_owned(), json!(subkey.status(arrival.time)));
+    body.insert("budgets".to_owned(), json!(budgets));
+    Ok(Value::Object(body))
+}
+
+/// The process is alive.
+pub(super) async fn healthz() -> Json<Value> {
+    Json(json!({"status": "ok"}))
+}
+
+/// The server can authenticate, reserve and record.
+pub(super) async fn readyz(State(proxy): State<Proxy>) -> Response {
+    let reasons = proxy.services.not_ready().await;
+    let (status, word) =
+        if reasons.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
+    (status, Json(json!({"status": word, "reasons": reasons}))).into_response()
+}
