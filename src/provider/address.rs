@@ -1,0 +1,196 @@
+//! Which addresses Bitting dials. Checked on every address that is dialled, literal or resolved, at connect time.
+//!
+//! A network that the server's configuration lists as private may be dialled; metadata services never, listed or not.
+
+use crate::base::CidrSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Whether Bitting may open a connection to the address.
+pub fn address_allowed(ip: IpAddr, private: &CidrSet) -> bool {
+    let ip = ip.to_canonical();
+    let embedded = match ip {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(v6) => embedded_v4(v6).map(IpAddr::V4),
+    };
+    let never = std::iter::once(ip).chain(embedded).any(is_metadata);
+    if never || is_nowhere(ip) {
+        return false;
+    }
+    private.contains(ip) || !(is_internal(ip) || embedded.is_some_and(|v4| is_internal(v4) || is_nowhere(v4)))
+}
+
+/// The metadata services of clouds: whoever reaches them holds the machine's identity.
+fn is_metadata(ip: IpAddr) -> bool {
+    const V4: [Ipv4Addr; 5] = [
+        Ipv4Addr::new(169, 254, 169, 254), // AWS, Google, Azure, Oracle, and many more
+        Ipv4Addr::new(169, 254, 170, 2),   // AWS ECS task credentials
+        Ipv4Addr::new(169, 254, 170, 23),  // AWS EKS pod identity
+        Ipv4Addr::new(100, 100, 100, 200), // Alibaba
+        Ipv4Addr::new(168, 63, 129, 16),   // Azure's host
+    ];
+    const V6: [Ipv6Addr; 3] = [
+        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), // AWS
+        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),  // AWS EKS pod identity
+        Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),  // Google
+    ];
+    match ip {
+        IpAddr::V4(v4) => V4.contains(&v4),
+        IpAddr::V6(v6) => V6.contains(&v6),
+    }
+}
+
+/// Unspecified, multicast and broadcast addresses: no upstream lives there.
+fn is_nowhere(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.octets()[0] == 0 || v4.is_multicast() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
+    }
+}
+
+/// Networks that are not the public internet.
+fn is_internal(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            v4.is_private()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_documentation()
+                || (a, b & 0xc0) == (100, 64)
+                || (a, b, c) == (192, 0, 0)
+                || (a, b, c) == (192, 88, 99)
+                || (a, b & 0xfe) == (198, 18)
+                || a >= 240
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, ..] = v6.segments();
+            // Outside 2000::/3 nothing is public but the embedded forms, which are judged by what they embed.
+            (a & 0xe000 != 0x2000 && embedded_v4(v6).is_none())
+                || (a == 0x2001 && b < 0x0200)
+                || (a, b) == (0x2001, 0x0db8)
+                || (a, b & 0xf000) == (0x3fff, 0)
+        }
+    }
+}
+
+/// The v4 address that a translator (`64:ff9b::/96`) or a tunnel (`2002::/16`) would dial.
+fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    let segments = v6.segments();
+    let from = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Ipv4Addr::new(a, b, c, d)
+    };
+    match segments {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Some(from(high, low)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(ip: &str, private: &[&str]) -> bool {
+        address_allowed(ip.parse().unwrap(), &CidrSet::parse(private).unwrap())
+    }
+
+    #[test]
+    fn only_public_addresses_are_dialled() {
+        for public in [
+            "1.1.1.1",
+            "104.18.7.192",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700::6810:7c0",
+            "64:ff9b::101:101",
+            "2002:101:101::1",
+        ] {
+            assert!(allowed(public, &[]), "{public}");
+        }
+        for internal in [
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "127.8.8.8",
+            "169.254.1.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.1",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "239.1.1.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::7f00:1",
+            "fc00::1",
+            "fd12::1",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "2001:db8::1",
+            "2001::1",
+            "3fff::1",
+            "100::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b::a00:1",
+            "64:ff9b:1::1",
+            "2002:7f00:1::",
+            "2002:a00:1::1",
+            "2002:c0a8:101::",
+            "64:ff9b::e000:1",
+        ] {
+            assert!(!allowed(internal, &[]), "{internal}");
+        }
+    }
+
+    #[test]
+    fn a_listed_network_is_dialled_and_no_other() {
+        for (ip, private) in [
+            ("127.0.0.1", "127.0.0.0/8"),
+            ("10.1.2.3", "10.1.0.0/16"),
+            ("::1", "::1/128"),
+            ("fd12::5", "fd12::/64"),
+            ("::ffff:10.1.2.3", "10.1.0.0/16"),
+            ("64:ff9b::a00:1", "64:ff9b::/96"),
+        ] {
+            assert!(allowed(ip, &[private]), "{ip}");
+        }
+        assert!(!allowed("10.2.0.1", &["10.1.0.0/16"]));
+        assert!(
+            !allowed("64:ff9b::a01:203", &["10.1.0.0/16"]),
+            "a translator is another way to the same place"
+        );
+    }
+
+    #[test]
+    fn metadata_services_are_never_dialled() {
+        for ip in [
+            "169.254.169.254",
+            "169.254.170.2",
+            "100.100.100.200",
+            "fd00:ec2::254",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "::",
+        ] {
+            assert!(!allowed(ip, &["0.0.0.0/0", "::/0"]), "{ip}");
+        }
+        assert!(allowed("169.254.1.1", &["169.254.0.0/16"]));
+    }
+}

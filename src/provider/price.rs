@@ -1,0 +1,280 @@
+//! What tokens cost.
+//!
+//! A class without its own price costs the dearest known price of its direction; a direction without any price is
+//! [`Unpriced`], never 0. Each component is rounded up. Once a request's input, all classes together, is above a
+//! context tier's size, all its tokens cost what the tier says, not only those above: so the providers bill.
+
+use super::model::{ContextTier, Prices};
+use super::usage::Usage;
+use crate::base::NanoUsd;
+
+/// Why something has no price. Where a cap binds, it is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unpriced {
+    /// The model's prices say nothing about the direction.
+    #[error("the catalog has no price for the {direction} tokens of this model")]
+    Model {
+        /// `input` or `output`.
+        direction: &'static str,
+    },
+    /// The request uses something that changes the price, in a way that is not known.
+    #[error("the catalog has no price for {what}")]
+    Feature {
+        /// The field, or the hosted tool.
+        what: String,
+    },
+    /// How much the request can use is not known.
+    #[error("there is no known bound for {what}")]
+    Unbounded {
+        /// What has no bound.
+        what: String,
+    },
+}
+
+/// What the usage costs.
+///
+/// # Errors
+/// Tokens of a direction that has no price. No tokens cost nothing, priced or not.
+pub fn cost(prices: &Prices, usage: &Usage) -> Result<NanoUsd, Unpriced> {
+    let card = Card::of(prices, input_tokens(usage));
+    let reasoning = usage.reasoning.min(usage.output);
+    [
+        (Class::Input, usage.input),
+        (Class::CachedInput, usage.cached_input),
+        (Class::CacheWrite, usage.cache_write),
+        (Class::CacheWrite1h, usage.cache_write_1h),
+        (Class::AudioInput, usage.audio_input),
+        (Class::Output, usage.output - reasoning),
+        (Class::Reasoning, reasoning),
+        (Class::AudioOutput, usage.audio_output),
+    ]
+    .into_iter()
+    .filter(|(_, tokens)| *tokens > 0)
+    .try_fold(prices.per_request_usd.unwrap_or_default(), |sum, (class, tokens)| {
+        Ok(sum.saturating_add(card.price(class)?.per_million(tokens)))
+    })
+}
+
+/// Input tokens of all classes.
+pub fn input_tokens(usage: &Usage) -> u64 {
+    [usage.input, usage.cached_input, usage.cache_write, usage.cache_write_1h, usage.audio_input]
+        .into_iter()
+        .fold(0, u64::saturating_add)
+}
+
+/// A class of tokens with a price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    Input,
+    CachedInput,
+    CacheWrite,
+    CacheWrite1h,
+    AudioInput,
+    Output,
+    Reasoning,
+    AudioOutput,
+}
+
+impl Class {
+    const INPUTS: [Self; 5] =
+        [Self::Input, Self::CachedInput, Self::CacheWrite, Self::CacheWrite1h, Self::AudioInput];
+    const OUTPUTS: [Self; 3] = [Self::Output, Self::Reasoning, Self::AudioOutput];
+
+    fn direction(self) -> (&'static str, &'static [Self]) {
+        if Self::INPUTS.contains(&self) { ("input", &Self::INPUTS) } else { ("output", &Self::OUTPUTS) }
+    }
+}
+
+/// The prices of all classes for requests of one size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Card<'a> {
+    prices: &'a Prices,
+    /// The tiers that the request's input is above, in ascending order; the last one says the price.
+    tiers: &'a [ContextTier],
+}
+
+impl<'a> Card<'a> {
+    /// The card of a request with so many input tokens.
+    pub(super) fn of(prices: &'a Prices, input_tokens: u64) -> Self {
+        let passed = prices.context_tiers.partition_point(|tier| tier.above_tokens < input_tokens);
+        Self { prices, tiers: &prices.context_tiers[..passed] }
+    }
+
+    /// Every card that a request with at most so many input tokens can get.
+    pub(super) fn reachable(prices: &'a Prices, input_tokens_max: u64) -> impl Iterator<Item = Self> {
+        let top = Self::of(prices, input_tokens_max);
+        (0..=top.tiers.len()).map(move |passed| Self { tiers: &top.tiers[..passed], ..top })
+    }
+
+    /// The price of a million tokens of the class.
+    pub(super) fn price(self, class: Class) -> Result<NanoUsd, Unpriced> {
+        let class = if class == Class::Reasoning && !self.prices_reasoning() { Class::Output } else { class };
+        self.known(class).ok_or(Unpriced::Model { direction: class.direction().0 })
+    }
+
+    /// A class that a tier leaves out costs the tier's dearest of its direction, and never less than below the tier.
+    fn known(self, class: Class) -> Option<NanoUsd> {
+        let (_, classes) = class.direction();
+        match self.tiers.split_last() {
+            None => own(self.prices, class)
+                .or_else(|| classes.iter().filter_map(|one| own(self.prices, *one)).max()),
+            Some((tier, tiers)) => own_in(tier, class).or_else(|| {
+                let dearest = classes.iter().filter_map(|one| own_in(tier, *one)).max();
+                dearest.max(Self { tiers, ..self }.known(class))
+            }),
+        }
+    }
+
+    /// Reasoning is billed apart only where it has a price of its own.
+    fn prices_reasoning(self) -> bool {
+        self.prices.reasoning_per_mtok_usd.is_some()
+            || self.tiers.iter().any(|tier| tier.reasoning_per_mtok_usd.is_some())
+    }
+}
+
+fn own(prices: &Prices, class: Class) -> Option<NanoUsd> {
+    match class {
+        Class::Input => prices.input_per_mtok_usd,
+        Class::CachedInput => prices.cached_input_per_mtok_usd,
+        Class::CacheWrite => prices.cache_write_per_mtok_usd,
+        Class::CacheWrite1h => prices.cache_write_1h_per_mtok_usd,
+        Class::AudioInput => prices.audio_input_per_mtok_usd,
+        Class::Output => prices.output_per_mtok_usd,
+        Class::Reasoning => prices.reasoning_per_mtok_usd,
+        Class::AudioOutput => prices.audio_output_per_mtok_usd,
+    }
+}
+
+fn own_in(tier: &ContextTier, class: Class) -> Option<NanoUsd> {
+    match class {
+        Class::Input => tier.input_per_mtok_usd,
+        Class::CachedInput => tier.cached_input_per_mtok_usd,
+        Class::CacheWrite => tier.cache_write_per_mtok_usd,
+        Class::CacheWrite1h => tier.cache_write_1h_per_mtok_usd,
+        Class::AudioInput => tier.audio_input_per_mtok_usd,
+        Class::Output => tier.output_per_mtok_usd,
+        Class::Reasoning => tier.reasoning_per_mtok_usd,
+        Class::AudioOutput => tier.audio_output_per_mtok_usd,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[expect(clippy::unnecessary_wraps, reason = "a price is an Option wherever it is used")]
+    pub(in crate::provider) fn usd(text: &str) -> Option<NanoUsd> {
+        Some(text.parse().unwrap())
+    }
+
+    fn nano(result: Result<NanoUsd, Unpriced>) -> i64 {
+        result.unwrap().as_nano()
+    }
+
+    #[test]
+    fn each_class_costs_its_own_price() {
+        let prices = Prices {
+            input_per_mtok_usd: usd("1"),
+            cached_input_per_mtok_usd: usd("0.1"),
+            cache_write_per_mtok_usd: usd("1.25"),
+            cache_write_1h_per_mtok_usd: usd("2"),
+            audio_input_per_mtok_usd: usd("3"),
+            output_per_mtok_usd: usd("5"),
+            reasoning_per_mtok_usd: usd("7"),
+            audio_output_per_mtok_usd: usd("11"),
+            per_request_usd: usd("0.5"),
+            ..Prices::default()
+        };
+        let usage = Usage {
+            input: 1,
+            cached_input: 10,
+            cache_write: 100,
+            cache_write_1h: 1_000,
+            audio_input: 10_000,
+            output: 110,
+            reasoning: 100,
+            audio_output: 1,
+        };
+        let expected = 1_000 + 1_000 + 125_000 + 2_000_000 + 30_000_000 + 50_000 + 700_000 + 11_000;
+        assert_eq!(nano(cost(&prices, &usage)), 500_000_000 + expected);
+    }
+
+    #[test]
+    fn a_class_without_its_own_price_costs_the_dearest_of_its_direction_and_nothing_is_never_0() {
+        let prices = Prices {
+            input_per_mtok_usd: usd("1"),
+            cache_write_1h_per_mtok_usd: usd("2"),
+            output_per_mtok_usd: usd("5"),
+            ..Prices::default()
+        };
+        assert_eq!(nano(cost(&prices, &Usage { cached_input: 1, ..Usage::default() })), 2_000);
+        assert_eq!(nano(cost(&prices, &Usage { output: 3, reasoning: 2, ..Usage::default() })), 15_000);
+        assert_eq!(nano(cost(&prices, &Usage { audio_output: 1, ..Usage::default() })), 5_000);
+        let input_only = Prices { input_per_mtok_usd: usd("1"), ..Prices::default() };
+        assert_eq!(
+            cost(&input_only, &Usage { input: 1, output: 1, ..Usage::default() }),
+            Err(Unpriced::Model { direction: "output" })
+        );
+        assert_eq!(
+            cost(&Prices::default(), &Usage { input: 1, ..Usage::default() }),
+            Err(Unpriced::Model { direction: "input" })
+        );
+        assert_eq!(nano(cost(&input_only, &Usage { input: 1, ..Usage::default() })), 1_000);
+    }
+
+    #[test]
+    fn above_a_tier_the_whole_request_costs_what_the_tier_says() {
+        let prices = Prices {
+            input_per_mtok_usd: usd("1"),
+            cached_input_per_mtok_usd: usd("0.1"),
+            audio_input_per_mtok_usd: usd("9"),
+            output_per_mtok_usd: usd("5"),
+            context_tiers: vec![
+                ContextTier {
+                    above_tokens: 100,
+                    input_per_mtok_usd: usd("2"),
+                    output_per_mtok_usd: usd("6"),
+                    ..ContextTier::default()
+                },
+                ContextTier { above_tokens: 1_000, input_per_mtok_usd: usd("3"), ..ContextTier::default() },
+            ],
+            ..Prices::default()
+        };
+        let of = |input, cached_input, audio_input, output| {
+            nano(cost(&prices, &Usage { input, cached_input, audio_input, output, ..Usage::default() }))
+        };
+        assert_eq!(of(100, 0, 0, 1), 100_000 + 5_000, "at the size, not above it");
+        assert_eq!(of(101, 0, 0, 1), 202_000 + 6_000, "all tokens, the output too");
+        assert_eq!(of(1, 100, 0, 0), 202_000, "a class that the tier leaves out costs its dearest");
+        assert_eq!(of(101, 0, 1, 0), 202_000 + 9_000, "and never less than below the tier");
+        assert_eq!(of(1_001, 0, 0, 1), 3_003_000 + 6_000, "a tier without output leaves it as below");
+    }
+
+    #[test]
+    fn every_component_is_rounded_up() {
+        let prices = Prices {
+            input_per_mtok_usd: usd("0.000000001"),
+            output_per_mtok_usd: usd("0.000000001"),
+            ..Prices::default()
+        };
+        assert_eq!(nano(cost(&prices, &Usage { input: 1, output: 1, ..Usage::default() })), 2);
+    }
+
+    proptest! {
+        /// More tokens of a class never cost less, whatever the tiers, as long as no tier is cheaper than the one below.
+        #[test]
+        fn cost_grows_with_tokens(input in 0..10_000_u64, output in 0..10_000_u64, more in 0..10_000_u64) {
+            let tier = |above_tokens, price| ContextTier {
+                above_tokens, input_per_mtok_usd: usd(price), output_per_mtok_usd: usd(price), ..ContextTier::default()
+            };
+            let prices = Prices {
+                input_per_mtok_usd: usd("0.0000013"), output_per_mtok_usd: usd("0.0000013"),
+                context_tiers: vec![tier(100, "0.0000017"), tier(5_000, "3.1")], ..Prices::default()
+            };
+            let of = |input, output| cost(&prices, &Usage { input, output, ..Usage::default() }).unwrap();
+            prop_assert!(of(input, output) <= of(input + more, output));
+            prop_assert!(of(input, output) <= of(input, output + more));
+        }
+    }
+}

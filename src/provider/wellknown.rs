@@ -1,0 +1,160 @@
+//! The providers that are there from the start, as data: nobody has to look up a base URL to begin.
+
+use super::dialect::Dialect;
+use super::endpoint::{AuthScheme, EndpointDocument, OnClientGone, ProviderDocument, Timeouts};
+use std::collections::BTreeMap;
+
+/// A provider that is there from the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WellKnown {
+    /// Its slug.
+    pub slug: &'static str,
+    /// The environment variable by which its SDK takes the key; imported at quickstart.
+    pub key_env: &'static str,
+    /// Where each dialect is reached, and where the key goes there.
+    pub endpoints: &'static [(Dialect, &'static str, AuthScheme)],
+    /// A path that costs nothing and answers a list of models, behind the base URL of its dialect.
+    pub model_list: (Dialect, &'static str),
+    /// Asking for the model list needs no key, so it proves none.
+    pub model_list_is_public: bool,
+    /// The field of chat completions that bounds the output.
+    pub output_bound_field: &'static str,
+}
+
+/// The field of chat completions that bounds the output, where a provider says no other.
+const MAX_TOKENS: &str = "max_tokens";
+
+/// The providers that are there from the start, by slug.
+pub const WELL_KNOWN: [WellKnown; 7] = [
+    WellKnown {
+        slug: "anthropic",
+        key_env: "ANTHROPIC_API_KEY",
+        endpoints: &[
+            (Dialect::OpenAi, "https://api.anthropic.com/v1", AuthScheme::Bearer),
+            (Dialect::Anthropic, "https://api.anthropic.com", AuthScheme::XApiKey),
+        ],
+        model_list: (Dialect::Anthropic, "/v1/models"),
+        model_list_is_public: false,
+        output_bound_field: MAX_TOKENS,
+    },
+    WellKnown {
+        slug: "deepseek",
+        key_env: "DEEPSEEK_API_KEY",
+        endpoints: &[
+            (Dialect::OpenAi, "https://api.deepseek.com/v1", AuthScheme::Bearer),
+            (Dialect::Anthropic, "https://api.deepseek.com/anthropic", AuthScheme::XApiKey),
+        ],
+        model_list: (Dialect::OpenAi, "/models"),
+        model_list_is_public: false,
+        output_bound_field: MAX_TOKENS,
+    },
+    WellKnown {
+        slug: "gemini",
+        key_env: "GEMINI_API_KEY",
+        endpoints: &[
+            (Dialect::OpenAi, "https://generativelanguage.googleapis.com/v1beta/openai", AuthScheme::Bearer),
+            (Dialect::Gemini, "https://generativelanguage.googleapis.com", AuthScheme::XGoogApiKey),
+        ],
+        model_list: (Dialect::Gemini, "/v1beta/models"),
+        model_list_is_public: false,
+        output_bound_field: MAX_TOKENS,
+    },
+    WellKnown {
+        slug: "mistral",
+        key_env: "MISTRAL_API_KEY",
+        endpoints: &[(Dialect::OpenAi, "https://api.mistral.ai/v1", AuthScheme::Bearer)],
+        model_list: (Dialect::OpenAi, "/models"),
+        model_list_is_public: false,
+        output_bound_field: MAX_TOKENS,
+    },
+    WellKnown {
+        slug: "openai",
+        key_env: "OPENAI_API_KEY",
+        endpoints: &[(Dialect::OpenAi, "https://api.openai.com/v1", AuthScheme::Bearer)],
+        model_list: (Dialect::OpenAi, "/models"),
+        model_list_is_public: false,
+        output_bound_field: "max_completion_tokens",
+    },
+    WellKnown {
+        slug: "openrouter",
+        key_env: "OPENROUTER_API_KEY",
+        endpoints: &[(Dialect::OpenAi, "https://openrouter.ai/api/v1", AuthScheme::Bearer)],
+        model_list: (Dialect::OpenAi, "/models"),
+        model_list_is_public: true,
+        output_bound_field: MAX_TOKENS,
+    },
+    WellKnown {
+        slug: "qwen",
+        key_env: "DASHSCOPE_API_KEY",
+        endpoints: &[(
+            Dialect::OpenAi,
+            "https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+            AuthScheme::Bearer,
+        )],
+        model_list: (Dialect::OpenAi, "/models"),
+        model_list_is_public: false,
+        output_bound_field: MAX_TOKENS,
+    },
+];
+
+/// The well-known provider of the slug.
+pub fn well_known(slug: &str) -> Option<&'static WellKnown> {
+    WELL_KNOWN.iter().find(|known| known.slug == slug)
+}
+
+/// The field of chat completions that bounds the output at the provider: what a default or clamped bound is put into.
+pub fn output_bound_field(slug: &str) -> &'static str {
+    well_known(slug).map_or(MAX_TOKENS, |known| known.output_bound_field)
+}
+
+impl WellKnown {
+    /// The provider as if an operator had set it up; `None` never happens, as the slugs above are slugs.
+    pub fn document(&self) -> Option<ProviderDocument> {
+        let endpoint = |(dialect, base_url, auth): &(Dialect, &str, AuthScheme)| {
+            (*dialect, EndpointDocument { auth: Some(*auth), ..EndpointDocument::from(*base_url) })
+        };
+        Some(ProviderDocument {
+            slug: self.slug.parse().ok()?,
+            dialects: self.endpoints.iter().map(endpoint).collect(),
+            deployments: BTreeMap::new(),
+            on_client_gone: OnClientGone::default(),
+            supports_stream_options: true,
+            timeouts: Timeouts::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::catalog::Catalog;
+    use super::*;
+    use crate::base::CidrSet;
+
+    #[test]
+    fn every_well_known_provider_passes_the_rules_for_an_operators() {
+        assert!(WELL_KNOWN.is_sorted_by(|a, b| a.slug < b.slug));
+        for known in WELL_KNOWN {
+            let provider = known.document().unwrap().check(&CidrSet::default()).unwrap();
+            assert_eq!(provider.slug.as_str(), known.slug);
+            assert!(provider.dialects.contains_key(&known.model_list.0), "{}", known.slug);
+            assert!(known.model_list.1.starts_with('/') && known.key_env.ends_with("_API_KEY"));
+        }
+    }
+
+    #[test]
+    fn every_provider_of_the_catalog_but_the_sandbox_is_well_known() {
+        for model in Catalog::built_in().unwrap().models() {
+            let slug = model.provider.as_str();
+            assert!(slug == "sandbox" || well_known(slug).is_some(), "{slug}");
+        }
+    }
+
+    #[test]
+    fn the_bound_goes_where_the_provider_reads_it() {
+        for (slug, field) in
+            [("openai", "max_completion_tokens"), ("mistral", "max_tokens"), ("of-somebody", "max_tokens")]
+        {
+            assert_eq!(output_bound_field(slug), field);
+        }
+    }
+}

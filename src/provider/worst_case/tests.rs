@@ -1,0 +1,298 @@
+//! The worst case is never too low, and no larger than what is documented.
+
+use super::super::ask::{Bound, HostedTool, InputMeasure, OutputAsk};
+use super::super::model::{ContextTier, ModelFacts};
+use super::super::price::tests::usd;
+use super::*;
+use proptest::prelude::*;
+
+fn model(facts: ModelFacts) -> Model {
+    Model::new("p".parse().unwrap(), "m".into(), facts)
+}
+
+fn facts() -> ModelFacts {
+    ModelFacts {
+        context_window: Some(100_000),
+        max_output_tokens: Some(4_000),
+        max_image_tokens: Some(85),
+        ..ModelFacts::default()
+    }
+}
+
+fn prices() -> Prices {
+    Prices {
+        input_per_mtok_usd: usd("1"),
+        cached_input_per_mtok_usd: usd("0.1"),
+        cache_write_per_mtok_usd: usd("1.25"),
+        cache_write_1h_per_mtok_usd: usd("2"),
+        audio_input_per_mtok_usd: usd("10"),
+        output_per_mtok_usd: usd("5"),
+        audio_output_per_mtok_usd: usd("20"),
+        ..Prices::default()
+    }
+}
+
+fn version(prices: Prices) -> PriceVersion {
+    PriceVersion { prices, effective_from: "2026-01-01T00:00:00Z".parse().unwrap(), version: "v".into() }
+}
+
+fn bounded(tokens: u64) -> OutputAsk {
+    OutputAsk { bounds: vec![Bound { field: "max_tokens", tokens, span: 0..1 }], candidates: 1 }
+}
+
+fn ask(text_bytes: u64, tokens: u64) -> Ask {
+    Ask {
+        output: bounded(tokens),
+        input: InputMeasure { text_bytes, messages: 1, ..InputMeasure::default() },
+        ..Ask::default()
+    }
+}
+
+fn chat(facts: ModelFacts, ask: &Ask) -> Result<Estimate, Unpriced> {
+    worst_case(&model(facts), &version(prices()), Operation::Chat, ask, None)
+}
+
+fn what(result: Result<Estimate, Unpriced>) -> String {
+    match result {
+        Err(Unpriced::Feature { what } | Unpriced::Unbounded { what }) => what,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn text_is_bounded_by_its_bytes_at_the_dearest_class_it_can_be() {
+    let estimate = chat(facts(), &ask(1_000, 100)).unwrap();
+    let input = 1_000 + REQUEST_TOKENS + MESSAGE_TOKENS;
+    assert_eq!((estimate.input_tokens, estimate.output_tokens), (input, 100));
+    assert_eq!(estimate.total.as_nano(), i64::try_from(input * 1_250 + 100 * 5_000).unwrap());
+    let hour = Ask { input: InputMeasure { cache_1h: true, ..ask(1_000, 100).input }, ..ask(1_000, 100) };
+    assert_eq!(chat(facts(), &hour).unwrap().fixed.as_nano(), i64::try_from(input * 2_000).unwrap());
+    let sound = Ask { features: [Feature::Audio].into_iter().collect(), ..ask(1_000, 100) };
+    let sound = chat(facts(), &sound).unwrap();
+    assert_eq!(sound.total.as_nano(), i64::try_from(input * 10_000 + 100 * 20_000).unwrap());
+}
+
+#[test]
+fn pictures_and_tools_add_what_is_documented_and_nothing_passes_the_window() {
+    let plain = chat(facts(), &ask(0, 1)).unwrap().input_tokens;
+    let with = |input| Ask { input, ..ask(0, 1) };
+    let measure = ask(0, 1).input;
+    let pictures = with(InputMeasure { images: 2, ..measure });
+    assert_eq!(chat(facts(), &pictures).unwrap().input_tokens, plain + 170);
+    let tools = with(InputMeasure { tools: 2, ..measure });
+    assert_eq!(chat(facts(), &tools).unwrap().input_tokens, plain + TOOLS_TOKENS + 2 * TOOL_TOKENS);
+    let long = with(InputMeasure { text_bytes: 1_000_000, ..measure });
+    assert_eq!(chat(facts(), &long).unwrap().input_tokens, 100_000);
+    let no_window = ModelFacts { context_window: None, ..facts() };
+    assert_eq!(chat(no_window.clone(), &long).unwrap().input_tokens, plain + 1_000_000);
+    assert_eq!(chat(no_window, &pictures).unwrap().input_tokens, plain + 170);
+}
+
+#[test]
+fn what_is_not_in_the_body_counts_as_the_window_and_without_one_is_unbounded() {
+    let beyond = Ask { input: InputMeasure { beyond_body: true, ..ask(1, 1).input }, ..ask(1, 1) };
+    assert_eq!(chat(facts(), &beyond).unwrap().input_tokens, 100_000);
+    let pictures = Ask { input: InputMeasure { images: 1, ..ask(1, 1).input }, ..ask(1, 1) };
+    let no_ceiling = ModelFacts { max_image_tokens: None, ..facts() };
+    assert_eq!(chat(no_ceiling.clone(), &pictures).unwrap().input_tokens, 100_000);
+    let neither = ModelFacts { context_window: None, ..no_ceiling };
+    assert!(what(chat(neither.clone(), &pictures)).contains("pictures"));
+    assert!(what(chat(neither, &beyond)).contains("not in the body"));
+}
+
+#[test]
+fn each_text_of_an_array_may_fill_the_window() {
+    let many = Ask {
+        input: InputMeasure { text_bytes: 900_000, messages: 3, ..InputMeasure::default() },
+        ..Ask::default()
+    };
+    let of = |operation| worst_case(&model(facts()), &version(prices()), operation, &many, Some(1)).unwrap();
+    assert_eq!(of(Operation::Embeddings).input_tokens, 300_000);
+    assert_eq!(of(Operation::Completions).input_tokens, 300_000);
+    assert_eq!(of(Operation::Chat).input_tokens, 100_000);
+    assert_eq!(of(Operation::Embeddings).output_tokens, 0);
+}
+
+#[test]
+fn hosted_tools_need_a_bound_and_a_price_and_read_the_window_each_time() {
+    let tool = |max_uses| Ask {
+        hosted_tools: vec![HostedTool { kind: "web_search".into(), max_uses }],
+        ..ask(10, 1)
+    };
+    assert!(what(chat(facts(), &tool(None))).contains("web_search"));
+    assert!(what(chat(facts(), &tool(Some(3)))).contains("web_search"));
+    let fee = [("web_search".to_owned(), "0.01".parse().unwrap())].into_iter().collect();
+    let priced = version(Prices { hosted_tool_per_call_usd: fee, ..prices() });
+    let of = |ask| worst_case(&model(facts()), &priced, Operation::Chat, &ask, None);
+    let estimate = of(tool(Some(3))).unwrap();
+    assert_eq!((estimate.input_tokens, estimate.fees.to_string()), (400_000, "0.03".to_owned()));
+    assert!(matches!(of(tool(None)), Err(Unpriced::Unbounded { .. })));
+    let usage = Usage { input: 1, ..Usage::default() };
+    assert_eq!(estimate.charge(&priced.prices, &usage).unwrap().as_nano(), 30_000_000 + 1_000);
+}
+
+#[test]
+fn output_is_candidates_times_the_largest_bound_else_the_default_else_the_ceiling() {
+    let tokens = |facts, ask: &Ask, default| {
+        worst_case(&model(facts), &version(prices()), Operation::Chat, ask, default).map(|e| e.output_tokens)
+    };
+    let two = OutputAsk { candidates: 3, bounds: [bounded(10).bounds, bounded(20).bounds].concat() };
+    assert_eq!(tokens(facts(), &Ask { output: two, ..ask(1, 1) }, Some(7)), Ok(60));
+    let none = Ask { output: OutputAsk::default(), ..ask(1, 1) };
+    assert_eq!(tokens(facts(), &none, Some(7)), Ok(7));
+    assert_eq!(tokens(facts(), &none, None), Ok(4_000));
+    assert_eq!(tokens(facts(), &ask(1, 1_000_000), None), Ok(4_000), "no more than the ceiling comes out");
+    let unknown = ModelFacts { max_output_tokens: None, ..facts() };
+    assert_eq!(tokens(unknown.clone(), &ask(1, 1_000_000), None), Ok(1_000_000));
+    assert!(matches!(tokens(unknown, &none, None), Err(Unpriced::Unbounded { .. })));
+}
+
+#[test]
+fn reasoning_that_the_bound_does_not_cover_comes_on_top() {
+    let thinks = ModelFacts { capabilities: vec!["reasoning".into()], ..facts() };
+    let tokens = |facts| chat(facts, &ask(1, 10)).map(|estimate| estimate.output_tokens);
+    assert_eq!(tokens(ModelFacts { max_reasoning_tokens: Some(500), ..thinks.clone() }), Ok(510));
+    assert_eq!(tokens(thinks.clone()), Ok(100_010), "the window, where nothing better is known");
+    assert_eq!(tokens(ModelFacts { bound_covers_reasoning: true, ..thinks.clone() }), Ok(10));
+    assert!(tokens(ModelFacts { context_window: None, ..thinks }).is_err());
+}
+
+#[test]
+fn what_changes_the_price_unknown_how_is_refused_by_name() {
+    for tier in ["auto", "default", "standard", "standard_only"] {
+        let asked = Ask { service_tier: Some(tier.into()), ..ask(1, 1) };
+        assert_eq!(chat(facts(), &asked), chat(facts(), &ask(1, 1)), "{tier}");
+    }
+    for tier in ["priority", "flex", "scale", "Default", ""] {
+        assert_eq!(
+            what(chat(facts(), &Ask { service_tier: Some(tier.into()), ..ask(1, 1) })),
+            "service_tier"
+        );
+    }
+    let speed = Ask { unbounded_prices: vec!["speed".into()], ..ask(1, 1) };
+    assert_eq!(what(chat(facts(), &speed)), "speed");
+    for operation in [Operation::Images, Operation::Audio, Operation::Files, Operation::Batches] {
+        let result = worst_case(&model(facts()), &version(prices()), operation, &ask(1, 1), None);
+        assert!(what(result).contains(operation.as_str()));
+    }
+}
+
+#[test]
+fn a_model_without_a_price_is_unpriced_and_counting_is_free_all_the_same() {
+    let unpriced = version(Prices::default());
+    let of = |operation, version| worst_case(&model(facts()), version, operation, &ask(1, 1), None);
+    assert_eq!(of(Operation::Chat, &unpriced), Err(Unpriced::Model { direction: "input" }));
+    let input_only = version(Prices { input_per_mtok_usd: usd("1"), ..Prices::default() });
+    assert_eq!(of(Operation::Chat, &input_only), Err(Unpriced::Model { direction: "output" }));
+    assert!(of(Operation::Embeddings, &input_only).is_ok());
+    assert_eq!(of(Operation::CountTokens, &unpriced).unwrap().total, NanoUsd::ZERO);
+    let free =
+        version(Prices { input_per_mtok_usd: usd("0"), output_per_mtok_usd: usd("0"), ..Prices::default() });
+    assert_eq!(of(Operation::Chat, &free).unwrap().total, NanoUsd::ZERO);
+}
+
+#[test]
+fn an_answer_without_usage_costs_what_was_seen_and_a_reasoners_the_whole_bound() {
+    let estimate = chat(facts(), &ask(100, 1_000)).unwrap();
+    let seen = |bytes| Reading { visible_output_bytes: bytes, ..Reading::default() };
+    let few = estimate.without_usage(&model(facts()), &seen(10));
+    assert_eq!((few.usage.input, few.usage.output), (estimate.input_tokens, 10 + UNSEEN_TOKENS));
+    assert!(few.cost < estimate.total);
+    assert_eq!(estimate.without_usage(&model(facts()), &seen(1_000_000)).cost, estimate.total);
+    let thinks = model(ModelFacts { capabilities: vec!["reasoning".into()], ..facts() });
+    assert_eq!(estimate.without_usage(&thinks, &seen(0)).cost, estimate.total);
+}
+
+prop_compose! {
+    fn any_price()(price in prop_oneof![
+        Just(None), (0..100_000_u64).prop_map(Some), (0..50_000_u64).prop_map(|milli| Some(milli * 1_000_000))
+    ]) -> Option<NanoUsd> {
+        price.map(|nano| NanoUsd::from_nano(i64::try_from(nano).unwrap()))
+    }
+}
+
+prop_compose! {
+    fn any_tier()(above_tokens in 0..2_000_u64, a in any_price(), b in any_price(), c in any_price(), d in any_price())
+        -> ContextTier
+    {
+        ContextTier { above_tokens, input_per_mtok_usd: a, cached_input_per_mtok_usd: b, output_per_mtok_usd: c,
+            reasoning_per_mtok_usd: d, ..ContextTier::default() }
+    }
+}
+
+prop_compose! {
+    fn any_prices()(p in prop::array::uniform8(any_price()), mut tiers in prop::collection::vec(any_tier(), 0..3))
+        -> Prices
+    {
+        tiers.sort_by_key(|tier| tier.above_tokens);
+        tiers.dedup_by_key(|tier| tier.above_tokens);
+        Prices {
+            input_per_mtok_usd: p[0], cached_input_per_mtok_usd: p[1], cache_write_per_mtok_usd: p[2],
+            cache_write_1h_per_mtok_usd: p[3], audio_input_per_mtok_usd: p[4], output_per_mtok_usd: p[5],
+            reasoning_per_mtok_usd: p[6], audio_output_per_mtok_usd: p[7], context_tiers: tiers,
+            ..Prices::default()
+        }
+    }
+}
+
+prop_compose! {
+    fn any_ask()(text_bytes in 0..2_000_u64, tokens in 0..3_000_u64, candidates in 1..4_u64, cache_1h: bool,
+        audio: bool) -> Ask
+    {
+        Ask {
+            output: OutputAsk { candidates, ..bounded(tokens) },
+            input: InputMeasure { text_bytes, messages: 1, cache_1h, ..InputMeasure::default() },
+            features: audio.then_some(Feature::Audio).into_iter().collect(),
+            ..Ask::default()
+        }
+    }
+}
+
+/// Shares out `whole` by weights; the sum is at most `whole`.
+fn share<const N: usize>(whole: u64, weights: [u64; N]) -> [u64; N] {
+    let sum: u64 = weights.iter().sum::<u64>().max(1);
+    weights.map(|weight| whole * weight / sum)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// The promise: no usage within the bounds costs more than was reserved.
+    #[test]
+    fn no_usage_within_the_bounds_costs_more(
+        prices in any_prices(), ask in any_ask(), part in 0..=4_u64,
+        mut inputs in prop::array::uniform5(0..100_u64), mut outputs in prop::array::uniform3(0..100_u64),
+    ) {
+        let audio = ask.features.contains(Feature::Audio);
+        if !ask.input.cache_1h { inputs[3] = 0; }
+        if !audio { (inputs[4], outputs[2]) = (0, 0); }
+        let version = version(prices);
+        let Ok(estimate) = worst_case(&model(facts()), &version, Operation::Chat, &ask, None) else { return Ok(()) };
+        let input = share(estimate.input_tokens * part / 4, inputs);
+        let output = share(estimate.output_tokens, outputs);
+        let usage = Usage {
+            input: input[0], cached_input: input[1], cache_write: input[2], cache_write_1h: input[3],
+            audio_input: input[4], output: output[0] + output[1], reasoning: output[1], audio_output: output[2],
+        };
+        let charged = estimate.charge(&version.prices, &usage).unwrap();
+        prop_assert!(charged <= estimate.total, "{charged} > {}", estimate.total);
+    }
+
+    /// A clamped bound fits, and one token more does not.
+    #[test]
+    fn a_clamped_bound_is_the_largest_that_fits(prices in any_prices(), ask in any_ask(), part in 0..=100_u64) {
+        let Ok(estimate) = worst_case(&model(facts()), &version(prices), Operation::Chat, &ask, None) else {
+            return Ok(())
+        };
+        let available = NanoUsd::from_nano(estimate.total.as_nano() / 100 * i64::try_from(part).unwrap());
+        match estimate.clamp(available) {
+            Some(bound) => {
+                prop_assert!(bound <= estimate.output_bound);
+                prop_assert!(estimate.clone().with_output_bound(bound).total <= available);
+                prop_assert!(bound == estimate.output_bound
+                    || estimate.clone().with_output_bound(bound + 1).total > available);
+            }
+            None => prop_assert!(estimate.with_output_bound(1).total > available),
+        }
+    }
+}
