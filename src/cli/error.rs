@@ -64,14 +64,14 @@ pub enum CliError {
         source: io::Error,
     },
     /// The secret was made and could not be kept.
-    #[error("the secret was made, and writing it to {} failed: {source}", path.display())]
+    #[error("the secret was made, and writing it to {place} failed: {reason}")]
     SecretLost {
         /// The sub-key whose secret it is.
         id: String,
-        /// The file.
-        path: PathBuf,
+        /// The file, or standard output.
+        place: String,
         /// Why not.
-        source: io::Error,
+        reason: String,
     },
     /// Standard input could not be read.
     #[error("cannot read standard input: {0}")]

@@ -10,7 +10,7 @@ use super::values::Moment;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -217,7 +217,6 @@ async fn export(args: ExportArgs, client: &Client, now: DateTime<Utc>) -> Result
             file.finish()?;
         }
     }
-    progress.done();
     Ok(())
 }
 
@@ -240,33 +239,42 @@ impl Progress {
             eprint!("\r{} entries", self.entries);
         }
     }
+}
 
-    fn done(&self) {
+impl Drop for Progress {
+    fn drop(&mut self) {
         if self.shown {
             eprintln!("\r{} entries", self.entries);
         }
     }
 }
 
-/// A file under a temporary name until it is whole.
+/// A file under a temporary name until it is whole. A device or pipe is written as it is.
 struct PartFile {
     file: File,
-    part: PathBuf,
+    path: PathBuf,
     target: PathBuf,
     whole: bool,
 }
 
 impl PartFile {
     fn create(target: &Path) -> Result<Self, CliError> {
-        let mut name = target.file_name().unwrap_or_default().to_owned();
-        name.push(".part");
-        let part = target.with_file_name(name);
-        let failed = |source| CliError::File { doing: "create", path: part.clone(), source };
-        Ok(Self { file: File::create(&part).map_err(failed)?, part, target: target.to_owned(), whole: false })
+        let special = std::fs::metadata(target).is_ok_and(|there| !there.is_file());
+        let path = if special {
+            target.to_owned()
+        } else {
+            let mut name = target.file_name().unwrap_or_default().to_owned();
+            name.push(".part");
+            target.with_file_name(name)
+        };
+        match OpenOptions::new().write(true).create(true).truncate(!special).open(&path) {
+            Ok(file) => Ok(Self { file, path, target: target.to_owned(), whole: special }),
+            Err(source) => Err(CliError::File { doing: "create", path, source }),
+        }
     }
 
     fn write(&mut self, piece: &[u8]) -> Result<(), CliError> {
-        let path = &self.part;
+        let path = &self.path;
         self.file.write_all(piece).map_err(|source| CliError::File {
             doing: "write",
             path: path.clone(),
@@ -275,7 +283,10 @@ impl PartFile {
     }
 
     fn finish(mut self) -> Result<(), CliError> {
-        let renamed = self.file.sync_all().and_then(|()| std::fs::rename(&self.part, &self.target));
+        if self.path == self.target {
+            return Ok(());
+        }
+        let renamed = self.file.sync_all().and_then(|()| std::fs::rename(&self.path, &self.target));
         self.whole = renamed.is_ok();
         renamed.map_err(|source| CliError::File { doing: "write", path: self.target.clone(), source })
     }
@@ -284,7 +295,7 @@ impl PartFile {
 impl Drop for PartFile {
     fn drop(&mut self) {
         if !self.whole {
-            _ = std::fs::remove_file(&self.part);
+            _ = std::fs::remove_file(&self.path);
         }
     }
 }
@@ -336,6 +347,10 @@ mod tests {
         whole.finish().unwrap();
         assert_eq!(std::fs::read_to_string(&target).unwrap(), "new\n");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+        let device = PartFile::create(Path::new("/dev/null")).unwrap();
+        assert_eq!(device.path, device.target, "a device is not replaced by a file");
+        device.finish().unwrap();
     }
 
     #[test]

@@ -96,18 +96,25 @@ pub(super) async fn rotate(args: RotateArgs, client: &Client) -> Result<(), CliE
 
 /// Shows a new secret once, or puts it in its file.
 fn hand_over(mut made: Value, form: Form, file: Option<SecretFile>, client: &Client) -> Result<(), CliError> {
+    let id = cell(&made["subkey"]["id"]);
+    // A reader that closed the pipe did not get the secret: that is a failure here.
+    let lost = |error: CliError| CliError::SecretLost {
+        id: id.clone(),
+        place: "standard output".to_owned(),
+        reason: error.to_string(),
+    };
     if form.json {
-        return render::print_json(&made);
+        return render::print_json(&made).map_err(lost);
     }
     let Value::String(secret) = made["secret"].take() else { return Err(client.lacking()) };
     let secret = Secret::new(secret);
     let subkey = &made["subkey"];
     let block = render::block(subkey, &FIRST);
     if let Some(file) = file {
-        file.keep(&secret, &cell(&subkey["id"]))?;
+        file.keep(&secret, &id)?;
         render::print(&block)
     } else {
-        render::print(&format!("{block}\nsecret: {}\n", secret.expose()))?;
+        render::print(&format!("{block}\nsecret: {}\n", secret.expose())).map_err(lost)?;
         eprintln!("\nThis is the only time the secret is shown. It goes where the SDK puts its API key.");
         Ok(())
     }

@@ -37,8 +37,6 @@ use client::Client;
 #[command(
     name = "bitting",
     version,
-    propagate_version = true,
-    max_term_width = 100,
     after_help = "The commands subkey, provider, credential, model, usage and log ask the admin API of a running \
         server:\n  BITTING_URL    where it listens [default: http://127.0.0.1:8401]\n  BITTING_TOKEN  the token of the \
         operator who asks (bo_...)\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage."

@@ -113,6 +113,7 @@ async fn list(args: ListArgs, client: &Client) -> Result<(), CliError> {
         Some(provider) => {
             let mut all = Listing::read(client, &path(&["models"]), &Query::new(), Extent::ALL).await?;
             all.items.retain(|model| model["provider"] == provider.as_str());
+            all.items.truncate(args.extent.items_max());
             all
         }
     };

@@ -93,8 +93,13 @@ pub(super) fn cell(value: &Value) -> String {
     }
 }
 
+/// What leads inside a budget, a rate limit or a secret.
+const LEADING: [&str; 4] = ["id", "metric", "limit_usd", "limit"];
+
 fn pairs(map: &Map<String, Value>) -> String {
-    let known = map.iter().filter(|(_, value)| !value.is_null());
+    let leading = LEADING.iter().filter_map(|key| map.get_key_value(*key));
+    let rest = map.iter().filter(|(key, _)| !LEADING.contains(&key.as_str()));
+    let known = leading.chain(rest).filter(|(_, value)| !value.is_null());
     known
         .map(|(key, value)| format!("{}={}", clip(key, usize::MAX), cell(value)))
         .collect::<Vec<_>>()
@@ -138,13 +143,13 @@ mod tests {
     #[test]
     fn an_object_is_a_line_for_each_key_with_the_known_ones_first() {
         let value = json!({
-            "budgets": [{"limit_usd": "25.00", "window": "month", "alert": null}, {"limit_usd": "1.00", "window": "day"}],
+            "budgets": [{"held_usd": "0.00", "limit_usd": "25.00", "window": "month", "alert": null}, {"limit_usd": "1.00", "window": "day"}],
             "id": "0123456789abcdef", "ip_allow": null, "labels": {"team": "search"}, "models": ["openai/*", "a/b"], "on": true,
         });
         insta::assert_snapshot!(block(&value, &["id", "missing", "models"]), @r"
         id:       0123456789abcdef
         models:   openai/*,a/b
-        budgets:  limit_usd=25.00 window=month
+        budgets:  limit_usd=25.00 held_usd=0.00 window=month
                   limit_usd=1.00 window=day
         ip_allow: -
         labels:   team=search

@@ -67,7 +67,11 @@ impl SecretFile {
         let written = self.file.write_all(secret.expose().as_bytes());
         let synced = written.and_then(|()| self.file.write_all(b"\n")).and_then(|()| self.file.sync_all());
         self.kept = synced.is_ok();
-        synced.map_err(|source| CliError::SecretLost { id: id.to_owned(), path: self.path.clone(), source })
+        synced.map_err(|error| CliError::SecretLost {
+            id: id.to_owned(),
+            place: self.path.display().to_string(),
+            reason: error.to_string(),
+        })
     }
 }
 
