@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod budget;
+pub mod cli;
 pub mod log;
 pub mod policy;
 pub mod provider;

@@ -1,0 +1,178 @@
+//! `bitting credential ...`: the real keys of providers. A key comes from standard input or a file, never from an
+//! argument, and no command shows one.
+
+use super::CliError;
+use super::client::{Client, Query, path};
+use super::listing::{Extent, Listing};
+use super::render::{self, Form, field};
+use super::secret_file::read_key;
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+const FIRST: [&str; 4] = ["id", "name", "provider", "status"];
+
+const KEY_NOTES: &str = "\
+The key is read from standard input or from --secret-file, never from an argument:
+    bitting credential add openai --name main < openai.key
+    read -rs KEY; printf %s \"$KEY\" | bitting credential add openai --name main; unset KEY";
+
+/// What can be done with the real keys.
+#[derive(Debug, Subcommand)]
+pub enum CredentialCommand {
+    /// List the credentials of a provider, without their keys
+    List(ListArgs),
+    /// Put a provider's key into the vault
+    #[command(after_help = KEY_NOTES)]
+    Add(AddArgs),
+    /// Put a new key in the place of an old one
+    #[command(after_help = KEY_NOTES)]
+    Rotate(RotateArgs),
+    /// Stop using one
+    Disable(OneArgs),
+}
+
+/// Arguments of `credential list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// The provider's slug, like openai
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    provider: String,
+    #[command(flatten)]
+    extent: Extent,
+    #[command(flatten)]
+    form: Form,
+}
+
+/// Arguments of `credential add`.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// The provider's slug, like openai
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    provider: String,
+    /// Its name, for people
+    #[arg(long)]
+    name: String,
+    /// Its share of the requests beside the provider's other credentials [default: 1]
+    #[arg(long)]
+    weight: Option<u32>,
+    /// Only for these projects [default: all]
+    #[arg(long, num_args = 1..)]
+    project: Vec<String>,
+    #[arg(long, value_name = "ID", help = "The OpenAI organization to name upstream")]
+    organization: Option<String>,
+    #[arg(long, value_name = "ID", help = "The OpenAI project to name upstream")]
+    openai_project: Option<String>,
+    /// The file that holds the key [default: standard input]
+    #[arg(long, value_name = "PATH")]
+    secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    form: Form,
+}
+
+/// One credential.
+#[derive(Debug, Args)]
+pub struct OneArgs {
+    /// The provider's slug, like openai
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    provider: String,
+    /// The credential's id
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
+    id: String,
+    #[command(flatten)]
+    form: Form,
+}
+
+/// Arguments of `credential rotate`.
+#[derive(Debug, Args)]
+pub struct RotateArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// The file that holds the new key [default: standard input]
+    #[arg(long, value_name = "PATH")]
+    secret_file: Option<PathBuf>,
+}
+
+impl AddArgs {
+    /// The request but for the key itself.
+    fn document(&self) -> Value {
+        let mut document = json!({"name": self.name});
+        let optional = [
+            ("weight", self.weight.map(|weight| json!(weight))),
+            ("projects", (!self.project.is_empty()).then(|| json!(self.project))),
+            ("organization", self.organization.as_ref().map(|id| json!(id))),
+            ("openai_project", self.openai_project.as_ref().map(|id| json!(id))),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                document[name] = value;
+            }
+        }
+        document
+    }
+}
+
+pub(super) async fn run(command: CredentialCommand, client: &Client) -> Result<(), CliError> {
+    match command {
+        CredentialCommand::List(args) => {
+            let path = path(&["providers", &args.provider, "credentials"]);
+            let listing = Listing::read(client, &path, &Query::new(), args.extent).await?;
+            render::print_listing(
+                &listing,
+                args.form,
+                &[
+                    ("ID", &field("id")),
+                    ("NAME", &field("name")),
+                    ("STATUS", &field("status")),
+                    ("WEIGHT", &field("weight")),
+                    ("PROJECTS", &field("projects")),
+                    ("CREATED", &field("created_at")),
+                ],
+            )
+        }
+        CredentialCommand::Add(args) => {
+            let mut document = args.document();
+            document["secret"] = json!(read_key(args.secret_file.as_deref())?.expose());
+            let path = path(&["providers", &args.provider, "credentials"]);
+            let credential = client.post(&path, Some(&document)).await?;
+            render::print_object(&credential, args.form, &FIRST)
+        }
+        CredentialCommand::Rotate(args) => {
+            let document = json!({"secret": read_key(args.secret_file.as_deref())?.expose()});
+            let path = path(&["providers", &args.one.provider, "credentials", &args.one.id, "rotate"]);
+            let credential = client.post(&path, Some(&document)).await?;
+            render::print_object(&credential, args.one.form, &FIRST)
+        }
+        CredentialCommand::Disable(args) => {
+            let path = path(&["providers", &args.provider, "credentials", &args.id, "disable"]);
+            let answer = client.post(&path, None).await?;
+            if args.form.json {
+                return render::print_json(&answer);
+            }
+            render::print(&format!("disabled {} of {}", args.id, args.provider))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command, Remote};
+    use clap::Parser as _;
+
+    #[test]
+    fn only_what_was_said_is_sent() {
+        let document = |line: &str| match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
+            Command::Remote(Remote::Credential(CredentialCommand::Add(args))) => args.document(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(document("bitting credential add openai --name main"), json!({"name": "main"}));
+        let line = "bitting credential add openai --name main --weight 3 --project a b --organization org-1 \
+                    --openai-project proj_1 --secret-file f";
+        let wanted = json!({
+            "name": "main", "weight": 3, "projects": ["a", "b"], "organization": "org-1", "openai_project": "proj_1",
+        });
+        assert_eq!(document(line), wanted);
+    }
+}

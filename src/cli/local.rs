@@ -1,0 +1,111 @@
+//! The commands that do their work here, beside the data: their arguments, and the one place that calls `app`.
+
+use super::CliError;
+use clap::{Args, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// The local commands.
+#[derive(Debug, Subcommand)]
+pub enum Local {
+    /// Set up and serve: the main job in one command
+    Quickstart(QuickstartArgs),
+    /// Set up only: prints the first operator token and the log's key fingerprint, once
+    Init(InitArgs),
+    /// Serve applications and operators until stopped
+    Serve(ServeArgs),
+    /// Serve the simulated provider, for trying out and for tests
+    Sandbox(SandboxArgs),
+    /// Apply changes of the database schema, or show them
+    Migrate(MigrateArgs),
+    /// Check configuration, store, vault, clock and providers, and say what to do
+    Doctor(DoctorArgs),
+    /// Operators
+    #[command(subcommand)]
+    Operator(OperatorCommand),
+}
+
+/// Arguments of `quickstart`.
+#[derive(Debug, Args)]
+pub struct QuickstartArgs {
+    /// Where the data is kept [default: bitting-data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Register the simulated provider instead of real ones
+    #[arg(long)]
+    pub sandbox: bool,
+    /// Do not take provider keys from the environment
+    #[arg(long)]
+    pub no_import: bool,
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Where the data is kept [default: bitting-data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// A TOML file; the environment wins over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the data is kept [default: bitting-data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// Arguments of `sandbox`.
+#[derive(Debug, Args)]
+pub struct SandboxArgs {
+    /// The address to listen on; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8402")]
+    pub listen: SocketAddr,
+}
+
+/// Arguments of `migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// Show what would change and change nothing
+    #[arg(long)]
+    pub plan: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {}
+
+/// What can be done about operators.
+#[derive(Debug, Subcommand)]
+pub enum OperatorCommand {
+    /// Make a new owner token, here, with the key-encryption key; the admin log gets an entry
+    Recover(RecoverArgs),
+}
+
+/// Arguments of `operator recover`.
+#[derive(Debug, Args)]
+pub struct RecoverArgs {
+    /// Where the data is kept
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+}
+
+/// Does a local command. `environment` reads one variable.
+#[expect(clippy::needless_pass_by_value, reason = "the work takes its arguments")]
+pub fn run_local(command: Local, _environment: &dyn Fn(&str) -> Option<String>) -> Result<(), CliError> {
+    match command {
+        Local::Quickstart(_) => Err(CliError::NotWired("quickstart")),
+        Local::Init(_) => Err(CliError::NotWired("init")),
+        Local::Serve(_) => Err(CliError::NotWired("serve")),
+        Local::Sandbox(_) => Err(CliError::NotWired("sandbox")),
+        Local::Migrate(_) => Err(CliError::NotWired("migrate")),
+        Local::Doctor(_) => Err(CliError::NotWired("doctor")),
+        Local::Operator(OperatorCommand::Recover(_)) => Err(CliError::NotWired("operator recover")),
+    }
+}
