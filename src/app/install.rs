@@ -1,0 +1,54 @@
+//! `init` and `migrate`.
+
+use super::{AppError, files, settings};
+use crate::base::{Clock, Entropy};
+use crate::service;
+use crate::store::SchemaState;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Sets an installation up and prints the first operator token and the log's key, once.
+pub async fn init(data_dir: Option<PathBuf>, as_json: bool) -> Result<(), AppError> {
+    let settings = settings(data_dir, None)?;
+    let (clock, entropy) = (Clock::system(), Entropy::new());
+    files::make_data_dir(&settings.data_dir)?;
+    let store = files::open_store(&settings).await?;
+    store.migrate().await?;
+    if service::is_installed(&store).await? {
+        return Err(service::InstallError::AlreadyInstalled.into());
+    }
+    let kek = files::kek_or_new(&settings.kek_file, &entropy)?;
+    let installed = service::install(&store, &kek, &clock, &entropy).await?;
+    let data_dir = settings.data_dir.display().to_string();
+    let token = installed.operator_token.expose();
+    if as_json {
+        println!("{}", json!({"operator_token": token, "data_dir": data_dir, "log_key": installed.log_key}));
+    } else {
+        println!("data directory  {data_dir}");
+        println!("KEK file        {}  (keep a copy apart from the database)", settings.kek_file.display());
+        println!("log key         {}", installed.log_key);
+        println!("operator token  {token}  (shown once)");
+        println!("next            bitting serve --data {data_dir}");
+    }
+    Ok(())
+}
+
+/// Brings the schema up to date, or says what that would change.
+pub async fn migrate(plan: bool) -> Result<(), AppError> {
+    let settings = settings(None, None)?;
+    let store = files::open_store(&settings).await?;
+    if plan {
+        match store.schema_state().await? {
+            SchemaState::Current => println!("the schema is up to date"),
+            SchemaState::Pending(names) => names.iter().for_each(|name| println!("would apply {name}")),
+            state => return Err(AppError::Schema(state.to_string())),
+        }
+        return Ok(());
+    }
+    let applied = store.migrate().await?;
+    match applied.as_slice() {
+        [] => println!("the schema is up to date"),
+        names => names.iter().for_each(|name| println!("applied {name}")),
+    }
+    Ok(())
+}

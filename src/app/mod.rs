@@ -1,0 +1,98 @@
+//! Puts the floors together: what each local command does, with the real clock and the real files.
+
+mod doctor;
+mod files;
+mod install;
+mod logging;
+mod probe;
+mod quickstart;
+mod recover;
+pub mod server;
+
+pub use doctor::doctor;
+pub use install::{init, migrate};
+pub use quickstart::{QuickstartOptions, quickstart};
+pub use recover::recover;
+pub use server::{sandbox, serve};
+
+use crate::config::{ConfigError, Overrides, Settings};
+use crate::service::{InstallError, StartError, StoreError};
+use crate::store::{MigrateError, OpenError};
+use std::io;
+use std::path::PathBuf;
+
+/// Why a local command did not do its work. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A file beside the data.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        error: io::Error,
+    },
+    /// The KEK file is not one.
+    #[error("{} is no KEK file: {reason}", path.display())]
+    Kek {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database's schema is not this program's.
+    #[error("{0}")]
+    Schema(String),
+    /// The schema cannot be brought up to date.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Setting up failed.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// The services did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A listener cannot listen.
+    #[error("cannot listen on {address} ({plane}): {error}; choose another address with {variable}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// For what.
+        plane: &'static str,
+        /// Why not.
+        error: io::Error,
+        /// The setting that moves it.
+        variable: &'static str,
+    },
+    /// Something that the program needs at its start failed.
+    #[error("{what}: {reason}")]
+    Setup {
+        /// What.
+        what: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A check of `doctor` failed; the report says which.
+    #[error("{0} of the checks failed; what to do stands beside each")]
+    Unhealthy(usize),
+}
+
+impl AppError {
+    fn setup(what: &'static str, reason: impl ToString) -> Self {
+        Self::Setup { what, reason: reason.to_string() }
+    }
+}
+
+/// The settings of a command that takes a data directory.
+fn settings(data_dir: Option<PathBuf>, config: Option<PathBuf>) -> Result<Settings, AppError> {
+    Ok(Settings::load(&Overrides { config, data_dir })?)
+}

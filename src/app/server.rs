@@ -1,0 +1,251 @@
+//! The server: two listeners, one ledger, and an orderly end.
+
+use super::{AppError, files, logging, settings};
+use crate::base::{CidrSet, Clock, Entropy, Secret};
+use crate::config::{Plane, Settings};
+use crate::http::{Limits, Tls, serve as serve_http};
+use crate::proxy::upstream::{AddressRule, Upstream, UpstreamSettings};
+use crate::proxy::{Proxy, ProxySettings};
+use crate::sandbox::Sandbox;
+use crate::service::{LedgerLimits, Metrics, RegistryLimits, Services, Settings as ServiceSettings};
+use crate::store::Store;
+use crate::vault::Kek;
+use chrono::TimeDelta;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// `bitting serve`.
+pub async fn serve(config: Option<PathBuf>, data_dir: Option<PathBuf>) -> Result<(), AppError> {
+    let settings = settings(data_dir, config)?;
+    logging::start(&settings)?;
+    logging::contain_crashes()?;
+    let kek = files::kek(&settings.kek_file)?;
+    let store = files::open_current_store(&settings).await?;
+    let server = Server::start(&settings, store, &kek, Clock::system(), Entropy::new()).await?;
+    println!("proxy  {}", server.proxy_url());
+    println!("admin  {}", server.admin_url());
+    server.run_until(stop_signal()?).await;
+    Ok(())
+}
+
+/// `bitting sandbox`.
+pub async fn sandbox(listen: SocketAddr) -> Result<(), AppError> {
+    let listener = bind(listen, "sandbox", "--listen").await?;
+    let address = listener.local_addr().map_err(|error| AppError::setup("the sandbox's address", error))?;
+    println!("sandbox  http://{address}");
+    let stop = stop_signal()?;
+    crate::sandbox::serve(listener, Sandbox::new(Clock::system()), async move { stop.cancelled().await })
+        .await
+        .map_err(|error| AppError::setup("sandbox", error))
+}
+
+/// A server that listens.
+pub struct Server {
+    services: Services,
+    tasks: TaskTracker,
+    ledger_tasks: TaskTracker,
+    drain: CancellationToken,
+    cut_all: CancellationToken,
+    listeners: TaskTracker,
+    drain_timeout: Duration,
+    proxy: (SocketAddr, bool),
+    admin: (SocketAddr, bool),
+}
+
+impl Server {
+    /// Starts everything over an opened store of this program's schema.
+    pub async fn start(
+        settings: &Settings,
+        store: Store,
+        kek: &Kek,
+        clock: Clock,
+        entropy: Entropy,
+    ) -> Result<Self, AppError> {
+        let (tasks, ledger_tasks, listeners) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
+        let (drain, cut_all) = (CancellationToken::new(), CancellationToken::new());
+        let proxy_listener = bind(settings.proxy.listen, "proxy", "BITTING_PROXY_LISTEN").await?;
+        let admin_listener = bind(settings.admin.listen, "admin", "BITTING_ADMIN_LISTEN").await?;
+
+        let services = start_services(settings, store, kek, clock, entropy, &ledger_tasks).await?;
+        let upstream = upstream(settings)?;
+        let proxy = Proxy::new(
+            services.clone(),
+            upstream,
+            ProxySettings {
+                trusted_proxies: settings.trusted_proxies.clone(),
+                provider_order: Vec::new(),
+                body: settings.bounds.json_body(),
+                answer_bytes_max: usize::try_from(settings.bounds.answer_body_bytes).unwrap_or(usize::MAX),
+                error_body_bytes_max: usize::try_from(settings.bounds.upstream_error_body_bytes).unwrap_or(usize::MAX),
+                in_flight_max: usize::try_from(settings.bounds.requests_max).unwrap_or(usize::MAX),
+            },
+            tasks.clone(),
+            cut_all.clone(),
+        );
+        let admin = crate::admin::router(services.clone(), settings.bounds.admin_body());
+        let limits = settings.bounds.listener();
+        let listen = |listener: TcpListener, plane: &Plane, app| -> Result<(SocketAddr, bool), AppError> {
+            let address = listener.local_addr().map_err(|error| AppError::setup("a listener's address", error))?;
+            let tls = tls(plane)?;
+            let with_tls = tls.is_some();
+            listeners.spawn(serve_http(listener, tls, limits.clone(), app, drain.clone()));
+            Ok((address, with_tls))
+        };
+        let proxy_at = listen(proxy_listener, &settings.proxy, proxy.router())?;
+        let admin_at = listen(admin_listener, &settings.admin, admin)?;
+        if let Some(address) = settings.metrics_listen {
+            let listener = bind(address, "metrics", "BITTING_METRICS_LISTEN").await?;
+            let app = crate::admin::metrics_router(services.clone());
+            listeners.spawn(serve_http(listener, None, limits.clone(), app, drain.clone()));
+        }
+        tasks.spawn(keep_last_used(services.clone(), drain.clone()));
+        tracing::info!(proxy = %proxy_at.0, admin = %admin_at.0, store = services.store.backend(), "serving");
+        Ok(Self {
+            services,
+            tasks,
+            ledger_tasks,
+            drain,
+            cut_all,
+            listeners,
+            drain_timeout: limits.drain_timeout,
+            proxy: proxy_at,
+            admin: admin_at,
+        })
+    }
+
+    /// The verbs, for whoever runs in the same process.
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Where applications are served.
+    pub fn proxy_url(&self) -> String {
+        url(self.proxy)
+    }
+
+    /// Where operators are served.
+    pub fn admin_url(&self) -> String {
+        url(self.admin)
+    }
+
+    /// Serves until told to stop, then drains: admits no more, lets streams end, settles everything.
+    pub async fn run_until(self, stop: CancellationToken) {
+        stop.cancelled().await;
+        tracing::info!("draining");
+        self.drain.cancel();
+        self.listeners.close();
+        self.tasks.close();
+        // Listeners cut their connections at the deadline; exchanges that outlive them settle what they saw.
+        self.listeners.wait().await;
+        if tokio::time::timeout(self.drain_timeout.min(Duration::from_secs(5)), self.tasks.wait()).await.is_err() {
+            self.cut_all.cancel();
+            self.tasks.wait().await;
+        }
+        if let Err(error) = self.services.write_last_used().await {
+            tracing::warn!(%error, "the last uses of secrets were not written down");
+        }
+        let Self { services, ledger_tasks, .. } = self;
+        let store = services.store.clone();
+        drop(services);
+        ledger_tasks.close();
+        ledger_tasks.wait().await;
+        store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+fn url((address, with_tls): (SocketAddr, bool)) -> String {
+    format!("{}://{address}", if with_tls { "https" } else { "http" })
+}
+
+/// The client for providers.
+pub(super) fn upstream(settings: &Settings) -> Result<Upstream, AppError> {
+    let addresses = AddressRule::new(settings.private_upstreams.clone());
+    let mut upstream = UpstreamSettings::new(addresses);
+    upstream.connect_timeout = Duration::from_secs(settings.bounds.connect_seconds);
+    upstream.pool_idle_timeout = Duration::from_secs(settings.bounds.pool_idle_seconds);
+    Upstream::new(upstream).map_err(|error| AppError::setup("the client for providers", error))
+}
+
+/// The verbs, over an opened store.
+pub(super) async fn start_services(
+    settings: &Settings,
+    store: Store,
+    kek: &Kek,
+    clock: Clock,
+    entropy: Entropy,
+    tasks: &TaskTracker,
+) -> Result<Services, AppError> {
+    let requests_max = usize::try_from(settings.bounds.requests_max).unwrap_or(usize::MAX / 4);
+    let settings = ServiceSettings {
+        clock,
+        entropy,
+        node: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        private_upstreams: settings.private_upstreams.clone(),
+        metrics: Metrics::new().map_err(|error| AppError::setup("metrics", error))?,
+        ledger: LedgerLimits {
+            queue_commands: requests_max.saturating_mul(2).saturating_add(256),
+            waiting_max: requests_max,
+            wait: Duration::from_secs(2),
+        },
+        registry: RegistryLimits {
+            cached_max: 100_000,
+            unknown_max: 10_000,
+            unknown_for: TimeDelta::seconds(5),
+            concurrent_default: settings.bounds.key_requests_max,
+        },
+    };
+    Ok(Services::start(store, kek, settings, tasks).await?)
+}
+
+async fn bind(address: SocketAddr, plane: &'static str, variable: &'static str) -> Result<TcpListener, AppError> {
+    TcpListener::bind(address).await.map_err(|error| AppError::Listen { address, plane, error, variable })
+}
+
+fn tls(plane: &Plane) -> Result<Option<Tls>, AppError> {
+    let load = |files: &crate::config::TlsFiles| Tls::load(&files.cert_file, &files.key_file);
+    plane.tls.as_ref().map(load).transpose().map_err(|error| AppError::setup("TLS", error))
+}
+
+/// Writes the last uses of secrets down every few seconds.
+async fn keep_last_used(services: Services, drain: CancellationToken) {
+    let every = Duration::from_secs(5);
+    while drain.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+        if let Err(error) = services.write_last_used().await {
+            tracing::warn!(%error, "the last uses of secrets were not written down");
+        }
+    }
+}
+
+/// Cancelled at SIGTERM or SIGINT.
+pub(super) fn stop_signal() -> Result<CancellationToken, AppError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let failed = |error| AppError::setup("signals", error);
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        told.cancel();
+    });
+    Ok(stop)
+}
+
+/// Both sets of networks together.
+pub(super) fn with_networks(set: &CidrSet, more: &[&str]) -> CidrSet {
+    let texts: Vec<String> = set.iter().map(|network| network.to_string()).chain(more.iter().map(|text| (*text).to_owned())).collect();
+    CidrSet::parse(&texts).unwrap_or_else(|_| set.clone())
+}
+
+/// A key that opens nothing real: the sandbox takes any.
+pub(super) fn sandbox_key(entropy: &Entropy) -> Secret<String> {
+    Secret::new(format!("sandbox-{}", entropy.base62(32)))
+}
