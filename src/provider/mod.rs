@@ -14,6 +14,17 @@ mod usage;
 pub mod wellknown;
 pub mod worst_case;
 
+pub use address::address_allowed;
+pub use base_url::{BaseUrl, BaseUrlError, Host, Scheme};
+pub use catalog::{Catalog, CatalogError, ModelFault, Override};
 pub use dialect::Dialect;
+pub use endpoint::{
+    AuthScheme, Endpoint, EndpointDocument, OnClientGone, Provider, ProviderDocument, ProviderError, Timeouts,
+};
+pub use model::{ContextTier, Model, ModelDocument, ModelFacts, PriceVersion, Prices};
+pub use price::{Unpriced, cost};
+pub use resolve::{Candidate, Choice, ResolveError, Resolved, resolve, resolve_provider};
 pub use slug::{Slug, SlugError};
 pub use usage::{Reading, Usage};
+pub use wellknown::{WELL_KNOWN, WellKnown, output_bound_field, well_known};
+pub use worst_case::{Estimate, Estimated, worst_case};

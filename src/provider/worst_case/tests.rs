@@ -288,6 +288,7 @@ proptest! {
         match estimate.clamp(available) {
             Some(bound) => {
                 prop_assert!(bound <= estimate.output_bound);
+                prop_assert!(bound > 0 || estimate.output_bound == 0, "an answer of no tokens is no answer");
                 prop_assert!(estimate.clone().with_output_bound(bound).total <= available);
                 prop_assert!(bound == estimate.output_bound
                     || estimate.clone().with_output_bound(bound + 1).total > available);
