@@ -7,6 +7,7 @@ pub mod catalog;
 mod dialect;
 pub mod endpoint;
 pub mod model;
+pub mod operation;
 pub mod price;
 pub mod resolve;
 mod slug;

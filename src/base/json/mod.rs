@@ -275,6 +275,11 @@ impl<'d> Value<'d> {
         (self.at..wide(self.node().next)).map(move |at| Value { at, ..self })
     }
 
+    /// Key and value of every member anywhere inside, in document order.
+    pub fn walk_members(self) -> impl Iterator<Item = (Value<'d>, Value<'d>)> {
+        self.walk().filter(|value| value.is_key()).map(|key| (key, Value { at: key.at + 1, ..key }))
+    }
+
     fn is_same_str(self, other: Value<'_>) -> bool {
         if self.node().escaped || other.node().escaped {
             self.as_str() == other.as_str()
