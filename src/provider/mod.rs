@@ -1,6 +1,7 @@
 //! Providers as facts: dialects, operations, models, prices, and how requests and answers read.
 
 pub mod address;
+pub mod answer;
 pub mod ask;
 pub mod base_url;
 pub mod catalog;
