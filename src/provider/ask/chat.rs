@@ -235,6 +235,13 @@ mod tests {
     }
 
     #[test]
+    fn legacy_functions_are_the_clients_tools() {
+        let ask = chat(r#""functions":[{"name":"f","parameters":{}}]"#);
+        assert!(ask.features.contains(Feature::Tools));
+        assert_eq!(ask.input.tools, 1);
+    }
+
+    #[test]
     fn messages_of_another_form_are_refused() {
         for messages in ["{}", r#""x""#, "[1]", r#"["x"]"#] {
             let body = format!(r#"{{"model":"m","messages":{messages}}}"#);
