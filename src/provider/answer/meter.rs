@@ -173,6 +173,7 @@ mod tests {
             r#"data: {"id":"c","usage":null,"choices":[{"index":0,"delta":{"content":"h\u00e4"},"finish_reason":null}]}"#,
             r#"data:{"usage":null}"#,
             ": note",
+            r#"data: {"choices":[],"prompt_filter_results":[],"usage":null}"#,
             r#"data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"t","function":{"arguments":"{}"}}]}}], "usage" : null }"#,
             r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}],"service_tier":"default"}"#,
             r#"data: {"id":"c","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10}}"#,
@@ -182,11 +183,12 @@ mod tests {
         .concat()
     }
 
-    const STRIPPED: [&str; 7] = [
+    const STRIPPED: [&str; 8] = [
         r#"data: {"id":"c","model":"m-1","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}"#,
         r#"data: {"id":"c","choices":[{"index":0,"delta":{"content":"h\u00e4"},"finish_reason":null}]}"#,
         "data:{}",
         ": note",
+        r#"data: {"choices":[],"prompt_filter_results":[]}"#,
         r#"data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"t","function":{"arguments":"{}"}}]}}] }"#,
         r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"tool_calls"}],"service_tier":"default"}"#,
         "data: [DONE]",
@@ -251,6 +253,9 @@ mod tests {
         let cut = &ANTHROPIC.as_bytes()[..ANTHROPIC.find("event: message_delta").unwrap()];
         let (_, reading) = meter(Dialect::Anthropic, false, cut, &[]);
         assert_eq!((reading.complete, reading.usage, reading.visible_output_bytes), (false, None, 9));
+        let silent = ANTHROPIC.replace(r#","usage":{"output_tokens":25}"#, "");
+        let (_, reading) = meter(Dialect::Anthropic, false, silent.as_bytes(), &[]);
+        assert_eq!((reading.complete, reading.usage), (true, None));
         let stream = openai_stream("\n");
         let cut = &stream.as_bytes()[..stream.find("data: [DONE]").unwrap() + 5];
         let (out, reading) = meter(Dialect::OpenAi, true, cut, &[3]);
