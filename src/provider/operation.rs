@@ -6,7 +6,7 @@
 //! the client's. A new operation is a row here, a field list beside its reader, and a test.
 
 use super::{
-    Dialect,
+    Dialect, Slug,
     ask::{self, Field},
 };
 use crate::policy::Operation;
@@ -169,13 +169,7 @@ impl Row {
 fn split_provider(path: &str) -> Option<(Option<&str>, &str)> {
     let Some(named) = path.strip_prefix("/p/") else { return Some((None, path)) };
     let (slug, _) = named.split_once('/')?;
-    let is_slug = !slug.is_empty()
-        && slug.len() <= 64
-        && slug.starts_with(|ch: char| ch.is_ascii_alphanumeric())
-        && slug
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte));
-    is_slug.then(|| (Some(slug), &named[slug.len()..]))
+    slug.parse::<Slug>().is_ok().then(|| (Some(slug), &named[slug.len()..]))
 }
 
 /// Decodes a model name from the end of a path. `None` for anything that two readers could take for

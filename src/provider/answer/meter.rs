@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     base::json::Document,
+    policy::Operation,
     provider::{Dialect, Reading},
 };
 use bytes::BytesMut;
@@ -41,13 +42,15 @@ pub struct SseMeter {
 
 impl SseMeter {
     /// A meter for one answer. With `strip_usage` the client sees the stream as if the usage had not been
-    /// asked for; in dialects that report without being asked it changes nothing.
-    pub fn new(dialect: Dialect, strip_usage: bool) -> Self {
+    /// asked for; where usage is reported without being asked for it changes nothing.
+    pub fn new(dialect: Dialect, operation: Operation, strip_usage: bool) -> Self {
+        let reports_on_demand =
+            dialect == Dialect::OpenAi && matches!(operation, Operation::Chat | Operation::Completions);
         let teller = Teller { dialect, reading: Reading::default(), tally: anthropic::Tally::default() };
         Self {
             framer: Framer::new(EVENT_BYTES_MAX),
             teller,
-            strip_usage: strip_usage && dialect == Dialect::OpenAi,
+            strip_usage: strip_usage && reports_on_demand,
             passed_last: true,
         }
     }
@@ -80,11 +83,22 @@ impl SseMeter {
         &self.teller.reading
     }
 
-    /// Ends the stream: what is held back goes to `out`, and what the stream told is given.
-    pub fn finish(mut self, out: &mut BytesMut) -> Reading {
+    /// Bytes of output that the client could see so far.
+    pub fn visible_output_bytes(&self) -> u64 {
+        self.teller.reading.visible_output_bytes
+    }
+
+    /// The provider has ended its stream: an event that it left without its blank line is read, and what
+    /// is held of it goes to `out`. Not for a stream that broke off: half an event is worth nothing.
+    pub fn flush(&mut self, out: &mut BytesMut) {
         if !self.framer.raw().is_empty() {
             self.end_event(out);
         }
+    }
+
+    /// What the stream told, the event that did not end included.
+    pub fn finish(mut self) -> Reading {
+        self.flush(&mut BytesMut::new());
         self.teller.reading
     }
 
@@ -147,11 +161,11 @@ impl Teller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{policy::Operation, provider::Usage};
+    use crate::provider::Usage;
     use proptest::prelude::*;
 
     fn meter(dialect: Dialect, strip: bool, stream: &[u8], sizes: &[usize]) -> (Vec<u8>, Reading) {
-        let mut meter = SseMeter::new(dialect, strip);
+        let mut meter = SseMeter::new(dialect, Operation::Chat, strip);
         let (mut out, mut rest, mut turn) = (BytesMut::new(), stream, 0);
         while !rest.is_empty() {
             let size =
@@ -163,7 +177,8 @@ mod tests {
             meter.push(chunk, &mut out).unwrap();
             assert!(strip || out[before..] == *chunk, "passes at once");
         }
-        let reading = meter.finish(&mut out);
+        meter.flush(&mut out);
+        let reading = meter.finish();
         (out.to_vec(), reading)
     }
 
@@ -306,9 +321,20 @@ mod tests {
     }
 
     #[test]
+    fn half_an_event_is_held_and_read_but_given_out_only_when_flushed() {
+        let (mut meter, mut out) = (SseMeter::new(Dialect::OpenAi, Operation::Chat, true), BytesMut::new());
+        meter.push(b"data: {\"choices\":[],\"us", &mut out).unwrap();
+        assert!(meter.strips() && out.is_empty());
+        assert_eq!(meter.visible_output_bytes(), 0);
+        let reading = meter.finish();
+        assert!(!reading.complete && reading.visible_output_bytes > 0);
+        assert!(!SseMeter::new(Dialect::OpenAi, Operation::Embeddings, true).strips());
+    }
+
+    #[test]
     fn an_endless_event_is_an_error() {
         for strip in [false, true] {
-            let mut meter = SseMeter::new(Dialect::OpenAi, strip);
+            let mut meter = SseMeter::new(Dialect::OpenAi, Operation::Chat, strip);
             let (chunk, mut out) = (vec![b'a'; 1024 * 1024], BytesMut::new());
             let pushed = (0..40).map(|_| {
                 out.clear();

@@ -45,6 +45,15 @@ pub enum FieldProblem {
 }
 
 impl AskError {
+    /// The field at fault, where there is one.
+    pub fn param(&self) -> Option<&str> {
+        match self {
+            Self::Json(_) | Self::NotAnObject => None,
+            Self::ModelRequired => Some("model"),
+            Self::Field { field, .. } => Some(field),
+        }
+    }
+
     pub(super) fn field(field: &str, problem: FieldProblem) -> Self {
         Self::Field { field: crate::base::clip(field, 64), problem }
     }

@@ -52,6 +52,8 @@ pub struct Ask {
     pub unknown_fields: Vec<String>,
     /// What to put in so that a stream reports its usage; `None` when it will by itself.
     pub report_usage: Option<Splice>,
+    /// Output bounds given as `null`: they bound nothing, but one put in must take the place of the `null`.
+    pub null_bounds: Vec<NullBound>,
     /// Where a new member can be put into the body's object: just after its `{`.
     pub insert_at: usize,
     /// The body's object has no members, so an inserted one takes no comma after it.
@@ -81,15 +83,13 @@ pub struct HostedTool {
 pub struct OutputAsk {
     /// Every output bound stated: field, tokens, and where the number stands in the body.
     pub bounds: Vec<Bound>,
-    /// Output bounds given as `null`: they bound nothing, but a default must take the place of the `null`.
-    pub nulls: Vec<NullBound>,
     /// How many candidates are generated and billed (`n`, `best_of`, prompts in an array); at least 1.
     pub candidates: u64,
 }
 
 impl Default for OutputAsk {
     fn default() -> Self {
-        Self { bounds: Vec::new(), nulls: Vec::new(), candidates: 1 }
+        Self { bounds: Vec::new(), candidates: 1 }
     }
 }
 

@@ -79,7 +79,7 @@ impl Ask {
         let Some(value) = root.get(field) else { return Ok(()) };
         let span = value.span();
         if value.is_null() {
-            self.output.nulls.push(NullBound { field, span });
+            self.null_bounds.push(NullBound { field, span });
         } else {
             self.output.bounds.push(Bound { field, tokens: count(value, field)?, span });
         }
@@ -203,6 +203,7 @@ mod tests {
         assert_eq!(chat(""), Err(AskError::Json(JsonError::Empty)));
         for body in ["{}", r#"{"model":null}"#, r#"{"model":""}"#] {
             assert_eq!(chat(body), Err(AskError::ModelRequired), "{body}");
+            assert_eq!(chat(body).unwrap_err().param(), Some("model"));
         }
         let long = "m".repeat(257);
         for model in ["1", r#"["m"]"#, r#""a\nb""#, r#""a\u0000""#, r#""http://evil""#, &format!("{long:?}")]
@@ -252,7 +253,7 @@ mod tests {
     fn a_stream_is_made_to_report_its_usage() {
         let spliced = |body: &str| {
             let ask = chat(body).unwrap();
-            ask.report_usage.map(|change| splice(body.as_bytes(), &mut [change]).unwrap())
+            ask.report_usage.map(|change| splice(body.as_bytes(), vec![change]).unwrap())
         };
         for (options, wanted) in [
             ("", r#"{"stream_options":{"include_usage":true},"model":"m","stream":true}"#),

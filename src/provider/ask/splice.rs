@@ -21,12 +21,12 @@ pub enum SpliceError {
 }
 
 /// Makes the changes, sorting them by place. Insertions at one place come in the order given.
-pub fn splice(body: &[u8], splices: &mut [Splice]) -> Result<Bytes, SpliceError> {
+pub fn splice(body: &[u8], mut splices: Vec<Splice>) -> Result<Bytes, SpliceError> {
     splices.sort_by_key(|splice| (splice.span.start, splice.span.end));
     let added: usize = splices.iter().map(|splice| splice.with.len()).sum();
     let mut out = Vec::with_capacity(body.len() + added);
     let mut copied = 0;
-    for Splice { span, with, .. } in &*splices {
+    for Splice { span, with, .. } in &splices {
         if span.start < copied {
             return Err(SpliceError::Overlap { at: span.start });
         }
@@ -45,7 +45,7 @@ impl Ask {
     /// States an output bound that the body does not state: in place of a `null`, else as a new member.
     /// Only for a field that is not among [`super::OutputAsk::bounds`].
     pub fn bound_splice(&self, field: &'static str, tokens: u64) -> Splice {
-        if let Some(null) = self.output.nulls.iter().find(|null| null.field == field) {
+        if let Some(null) = self.null_bounds.iter().find(|null| null.field == field) {
             return Splice { field, span: null.span.clone(), with: tokens.to_string() };
         }
         self.insertion(field, &format!("{}:{tokens}", quoted(field)))
@@ -60,7 +60,7 @@ impl Ask {
 
 impl Bound {
     /// States `tokens` instead.
-    pub fn clamp_splice(&self, tokens: u64) -> Splice {
+    pub fn splice(&self, tokens: u64) -> Splice {
         Splice { field: self.field, span: self.span.clone(), with: tokens.to_string() }
     }
 }
@@ -89,18 +89,18 @@ mod tests {
     #[test]
     fn overlapping_or_outlying_changes_are_refused() {
         let change = |span| Splice { field: "x", span, with: "y".into() };
-        assert_eq!(splice(b"abc", &mut [change(1..3), change(0..2)]), Err(SpliceError::Overlap { at: 1 }));
-        assert_eq!(splice(b"abc", &mut [change(2..4)]), Err(SpliceError::OutOfRange { at: 4 }));
-        assert_eq!(splice(b"abc", &mut [change(3..3), change(0..1), change(1..1)]).unwrap(), "yybcy");
+        assert_eq!(splice(b"abc", vec![change(1..3), change(0..2)]), Err(SpliceError::Overlap { at: 1 }));
+        assert_eq!(splice(b"abc", vec![change(2..4)]), Err(SpliceError::OutOfRange { at: 4 }));
+        assert_eq!(splice(b"abc", vec![change(3..3), change(0..1), change(1..1)]).unwrap(), "yybcy");
     }
 
     #[test]
     fn a_bound_takes_the_place_of_null_and_is_not_stated_twice() {
         let body = br#"{"model":"m","max_tokens": null}"#;
         let ask = read(&ROWS[0], body).unwrap();
-        let changed = splice(body, &mut [ask.bound_splice("max_tokens", 7)]).unwrap();
+        let changed = splice(body, vec![ask.bound_splice("max_tokens", 7)]).unwrap();
         assert_eq!(changed, r#"{"model":"m","max_tokens": 7}"#);
-        let changed = splice(body, &mut [ask.bound_splice("max_completion_tokens", 7)]).unwrap();
+        let changed = splice(body, vec![ask.bound_splice("max_completion_tokens", 7)]).unwrap();
         assert_eq!(changed, r#"{"max_completion_tokens":7,"model":"m","max_tokens": null}"#);
     }
 
@@ -122,11 +122,12 @@ mod tests {
                 r#"{space}{{{space}"x":{extra}{stated},"model"{space}:{space}"old"{null},"stream":true{options}}}{space}"#
             );
             let ask = read(&ROWS[0], body.as_bytes()).unwrap();
-            let mut splices: Vec<Splice> = ask.output.bounds.iter().map(|bound| bound.clamp_splice(5)).collect();
+            let mut splices: Vec<Splice> = ask.output.bounds.iter().map(|bound| bound.splice(5)).collect();
             splices.extend(ask.model.as_ref().unwrap().splice(&name));
             splices.push(ask.bound_splice("max_completion_tokens", 6));
             splices.extend(ask.report_usage.clone());
-            let changed = splice(body.as_bytes(), &mut splices).unwrap();
+            let changed = splice(body.as_bytes(), splices.clone()).unwrap();
+            splices.sort_by_key(|splice| (splice.span.start, splice.span.end));
             let document = Document::parse(&changed, Limits::REQUEST).unwrap();
             let root = document.root();
             prop_assert_eq!(root.get("model").unwrap().as_str().unwrap(), name.as_str());
