@@ -1,12 +1,14 @@
 //! Providers as facts: dialects, operations, models, prices, and how requests and answers read.
 
 pub mod address;
+pub mod answer;
 pub mod ask;
 pub mod base_url;
 pub mod catalog;
 mod dialect;
 pub mod endpoint;
 pub mod model;
+pub mod operation;
 pub mod price;
 pub mod resolve;
 mod slug;

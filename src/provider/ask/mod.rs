@@ -3,6 +3,27 @@
 //! Reading never changes the body. What must change is named by byte range ([`Splice`]) and put in
 //! when the request is forwarded, so every other byte reaches the provider as the application wrote it.
 
+mod chat;
+mod completions;
+mod embeddings;
+mod error;
+mod field;
+mod measure;
+mod messages;
+mod part;
+mod read;
+mod splice;
+mod tool;
+
+pub use chat::CHAT;
+pub use completions::COMPLETIONS;
+pub use embeddings::EMBEDDINGS;
+pub use error::{AskError, FieldProblem};
+pub use field::{Field, Role};
+pub use messages::MESSAGES;
+pub use read::{is_model_name, read};
+pub use splice::{SpliceError, splice};
+
 use crate::policy::FeatureSet;
 use std::ops::Range;
 
@@ -31,6 +52,8 @@ pub struct Ask {
     pub unknown_fields: Vec<String>,
     /// What to put in so that a stream reports its usage; `None` when it will by itself.
     pub report_usage: Option<Splice>,
+    /// Output bounds given as `null`: they bound nothing, but one put in must take the place of the `null`.
+    pub null_bounds: Vec<NullBound>,
     /// Where a new member can be put into the body's object: just after its `{`.
     pub insert_at: usize,
     /// The body's object has no members, so an inserted one takes no comma after it.
@@ -81,10 +104,20 @@ pub struct Bound {
     pub span: Range<usize>,
 }
 
+/// An output bound that is stated as `null`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NullBound {
+    /// The field.
+    pub field: &'static str,
+    /// The byte range of the `null` in the body.
+    pub span: Range<usize>,
+}
+
 /// How much input a request carries: an upper bound is computed from it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InputMeasure {
-    /// Bytes of text, tool definitions and schemas; a byte is at most one token.
+    /// Bytes of everything that can become input text, media in the body excepted, never fewer than
+    /// the bytes of the texts themselves; a byte is at most one token. A token given as a number is 1.
     pub text_bytes: u64,
     /// Messages or prompts: each carries the chat template's overhead.
     pub messages: u64,

@@ -1,0 +1,95 @@
+//! Answers and stream events of the Anthropic dialect.
+
+use super::{text, usage, wide, written_bytes};
+use crate::{
+    base::json::Value,
+    provider::{Reading, Usage},
+};
+
+/// Reads a whole message.
+pub(super) fn read_body(root: Value<'_>, reading: &mut Reading) {
+    reading.failed |= root.get("type").is_some_and(|kind| kind.is_str("error"));
+    read_head(root, reading);
+    reading.finish_reason = text(root, "stop_reason");
+    reading.usage = root.get("usage").and_then(|reported| usage::anthropic(reported, Usage::default()));
+    for block in root.get("content").into_iter().flat_map(Value::items) {
+        add_block(block, reading);
+    }
+}
+
+/// What a stream has told of its usage. The first event has the input and a placeholder for the output,
+/// so until an event with the output has come there is no usage that could be charged.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    so_far: Usage,
+    is_unbelievable: bool,
+}
+
+/// Reads one event of a stream. `name` is its `event:` line, for data that does not say its type.
+pub(super) fn read_event(name: &str, root: Value<'_>, tally: &mut Tally, reading: &mut Reading) {
+    let kind = root.get("type").and_then(Value::as_str);
+    match kind.as_deref().unwrap_or(name) {
+        "message_start" => {
+            if let Some(message) = root.get("message") {
+                read_head(message, reading);
+                tally.add(message);
+            }
+        }
+        "content_block_start" => {
+            root.get("content_block").into_iter().for_each(|block| add_block(block, reading));
+        }
+        "content_block_delta" => {
+            if let Some(delta) = root.get("delta").filter(|delta| delta.get("citation").is_none()) {
+                add(written_bytes(delta), reading);
+            }
+        }
+        "message_delta" => {
+            if let Some(reason) = root.get("delta").and_then(|delta| text(delta, "stop_reason")) {
+                reading.finish_reason = Some(reason);
+            }
+            let has_output = tally.add(root);
+            if tally.is_unbelievable {
+                reading.usage = None;
+            } else if has_output {
+                reading.usage = Some(tally.so_far);
+            }
+        }
+        "message_stop" => reading.complete = true,
+        "error" => reading.failed = true,
+        _ => {}
+    }
+}
+
+impl Tally {
+    /// Adds the usage of a message or event; says whether it tells the output.
+    fn add(&mut self, holder: Value<'_>) -> bool {
+        let Some(reported) = holder.get("usage").filter(|usage| !usage.is_null()) else { return false };
+        match usage::anthropic(reported, self.so_far) {
+            Some(usage) => self.so_far = usage,
+            None => self.is_unbelievable = true,
+        }
+        reported.get("output_tokens").is_some_and(|output| !output.is_null())
+    }
+}
+
+fn read_head(message: Value<'_>, reading: &mut Reading) {
+    reading.model = text(message, "model");
+    reading.service_tier = message.get("usage").and_then(|usage| text(usage, "service_tier"));
+}
+
+/// Counts what the model wrote into a block; results of the provider's own tools are not written by it.
+fn add_block(block: Value<'_>, reading: &mut Reading) {
+    for field in ["text", "thinking", "name"] {
+        block.get(field).into_iter().for_each(|written| add(written_bytes(written), reading));
+    }
+    if block.get("type").is_some_and(|kind| kind.is_str("redacted_thinking")) {
+        block.get("data").into_iter().for_each(|hidden| add(written_bytes(hidden), reading));
+    }
+    if let Some(input) = block.get("input").filter(|input| !input.is_empty()) {
+        add(wide(input.span().len()), reading);
+    }
+}
+
+fn add(bytes: u64, reading: &mut Reading) {
+    reading.visible_output_bytes = reading.visible_output_bytes.saturating_add(bytes);
+}

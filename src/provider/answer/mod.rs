@@ -1,0 +1,158 @@
+//! What an answer tells: usage, model, how it ended. Read beside the bytes, which pass as they are.
+//!
+//! Reading is tolerant: an answer that cannot be understood still reaches the client, and counts as
+//! visible output. Believing is not: usage that makes no sense is no usage, so it is never charged.
+
+mod anthropic;
+mod meter;
+mod openai;
+mod sse;
+mod usage;
+
+pub use meter::{MeterError, SseMeter};
+
+use super::{Dialect, Reading};
+use crate::base::json::{Document, Kind, Limits, Value};
+use crate::{base::clip, policy::Operation};
+
+/// What an answer may hold to be read. What is inside vectors and logprobs says nothing here and could be
+/// millions of values.
+const LIMITS: Limits = Limits { depth: 128, nodes: 500_000, prune: &["logprobs", "embedding", "b64_json"] };
+
+/// Members of an answer's message that are not text which the model wrote: names and ids, media, and
+/// what the provider adds.
+const NOT_WRITTEN: [&str; 15] = [
+    "annotations",
+    "citations",
+    "created",
+    "data",
+    "expires_at",
+    "format",
+    "id",
+    "image_url",
+    "images",
+    "index",
+    "object",
+    "role",
+    "signature",
+    "status",
+    "type",
+];
+
+/// Reads a whole answer, not streamed.
+pub fn read_json(dialect: Dialect, operation: Operation, body: &[u8]) -> Reading {
+    let mut reading = Reading::default();
+    let Ok(document) = Document::parse(body, LIMITS) else {
+        reading.visible_output_bytes = wide(body.len());
+        return reading;
+    };
+    let root = document.root();
+    reading.complete = true;
+    reading.failed = root.get("error").is_some_and(|error| !error.is_null());
+    match dialect {
+        Dialect::OpenAi => openai::read_body(root, operation, &mut reading),
+        Dialect::Anthropic if operation == Operation::Chat => anthropic::read_body(root, &mut reading),
+        // Free operations report no usage; Gemini's generation has no row yet.
+        Dialect::Anthropic | Dialect::Gemini => {}
+    }
+    reading
+}
+
+/// How many bytes of text the model wrote into a value that the client sees.
+fn written_bytes(value: Value<'_>) -> u64 {
+    match value.kind() {
+        Kind::String => wide(value.text_len().unwrap_or(0)),
+        Kind::Array => value.items().map(written_bytes).fold(0, u64::saturating_add),
+        Kind::Object => value
+            .members()
+            .filter(|member| !NOT_WRITTEN.iter().any(|name| member.key.is_str(name)))
+            .map(|member| written_bytes(member.value))
+            .fold(0, u64::saturating_add),
+        Kind::Null | Kind::Bool | Kind::Number => 0,
+    }
+}
+
+/// A text that is there and not empty, clipped for the log.
+fn text(object: Value<'_>, field: &str) -> Option<String> {
+    let text = object.get(field)?.as_str()?;
+    (!text.is_empty()).then(|| clip(&text, 256))
+}
+
+fn wide(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::Usage;
+
+    fn chat(body: &str) -> Reading {
+        read_json(Dialect::OpenAi, Operation::Chat, body.as_bytes())
+    }
+
+    #[test]
+    fn a_chat_completion_tells_all() {
+        let body = r#"{"id":"c","model":"gpt-4o-2024","service_tier":"default","choices":[
+            {"index":0,"message":{"role":"assistant","content":"h\u00e4llo","refusal":null,
+             "tool_calls":[{"id":"call_1","type":"function","function":{"name":"f","arguments":"{}"}}]},
+             "logprobs":{"content":[{"token":"x"}]},"finish_reason":"stop"}],
+            "usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}"#;
+        let wanted = Reading {
+            usage: Some(Usage { input: 10, output: 5, ..Usage::default() }),
+            model: Some("gpt-4o-2024".into()),
+            finish_reason: Some("stop".into()),
+            service_tier: Some("default".into()),
+            visible_output_bytes: 6 + 1 + 2,
+            complete: true,
+            failed: false,
+        };
+        assert_eq!(chat(body), wanted);
+    }
+
+    #[test]
+    fn completions_and_embeddings_are_read() {
+        let body = br#"{"model":"m","choices":[{"text":"abc","finish_reason":"length"},{"text":"de"}],
+            "usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
+        let reading = read_json(Dialect::OpenAi, Operation::Completions, body);
+        assert_eq!((reading.visible_output_bytes, reading.finish_reason.as_deref()), (5, Some("length")));
+        let vector = vec!["0.125"; 600_000].join(",");
+        let body = format!(
+            r#"{{"data":[{{"embedding":[{vector}],"index":0}}],"model":"e","usage":{{"prompt_tokens":8,"total_tokens":8}}}}"#
+        );
+        let reading = read_json(Dialect::OpenAi, Operation::Embeddings, body.as_bytes());
+        assert_eq!(reading.usage, Some(Usage { input: 8, ..Usage::default() }));
+        assert!(reading.complete);
+        assert_eq!(reading.visible_output_bytes, 0);
+    }
+
+    #[test]
+    fn an_anthropic_message_tells_all() {
+        let body = br#"{"type":"message","model":"claude","content":[{"type":"thinking","thinking":"hm","signature":"s"},
+            {"type":"text","text":"hello"},{"type":"tool_use","id":"t","name":"f","input":{"a":1}}],
+            "stop_reason":"tool_use","usage":{"input_tokens":3,"output_tokens":4,"service_tier":"standard"}}"#;
+        let reading = read_json(Dialect::Anthropic, Operation::Chat, body);
+        assert_eq!(reading.usage, Some(Usage { input: 3, output: 4, ..Usage::default() }));
+        assert_eq!(reading.visible_output_bytes, 2 + 5 + 1 + 7);
+        assert_eq!(reading.finish_reason.as_deref(), Some("tool_use"));
+        assert_eq!(reading.service_tier.as_deref(), Some("standard"));
+        let counted = read_json(Dialect::Anthropic, Operation::CountTokens, br#"{"input_tokens":3}"#);
+        assert_eq!(counted, Reading { complete: true, ..Reading::default() });
+    }
+
+    #[test]
+    fn what_is_not_understood_counts_as_output() {
+        let reading = chat("<html>");
+        assert_eq!((reading.complete, reading.visible_output_bytes, reading.usage), (false, 6, None));
+        assert!(chat(r#"{"error":{"message":"x"}}"#).failed);
+        for odd in ["[]", "null", r#"{"choices":{},"usage":[]}"#, r#"{"choices":[1,null],"model":5}"#] {
+            assert_eq!(chat(odd).usage, None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn names_from_the_provider_are_clipped() {
+        let reading = chat(&format!(r#"{{"model":"{}\n"}}"#, "m".repeat(1000)));
+        assert_eq!(reading.model.unwrap().len(), 256);
+    }
+}

@@ -1,0 +1,75 @@
+//! Answers and stream chunks of the `OpenAI` dialect.
+
+use super::{text, usage, written_bytes};
+use crate::{
+    base::json::{Kind, Value},
+    policy::Operation,
+    provider::Reading,
+};
+use std::ops::Range;
+
+/// Reads a whole answer.
+pub(super) fn read_body(root: Value<'_>, operation: Operation, reading: &mut Reading) {
+    if operation.is_free() {
+        return;
+    }
+    read_common(root, reading);
+    read_choices(root, "message", reading);
+}
+
+/// Reads one chunk of a stream.
+pub(super) fn read_chunk(root: Value<'_>, reading: &mut Reading) {
+    read_common(root, reading);
+    read_choices(root, "delta", reading);
+    reading.failed |= root.get("error").is_some_and(|error| !error.is_null());
+}
+
+/// What makes a chunk look as if usage had not been asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Strip {
+    /// Nothing: it has no usage.
+    Nothing,
+    /// The whole event: it is there for the usage only.
+    Event,
+    /// These bytes: the usage member with its comma.
+    Bytes(Range<usize>),
+}
+
+/// Says how to take the usage out of a chunk.
+pub(super) fn strip_usage(root: Value<'_>) -> Strip {
+    let Some(usage) = root.members().find(|member| member.key.is_str("usage")) else {
+        return Strip::Nothing;
+    };
+    let has_no_choices =
+        root.get("choices").is_some_and(|choices| choices.kind() == Kind::Array && choices.is_empty());
+    if has_no_choices && usage.value.kind() == Kind::Object { Strip::Event } else { Strip::Bytes(usage.cut) }
+}
+
+fn read_common(root: Value<'_>, reading: &mut Reading) {
+    if reading.model.is_none() {
+        reading.model = text(root, "model");
+    }
+    if let Some(tier) = text(root, "service_tier") {
+        reading.service_tier = Some(tier);
+    }
+    if let Some(reported) = root.get("usage").filter(|usage| !usage.is_null()) {
+        reading.usage = usage::openai(reported);
+    }
+}
+
+/// `message_field` is where a choice has what was written: `message`, or in a stream `delta`. Legacy
+/// completions have `text` in both.
+fn read_choices(root: Value<'_>, message_field: &str, reading: &mut Reading) {
+    let Some(choices) = root.get("choices") else { return };
+    for choice in choices.items() {
+        for written in [message_field, "text"].into_iter().filter_map(|field| choice.get(field)) {
+            let bytes = written_bytes(written);
+            reading.visible_output_bytes = reading.visible_output_bytes.saturating_add(bytes);
+        }
+        if reading.finish_reason.is_none()
+            && choice.get("index").is_none_or(|index| index.as_u64() == Some(0))
+        {
+            reading.finish_reason = text(choice, "finish_reason");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Usage as providers report it, into disjoint classes; or nothing, when it cannot be true.
+
+use crate::{
+    base::json::{Kind, Value},
+    provider::Usage,
+};
+
+/// No single call uses more tokens of a class.
+const TOKENS_MAX: u64 = u32::MAX as u64;
+
+/// A usage object of the `OpenAI` dialect: `prompt_tokens` includes cached and sound, `completion_tokens`
+/// includes reasoning and sound. `None` for what cannot be believed.
+///
+/// Some providers leave reasoning out of `completion_tokens` and have it in `total_tokens` only; what the
+/// total has beyond both is output.
+pub(super) fn openai(usage: Value<'_>) -> Option<Usage> {
+    if usage.kind() != Kind::Object {
+        return None;
+    }
+    let prompt = tokens(usage, "prompt_tokens")?.filled()?;
+    let total = tokens(usage, "total_tokens")?;
+    let completion = tokens(usage, "completion_tokens")?;
+    if completion.0.is_none() && total.0.is_none() {
+        return None;
+    }
+    let (prompt_details, completion_details) =
+        (details(usage, "prompt_tokens_details")?, details(usage, "completion_tokens_details")?);
+    let of = |object: Option<Value<'_>>, field| {
+        object.map_or(Some(0), |object| Some(tokens(object, field)?.or_zero()))
+    };
+
+    let cached =
+        of(prompt_details, "cached_tokens")?.max(tokens(usage, "prompt_cache_hit_tokens")?.or_zero());
+    let cache_write = of(prompt_details, "cache_write_tokens")?;
+    let sound_in = of(prompt_details, "audio_tokens")?;
+    if cached > prompt || cache_write > prompt || sound_in > prompt {
+        return None;
+    }
+    // Classes may overlap (cached sound): each takes what the earlier ones left.
+    let rest = prompt - cached;
+    let cache_write = cache_write.min(rest);
+    let rest = rest - cache_write;
+    let audio_input = sound_in.min(rest);
+
+    let output_all = completion.or_zero().max(total.or_zero().saturating_sub(prompt));
+    let hidden = output_all - completion.or_zero();
+    let reasoning = of(completion_details, "reasoning_tokens")?.max(hidden);
+    let audio_output = of(completion_details, "audio_tokens")?;
+    let output = output_all.checked_sub(audio_output)?;
+    (reasoning <= output).then_some(Usage {
+        input: rest - audio_input,
+        cached_input: cached,
+        cache_write,
+        cache_write_1h: 0,
+        audio_input,
+        output,
+        reasoning,
+        audio_output,
+    })
+}
+
+/// A usage object of the Anthropic dialect, laid over what came earlier in the stream: every count is
+/// cumulative, so the larger one holds. `None` for what cannot be believed.
+pub(super) fn anthropic(usage: Value<'_>, earlier: Usage) -> Option<Usage> {
+    if usage.kind() != Kind::Object {
+        return None;
+    }
+    let input = tokens(usage, "input_tokens")?;
+    let output = tokens(usage, "output_tokens")?;
+    if input.0.is_none() && output.0.is_none() {
+        return None;
+    }
+    let written = tokens(usage, "cache_creation_input_tokens")?.or_zero();
+    let split = details(usage, "cache_creation")?;
+    let of = |field| split.map_or(Some(0), |split| Some(tokens(split, field)?.or_zero()));
+    let for_an_hour = of("ephemeral_1h_input_tokens")?;
+    let for_minutes = of("ephemeral_5m_input_tokens")?.max(written.saturating_sub(for_an_hour));
+    Some(Usage {
+        input: input.or_zero().max(earlier.input),
+        cached_input: tokens(usage, "cache_read_input_tokens")?.or_zero().max(earlier.cached_input),
+        // A later total without the split says nothing new about what is known to be for an hour.
+        cache_write: if split.is_some() || earlier.cache_write_1h == 0 {
+            for_minutes.max(earlier.cache_write)
+        } else {
+            written.saturating_sub(earlier.cache_write_1h).max(earlier.cache_write)
+        },
+        cache_write_1h: for_an_hour.max(earlier.cache_write_1h),
+        output: output.or_zero().max(earlier.output),
+        ..Usage::default()
+    })
+}
+
+/// A count that may be absent.
+#[derive(Clone, Copy)]
+struct Count(Option<u64>);
+
+impl Count {
+    fn or_zero(self) -> u64 {
+        self.0.unwrap_or(0)
+    }
+
+    fn filled(self) -> Option<u64> {
+        self.0
+    }
+}
+
+/// A member that counts tokens; absent and null are no count. `None` for a number that cannot be one.
+fn tokens(object: Value<'_>, field: &str) -> Option<Count> {
+    match object.get(field) {
+        None => Some(Count(None)),
+        Some(value) if value.is_null() => Some(Count(None)),
+        Some(value) => {
+            value.as_u64().filter(|tokens| *tokens <= TOKENS_MAX).map(|tokens| Count(Some(tokens)))
+        }
+    }
+}
+
+/// A member that holds details; absent and null are none. `None` for what is not an object.
+#[expect(clippy::option_option, reason = "not believed, absent, there")]
+fn details<'d>(usage: Value<'d>, field: &str) -> Option<Option<Value<'d>>> {
+    match usage.get(field) {
+        None => Some(None),
+        Some(value) if value.is_null() => Some(None),
+        Some(value) => (value.kind() == Kind::Object).then_some(Some(value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::json::{Document, Limits};
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Option<Usage> {
+        openai(Document::parse(text.as_bytes(), Limits::REQUEST).unwrap().root())
+    }
+
+    fn read_anthropic(texts: &[&str]) -> Option<Usage> {
+        texts.iter().try_fold(Usage::default(), |earlier, text| {
+            anthropic(Document::parse(text.as_bytes(), Limits::REQUEST).unwrap().root(), earlier)
+        })
+    }
+
+    #[test]
+    fn openai_totals_are_split_into_disjoint_classes() {
+        let usage = read(
+            r#"{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150,
+                "prompt_tokens_details":{"cached_tokens":30,"audio_tokens":20},
+                "completion_tokens_details":{"reasoning_tokens":15,"audio_tokens":5,"rejected_prediction_tokens":0}}"#,
+        );
+        let wanted = Usage {
+            input: 50,
+            cached_input: 30,
+            audio_input: 20,
+            output: 45,
+            reasoning: 15,
+            audio_output: 5,
+            ..Usage::default()
+        };
+        assert_eq!(usage, Some(wanted));
+        let deepseek = r#"{"prompt_tokens":9,"completion_tokens":1,"prompt_cache_hit_tokens":4,"prompt_cache_miss_tokens":5}"#;
+        let wanted = Usage { input: 5, cached_input: 4, output: 1, ..Usage::default() };
+        assert_eq!(read(deepseek), Some(wanted));
+        let overlap = r#"{"prompt_tokens":10,"completion_tokens":0,"prompt_tokens_details":{"cached_tokens":8,"audio_tokens":6}}"#;
+        let wanted = Usage { cached_input: 8, audio_input: 2, ..Usage::default() };
+        assert_eq!(read(overlap), Some(wanted));
+    }
+
+    #[test]
+    fn reasoning_that_only_the_total_has_is_output() {
+        let usage = read(
+            r#"{"prompt_tokens":10,"completion_tokens":5,"total_tokens":115,"completion_tokens_details":{"reasoning_tokens":100}}"#,
+        );
+        assert_eq!(usage, Some(Usage { input: 10, output: 105, reasoning: 100, ..Usage::default() }));
+    }
+
+    #[test]
+    fn what_cannot_be_true_is_not_believed() {
+        for usage in [
+            "{}",
+            "[]",
+            r#"{"prompt_tokens":5}"#,
+            r#"{"completion_tokens":5}"#,
+            r#"{"prompt_tokens":-1,"completion_tokens":1}"#,
+            r#"{"prompt_tokens":1,"completion_tokens":-1}"#,
+            r#"{"prompt_tokens":1.5,"completion_tokens":1}"#,
+            r#"{"prompt_tokens":1e3,"completion_tokens":1}"#,
+            r#"{"prompt_tokens":"1","completion_tokens":1}"#,
+            r#"{"prompt_tokens":99999999999999999999,"completion_tokens":1}"#,
+            r#"{"prompt_tokens":1,"completion_tokens":18446744073709551615}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":6}}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":1,"prompt_cache_hit_tokens":6}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":1,"prompt_tokens_details":{"audio_tokens":6}}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":1,"prompt_tokens_details":[]}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":1,"completion_tokens_details":{"reasoning_tokens":2}}"#,
+            r#"{"prompt_tokens":5,"completion_tokens":1,"completion_tokens_details":{"audio_tokens":2}}"#,
+        ] {
+            assert_eq!(read(usage), None, "{usage}");
+        }
+        for usage in [
+            "{}",
+            "7",
+            r#"{"input_tokens":-1}"#,
+            r#"{"output_tokens":1.5}"#,
+            r#"{"input_tokens":1,"cache_creation":1}"#,
+        ] {
+            assert_eq!(read_anthropic(&[usage]), None, "{usage}");
+        }
+    }
+
+    #[test]
+    fn anthropic_counts_are_disjoint_and_grow() {
+        let start = r#"{"input_tokens":10,"output_tokens":1,"cache_read_input_tokens":7,"cache_creation_input_tokens":9,
+            "cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":5}}"#;
+        let wanted = Usage {
+            input: 10,
+            cached_input: 7,
+            cache_write: 4,
+            cache_write_1h: 5,
+            output: 1,
+            ..Usage::default()
+        };
+        assert_eq!(read_anthropic(&[start]), Some(wanted));
+        let end = r#"{"output_tokens":25}"#;
+        assert_eq!(read_anthropic(&[start, end]), Some(Usage { output: 25, ..wanted }));
+        let all_again = r#"{"input_tokens":12,"output_tokens":25,"cache_creation_input_tokens":9,"cache_read_input_tokens":7}"#;
+        assert_eq!(read_anthropic(&[start, all_again]), Some(Usage { input: 12, output: 25, ..wanted }));
+        let unsplit = r#"{"input_tokens":1,"output_tokens":1,"cache_creation_input_tokens":9}"#;
+        let wanted = Usage { input: 1, cache_write: 9, output: 1, ..Usage::default() };
+        assert_eq!(read_anthropic(&[unsplit]), Some(wanted));
+    }
+
+    proptest! {
+        /// Whatever is believed adds up to what was reported: nothing is counted twice or lost.
+        #[test]
+        fn classes_add_up(
+            prompt in 0..50_u64, completion in 0..50_u64, cached in 0..60_u64, sound in 0..60_u64,
+            written in 0..60_u64, reasoning in 0..60_u64,
+        ) {
+            let text = format!(
+                r#"{{"prompt_tokens":{prompt},"completion_tokens":{completion},
+                    "prompt_tokens_details":{{"cached_tokens":{cached},"audio_tokens":{sound},"cache_write_tokens":{written}}},
+                    "completion_tokens_details":{{"reasoning_tokens":{reasoning}}}}}"#
+            );
+            if let Some(usage) = read(&text) {
+                prop_assert_eq!(usage.input + usage.cached_input + usage.audio_input + usage.cache_write, prompt);
+                prop_assert_eq!(usage.output + usage.audio_output, completion);
+                prop_assert!(usage.reasoning <= usage.output);
+            } else {
+                prop_assert!(cached.max(sound).max(written) > prompt || reasoning > completion);
+            }
+        }
+    }
+}

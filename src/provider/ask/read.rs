@@ -1,0 +1,288 @@
+//! Reading a body: strict JSON, then every top-level field by the row's list, then what the form has of
+//! its own. Also what all forms share.
+
+use super::{Ask, AskError, Bound, FieldProblem, ModelField, NullBound, Splice};
+use super::{chat, completions, embeddings, field, messages};
+use crate::{
+    base::json::{Document, Kind, Limits, Value},
+    policy::Feature,
+    provider::operation::{Form, Row},
+};
+
+const MODEL_NAME_BYTES_MAX: usize = 256;
+
+/// Reads the body of a request that matched `row`. A row without a body asks for nothing.
+pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
+    let form = match row.form {
+        Form::Empty => return Ok(Ask::default()),
+        Form::Chat => chat::read,
+        Form::Completions => completions::read,
+        Form::Embeddings => embeddings::read,
+        Form::Messages => messages::read,
+    };
+    let document = Document::parse(body, Limits::REQUEST)?;
+    let root = document.root();
+    if root.kind() != Kind::Object {
+        return Err(AskError::NotAnObject);
+    }
+    let mut ask =
+        Ask { insert_at: root.span().start + 1, is_empty_object: root.is_empty(), ..Ask::default() };
+    for member in root.members() {
+        field::note(row.fields, &member, &mut ask)?;
+    }
+    ask.model = Some(model(root)?);
+    form(root, &mut ask)?;
+    Ok(ask)
+}
+
+/// Whether a model can have this name: not empty, at most 256 bytes, no control characters, no URL.
+pub fn is_model_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= MODEL_NAME_BYTES_MAX
+        && !name.contains(char::is_control)
+        && !name.contains("://")
+}
+
+fn model(root: Value<'_>) -> Result<ModelField, AskError> {
+    let value = root.get("model").filter(|value| !value.is_null()).ok_or(AskError::ModelRequired)?;
+    let name = value.as_str().ok_or_else(|| AskError::expected("model", "a string"))?;
+    if name.is_empty() {
+        return Err(AskError::ModelRequired);
+    }
+    if !is_model_name(&name) {
+        return Err(AskError::field("model", FieldProblem::NotAModelName));
+    }
+    Ok(ModelField { name: name.into_owned(), span: Some(value.span()) })
+}
+
+impl Ask {
+    /// Reads `stream`.
+    pub(super) fn read_stream(&mut self, root: Value<'_>) -> Result<(), AskError> {
+        self.stream = flag(root, "stream")?;
+        if self.stream {
+            self.features.insert(Feature::Streaming);
+        }
+        Ok(())
+    }
+
+    /// Reads `service_tier`.
+    pub(super) fn read_service_tier(&mut self, root: Value<'_>) -> Result<(), AskError> {
+        self.service_tier = present(root, "service_tier")
+            .map(|value| value.as_str().ok_or_else(|| AskError::expected("service_tier", "a string")))
+            .transpose()?
+            .map(|tier| crate::base::clip(&tier, 64));
+        Ok(())
+    }
+
+    /// Reads one output bound.
+    pub(super) fn read_bound(&mut self, root: Value<'_>, field: &'static str) -> Result<(), AskError> {
+        let Some(value) = root.get(field) else { return Ok(()) };
+        let span = value.span();
+        if value.is_null() {
+            self.null_bounds.push(NullBound { field, span });
+        } else {
+            self.output.bounds.push(Bound { field, tokens: count(value, field)?, span });
+        }
+        Ok(())
+    }
+
+    /// Reads `n` and `best_of`; each of `prompts` is answered so many times.
+    pub(super) fn read_candidates(&mut self, root: Value<'_>, prompts: u64) -> Result<(), AskError> {
+        let mut candidates = 1;
+        for field in ["n", "best_of"] {
+            if let Some(value) = present(root, field) {
+                candidates = candidates.max(count(value, field)?);
+            }
+        }
+        self.output.candidates = candidates.saturating_mul(prompts.max(1));
+        Ok(())
+    }
+
+    /// Reads a text, several texts, tokens, or several lists of tokens, and says how many inputs they are.
+    /// Something else among several is an input that is not all in the body.
+    pub(super) fn read_prompts(&mut self, value: Value<'_>, field: &str) -> Result<u64, AskError> {
+        const WANTED: &str = "a string, an array of strings, or an array of tokens";
+        let is_token = |value: &Value<'_>| value.kind() == Kind::Number;
+        match value.kind() {
+            Kind::Null => return Ok(1),
+            Kind::String => self.input.add_text(value),
+            Kind::Array if value.items().next().is_some_and(|first| is_token(&first)) => {
+                self.read_tokens(value, field)?;
+            }
+            Kind::Array => {
+                let mut prompts = 0;
+                for item in value.items() {
+                    match item.kind() {
+                        Kind::String => self.input.add_text(item),
+                        Kind::Array => self.read_tokens(item, field)?,
+                        Kind::Object => {
+                            self.input.add_rewritten(item);
+                            self.input.beyond_body = true;
+                            self.add_unknown(field);
+                        }
+                        Kind::Null | Kind::Bool | Kind::Number => {
+                            return Err(AskError::expected(field, WANTED));
+                        }
+                    }
+                    prompts += 1;
+                }
+                return Ok(prompts);
+            }
+            Kind::Bool | Kind::Number | Kind::Object => return Err(AskError::expected(field, WANTED)),
+        }
+        Ok(1)
+    }
+
+    fn read_tokens(&mut self, tokens: Value<'_>, field: &str) -> Result<(), AskError> {
+        for token in tokens.items() {
+            token
+                .as_u64()
+                .ok_or_else(|| AskError::expected(field, "an array of tokens, each a plain integer"))?;
+            self.input.text_bytes = self.input.text_bytes.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// Notes what must be put in so that a stream of the `OpenAI` dialect reports its usage.
+    pub(super) fn read_stream_options(&mut self, root: Value<'_>) -> Result<(), AskError> {
+        const FIELD: &str = "stream_options.include_usage";
+        const MEMBER: &str = r#""include_usage":true"#;
+        let reports_anyway = root
+            .get("usage")
+            .and_then(|usage| usage.get("include"))
+            .is_some_and(|include| include.as_bool() == Some(true));
+        let change = |span, with: String| Some(Splice { field: FIELD, span, with });
+        let wanted = match root.get("stream_options") {
+            None => Some(self.insertion(FIELD, &format!(r#""stream_options":{{{MEMBER}}}"#))),
+            Some(options) if options.is_null() => change(options.span(), format!("{{{MEMBER}}}")),
+            Some(options) if options.kind() == Kind::Object => match options.get("include_usage") {
+                None => {
+                    let at = options.span().start + 1;
+                    let comma = if options.is_empty() { "" } else { "," };
+                    change(at..at, format!("{MEMBER}{comma}"))
+                }
+                Some(_) if flag(options, "include_usage")? => None,
+                Some(off) => change(off.span(), "true".into()),
+            },
+            Some(_) => return Err(AskError::expected("stream_options", "an object")),
+        };
+        self.report_usage = wanted.filter(|_| self.stream && !reports_anyway);
+        Ok(())
+    }
+}
+
+/// The member, unless it is absent or null.
+pub(super) fn present<'d>(object: Value<'d>, field: &str) -> Option<Value<'d>> {
+    object.get(field).filter(|value| !value.is_null())
+}
+
+/// A boolean member; absent and null are false.
+pub(super) fn flag(object: Value<'_>, field: &'static str) -> Result<bool, AskError> {
+    present(object, field)
+        .map_or(Some(false), Value::as_bool)
+        .ok_or_else(|| AskError::expected(field, "true or false"))
+}
+
+fn count(value: Value<'_>, field: &str) -> Result<u64, AskError> {
+    value.as_u64().ok_or_else(|| AskError::expected(field, "a plain non-negative integer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::splice;
+    use super::*;
+    use crate::{base::json::JsonError, provider::operation::ROWS};
+
+    fn chat(body: &str) -> Result<Ask, AskError> {
+        read(&ROWS[0], body.as_bytes())
+    }
+
+    #[test]
+    fn a_body_without_a_usable_model_is_refused() {
+        assert_eq!(chat("[]"), Err(AskError::NotAnObject));
+        assert_eq!(chat(""), Err(AskError::Json(JsonError::Empty)));
+        for body in ["{}", r#"{"model":null}"#, r#"{"model":""}"#] {
+            assert_eq!(chat(body), Err(AskError::ModelRequired), "{body}");
+            assert_eq!(chat(body).unwrap_err().param(), Some("model"));
+        }
+        let long = "m".repeat(257);
+        for model in ["1", r#"["m"]"#, r#""a\nb""#, r#""a\u0000""#, r#""http://evil""#, &format!("{long:?}")]
+        {
+            let error = chat(&format!(r#"{{"model":{model}}}"#)).unwrap_err();
+            assert!(matches!(error, AskError::Field { .. }), "{model}");
+        }
+        let twice = r#"{"model":"cheap","mod\u0065l":"dear"}"#;
+        assert!(matches!(chat(twice), Err(AskError::Json(JsonError::DuplicateKey { .. }))));
+    }
+
+    #[test]
+    fn the_model_is_as_written_and_where_it_stands() {
+        let body = r#"{"messages":[],"model" : "openai\/gpt-4o "}"#;
+        let model = chat(body).unwrap().model.unwrap();
+        assert_eq!(model.name, "openai/gpt-4o ");
+        assert_eq!(&body[model.span.unwrap()], r#""openai\/gpt-4o ""#);
+    }
+
+    #[test]
+    fn bounds_and_switches_must_be_plain() {
+        for member in [
+            r#""max_tokens":1.0"#,
+            r#""max_tokens":1e9"#,
+            r#""max_tokens":-1"#,
+            r#""max_tokens":-0"#,
+            r#""max_tokens":"5""#,
+            r#""max_completion_tokens":99999999999999999999"#,
+            r#""n":1.5"#,
+            r#""n":"2""#,
+            r#""stream":1"#,
+            r#""stream":"true""#,
+            r#""service_tier":1"#,
+            r#""stream_options":[]"#,
+            r#""stream_options":{"include_usage":1}"#,
+        ] {
+            let error = chat(&format!(r#"{{"model":"m",{member}}}"#)).unwrap_err();
+            assert!(matches!(error, AskError::Field { .. }), "{member}");
+        }
+        let ask =
+            chat(r#"{"model":"m","max_tokens":null,"n":null,"stream":null,"service_tier":null}"#).unwrap();
+        assert!(ask.output.bounds.is_empty() && !ask.stream && ask.service_tier.is_none());
+        assert_eq!(ask.output.candidates, 1);
+    }
+
+    #[test]
+    fn a_stream_is_made_to_report_its_usage() {
+        let spliced = |body: &str| {
+            let ask = chat(body).unwrap();
+            ask.report_usage.map(|change| splice(body.as_bytes(), vec![change]).unwrap())
+        };
+        for (options, wanted) in [
+            ("", r#"{"stream_options":{"include_usage":true},"model":"m","stream":true}"#),
+            (
+                r#","stream_options":null"#,
+                r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#,
+            ),
+            (
+                r#","stream_options":{}"#,
+                r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#,
+            ),
+            (
+                r#","stream_options":{"a":1}"#,
+                r#"{"model":"m","stream":true,"stream_options":{"include_usage":true,"a":1}}"#,
+            ),
+            (
+                r#","stream_options":{"include_usage": false}"#,
+                r#"{"model":"m","stream":true,"stream_options":{"include_usage": true}}"#,
+            ),
+            (
+                r#","stream_options":{"include_usage":null}"#,
+                r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#,
+            ),
+        ] {
+            let body = format!(r#"{{"model":"m","stream":true{options}}}"#);
+            assert_eq!(spliced(&body).as_deref(), Some(wanted.as_bytes()), "{options}");
+        }
+        assert_eq!(spliced(r#"{"model":"m","stream":true,"stream_options":{"include_usage":true}}"#), None);
+        assert_eq!(spliced(r#"{"model":"m","stream":true,"usage":{"include":true}}"#), None);
+        assert_eq!(spliced(r#"{"model":"m","stream":false}"#), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! Changes of a body: only the named bytes give way, all others stay.
+
+use super::{Ask, Bound, ModelField, Splice};
+use bytes::Bytes;
+
+/// Why changes were not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpliceError {
+    /// Two changes of the same bytes.
+    #[error("two changes of the body overlap at byte {at}")]
+    Overlap {
+        /// Where.
+        at: usize,
+    },
+    /// A change beyond the body's end.
+    #[error("a change of the body lies outside it, at byte {at}")]
+    OutOfRange {
+        /// Where.
+        at: usize,
+    },
+}
+
+/// Makes the changes, sorting them by place. Insertions at one place come in the order given.
+pub fn splice(body: &[u8], mut splices: Vec<Splice>) -> Result<Bytes, SpliceError> {
+    splices.sort_by_key(|splice| (splice.span.start, splice.span.end));
+    let added: usize = splices.iter().map(|splice| splice.with.len()).sum();
+    let mut out = Vec::with_capacity(body.len() + added);
+    let mut copied = 0;
+    for Splice { span, with, .. } in &splices {
+        if span.start < copied {
+            return Err(SpliceError::Overlap { at: span.start });
+        }
+        if span.end < span.start || span.end > body.len() {
+            return Err(SpliceError::OutOfRange { at: span.end });
+        }
+        out.extend_from_slice(&body[copied..span.start]);
+        out.extend_from_slice(with.as_bytes());
+        copied = span.end;
+    }
+    out.extend_from_slice(&body[copied..]);
+    Ok(out.into())
+}
+
+impl Ask {
+    /// States an output bound that the body does not state: in place of a `null`, else as a new member.
+    /// Only for a field that is not among [`super::OutputAsk::bounds`].
+    pub fn bound_splice(&self, field: &'static str, tokens: u64) -> Splice {
+        if let Some(null) = self.null_bounds.iter().find(|null| null.field == field) {
+            return Splice { field, span: null.span.clone(), with: tokens.to_string() };
+        }
+        self.insertion(field, &format!("{}:{tokens}", quoted(field)))
+    }
+
+    /// Puts `member` in as the object's first. `field` is the name in `x-bitting-changed`.
+    pub(super) fn insertion(&self, field: &'static str, member: &str) -> Splice {
+        let comma = if self.is_empty_object { "" } else { "," };
+        Splice { field, span: self.insert_at..self.insert_at, with: format!("{member}{comma}") }
+    }
+}
+
+impl Bound {
+    /// States `tokens` instead.
+    pub fn splice(&self, tokens: u64) -> Splice {
+        Splice { field: self.field, span: self.span.clone(), with: tokens.to_string() }
+    }
+}
+
+impl ModelField {
+    /// Names another model in the body; `None` where the model stands in the path.
+    pub fn splice(&self, name: &str) -> Option<Splice> {
+        Some(Splice { field: "model", span: self.span.clone()?, with: quoted(name) })
+    }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::read;
+    use super::*;
+    use crate::{
+        base::json::{Document, Limits, Value},
+        provider::operation::ROWS,
+    };
+    use proptest::prelude::*;
+
+    #[test]
+    fn overlapping_or_outlying_changes_are_refused() {
+        let change = |span| Splice { field: "x", span, with: "y".into() };
+        assert_eq!(splice(b"abc", vec![change(1..3), change(0..2)]), Err(SpliceError::Overlap { at: 1 }));
+        assert_eq!(splice(b"abc", vec![change(2..4)]), Err(SpliceError::OutOfRange { at: 4 }));
+        assert_eq!(splice(b"abc", vec![change(3..3), change(0..1), change(1..1)]).unwrap(), "yybcy");
+    }
+
+    #[test]
+    fn a_bound_takes_the_place_of_null_and_is_not_stated_twice() {
+        let body = br#"{"model":"m","max_tokens": null}"#;
+        let ask = read(&ROWS[0], body).unwrap();
+        let changed = splice(body, vec![ask.bound_splice("max_tokens", 7)]).unwrap();
+        assert_eq!(changed, r#"{"model":"m","max_tokens": 7}"#);
+        let changed = splice(body, vec![ask.bound_splice("max_completion_tokens", 7)]).unwrap();
+        assert_eq!(changed, r#"{"max_completion_tokens":7,"model":"m","max_tokens": null}"#);
+    }
+
+    proptest! {
+        /// All changes at once: the values wanted are there, and every other member is as written.
+        #[test]
+        fn changes_leave_all_else_as_it_was(
+            name in any::<String>(),
+            space in "[ \n\t]{0,3}",
+            extra in any::<String>(),
+            bounds in (prop::option::of(0..1000_u32), any::<bool>()),
+            options in prop::sample::select(vec!["", r#","stream_options":null"#, r#","stream_options":{}"#,
+                r#","stream_options":{"x":[1] ,"include_usage":false}"#]),
+        ) {
+            let extra = quoted(&extra);
+            let stated = bounds.0.map_or(String::new(), |tokens| format!(r#","max_tokens":{space}{tokens}"#));
+            let null = if bounds.1 { r#","max_completion_tokens":null"# } else { "" };
+            let body = format!(
+                r#"{space}{{{space}"x":{extra}{stated},"model"{space}:{space}"old"{null},"stream":true{options}}}{space}"#
+            );
+            let ask = read(&ROWS[0], body.as_bytes()).unwrap();
+            let mut splices: Vec<Splice> = ask.output.bounds.iter().map(|bound| bound.splice(5)).collect();
+            splices.extend(ask.model.as_ref().unwrap().splice(&name));
+            splices.push(ask.bound_splice("max_completion_tokens", 6));
+            splices.extend(ask.report_usage.clone());
+            let changed = splice(body.as_bytes(), splices.clone()).unwrap();
+            splices.sort_by_key(|splice| (splice.span.start, splice.span.end));
+            let document = Document::parse(&changed, Limits::REQUEST).unwrap();
+            let root = document.root();
+            prop_assert_eq!(root.get("model").unwrap().as_str().unwrap(), name.as_str());
+            prop_assert_eq!(root.get("max_completion_tokens").unwrap().as_u64(), Some(6));
+            prop_assert_eq!(root.get("max_tokens").and_then(Value::as_u64), bounds.0.map(|_| 5));
+            let reports = root.get("stream_options").unwrap().get("include_usage").unwrap();
+            prop_assert_eq!(reports.as_bool(), Some(true));
+            prop_assert_eq!(root.get("x").unwrap().raw(), extra.as_str());
+            // Undone in reverse, the changes give the body back: nothing else was touched.
+            let mut undone = changed.to_vec();
+            for splice in splices.iter().rev() {
+                let before: usize = splices.iter().take_while(|other| *other != splice)
+                    .map(|other| other.with.len()).sum::<usize>();
+                let cut: usize = splices.iter().take_while(|other| *other != splice)
+                    .map(|other| other.span.len()).sum::<usize>();
+                let start = splice.span.start + before - cut;
+                let original = body.as_bytes()[splice.span.clone()].to_vec();
+                undone.splice(start..start + splice.with.len(), original);
+            }
+            prop_assert_eq!(undone, body.as_bytes());
+        }
+    }
+}
