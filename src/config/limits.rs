@@ -84,6 +84,8 @@ limits! {
     total_seconds = 3_600, 1..=DAY_SECONDS;
     /// How long an unused connection to a provider is kept.
     pool_idle_seconds = 30, 1..=3_600;
+    /// How much of a provider's answer that is no stream is read: it is metered whole before it is passed on.
+    answer_body_bytes = 67_108_864, 1_024..=GIB;
     /// How much of a provider's error body is read.
     upstream_error_body_bytes = 1_048_576, 1_024..=1 << 26;
     /// One event of a provider's stream.
