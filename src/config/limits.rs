@@ -1,0 +1,169 @@
+//! Every bound of the program, with its unit in its name, settable in the file's `[limits]`.
+
+use crate::http;
+use crate::proxy::upstream::Deadlines;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident = $default:literal, $range:expr;)*) => {
+        /// The bounds. A field's unit is the end of its name; a bare `max` counts.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Bounds {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Default for Bounds {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl Bounds {
+            /// The names, as in the file.
+            pub const NAMES: &[&str] = &[$(stringify!($name),)*];
+
+            /// Sets one by name. An error says which values it may have; an unknown name is `None`.
+            pub(super) fn set(&mut self, name: &str, value: i64) -> Option<Result<(), RangeInclusive<u64>>> {
+                let set = |field: &mut u64, range: RangeInclusive<u64>| {
+                    match u64::try_from(value).ok().filter(|value| range.contains(value)) {
+                        Some(value) => { *field = value; Ok(()) }
+                        None => Err(range),
+                    }
+                };
+                match name {
+                    $(stringify!($name) => Some(set(&mut self.$name, $range)),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+const DAY_SECONDS: u64 = 86_400;
+const GIB: u64 = 1 << 30;
+
+limits! {
+    /// From the first byte of a request's head to its end, and for a TLS handshake.
+    header_read_seconds = 10, 1..=300;
+    /// Request line and header fields together.
+    header_block_bytes = 32_768, 8_192..=1 << 20;
+    /// Header fields of one request.
+    headers_max = 100, 16..=1_000;
+    /// Path and query.
+    uri_bytes = 8_192, 256..=65_000;
+    /// How long a connection without a request is kept.
+    keep_alive_seconds = 75, 1..=DAY_SECONDS;
+    /// How long a client may leave its answer unread.
+    write_stall_seconds = 300, 1..=DAY_SECONDS;
+    /// Requests at once on one HTTP/2 connection.
+    http2_streams_max = 100, 1..=10_000;
+    /// Connections at once on one listener.
+    connections_max = 8_192, 1..=1_000_000;
+    /// How long requests in flight may take to end after SIGTERM.
+    drain_seconds = 30, 0..=DAY_SECONDS;
+    /// How long a request's body may take to arrive.
+    body_read_seconds = 120, 1..=DAY_SECONDS;
+    /// A JSON body on the proxy: room for pictures.
+    json_body_bytes = 33_554_432, 1_024..=GIB;
+    /// A multipart body on the proxy.
+    multipart_body_bytes = 67_108_864, 1_024..=GIB;
+    /// A body on the admin plane.
+    admin_body_bytes = 262_144, 1_024..=1 << 26;
+    /// How deep JSON may nest.
+    json_depth_max = 64, 8..=512;
+    /// Values in one JSON body.
+    json_nodes_max = 200_000, 1_000..=10_000_000;
+    /// For a connection to a provider: name service, TCP and TLS.
+    connect_seconds = 5, 1..=300;
+    /// Until a provider begins to answer.
+    first_byte_seconds = 600, 1..=DAY_SECONDS;
+    /// Between two pieces of a provider's answer.
+    idle_seconds = 300, 1..=DAY_SECONDS;
+    /// A whole exchange with a provider.
+    total_seconds = 3_600, 1..=DAY_SECONDS;
+    /// How long an unused connection to a provider is kept.
+    pool_idle_seconds = 30, 1..=3_600;
+    /// How much of a provider's answer that is no stream is read: it is metered whole before it is passed on.
+    answer_body_bytes = 67_108_864, 1_024..=GIB;
+    /// How much of a provider's error body is read.
+    upstream_error_body_bytes = 1_048_576, 1_024..=1 << 26;
+    /// One event of a provider's stream.
+    sse_event_bytes = 33_554_432, 1_024..=GIB;
+    /// Concurrent requests of a key that says nothing else.
+    key_requests_max = 1_024, 1..=1_000_000;
+    /// Concurrent requests in all; above it 503.
+    requests_max = 4_096, 1..=1_000_000;
+}
+
+impl Bounds {
+    /// What a listener needs of it.
+    pub fn listener(&self) -> http::Limits {
+        http::Limits {
+            header_read_timeout: Duration::from_secs(self.header_read_seconds),
+            header_block_bytes_max: count(self.header_block_bytes),
+            headers_max: count(self.headers_max),
+            uri_bytes_max: count(self.uri_bytes),
+            keep_alive_timeout: Duration::from_secs(self.keep_alive_seconds),
+            write_stall_timeout: Duration::from_secs(self.write_stall_seconds),
+            http2_streams_max: u32::try_from(self.http2_streams_max).unwrap_or(u32::MAX),
+            connections_max: count(self.connections_max),
+            drain_timeout: Duration::from_secs(self.drain_seconds),
+        }
+    }
+
+    /// The bound of a body on the admin plane.
+    pub fn admin_body(&self) -> http::BodyBound {
+        self.body(self.admin_body_bytes)
+    }
+
+    /// The bound of a JSON body on the proxy.
+    pub fn json_body(&self) -> http::BodyBound {
+        self.body(self.json_body_bytes)
+    }
+
+    /// The bound of a multipart body on the proxy.
+    pub fn multipart_body(&self) -> http::BodyBound {
+        self.body(self.multipart_body_bytes)
+    }
+
+    /// How long a request may wait for its provider.
+    pub fn deadlines(&self) -> Deadlines {
+        Deadlines {
+            connect: Duration::from_secs(self.connect_seconds),
+            first_byte: Duration::from_secs(self.first_byte_seconds),
+        }
+    }
+
+    fn body(&self, bytes: u64) -> http::BodyBound {
+        http::BodyBound { bytes_max: count(bytes), read_timeout: Duration::from_secs(self.body_read_seconds) }
+    }
+}
+
+fn count(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_design_and_lie_within_their_ranges() {
+        let mut bounds = Bounds::default();
+        assert_eq!(
+            (bounds.header_read_seconds, bounds.header_block_bytes, bounds.headers_max),
+            (10, 32 << 10, 100)
+        );
+        assert_eq!((bounds.json_body_bytes, bounds.multipart_body_bytes), (32 << 20, 64 << 20));
+        assert_eq!((bounds.connect_seconds, bounds.first_byte_seconds, bounds.idle_seconds), (5, 600, 300));
+        assert_eq!((bounds.key_requests_max, bounds.requests_max), (1024, 4096));
+        assert_eq!(format!("{:?}", bounds.listener()), format!("{:?}", http::Limits::default()));
+        for name in Bounds::NAMES {
+            assert!(matches!(bounds.set(name, -1), Some(Err(_))), "{name}");
+            let Some(Err(range)) = bounds.set(name, i64::MAX) else { panic!("{name} has no upper end") };
+            assert_eq!(bounds.set(name, i64::try_from(*range.end()).unwrap()), Some(Ok(())), "{name}");
+        }
+        assert_eq!(bounds.set("nothing", 1), None);
+    }
+}

@@ -1,0 +1,207 @@
+//! What operators write, and what they are told.
+
+use super::*;
+
+const FILE: &str = "/etc/bitting.toml";
+
+fn load(file: Option<&str>, environment: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let overrides = Overrides { config: file.map(|_| FILE.into()), data_dir: None };
+    let environment =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Settings::from_parts(&overrides, &environment, |_| match file {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(io::ErrorKind::NotFound.into()),
+    })
+}
+
+fn error(file: Option<&str>, environment: &[(&str, &str)]) -> String {
+    load(file, environment).unwrap_err().to_string()
+}
+
+#[test]
+fn nothing_written_is_the_contract_s_defaults() {
+    let settings = load(
+        None,
+        &[("PATH", "/bin"), ("BITTING_URL", "x"), ("BITTING_TOKEN", "y"), ("BITTING_TEST_PG", "z")],
+    );
+    let settings = settings.unwrap();
+    assert_eq!(settings.data_dir, Path::new("bitting-data"));
+    assert_eq!(settings.database.to_string(), "sqlite://bitting-data/bitting.db");
+    assert_eq!(settings.kek_file, Path::new("bitting-data/kek"));
+    let local = |port| Plane { listen: SocketAddr::from(([127, 0, 0, 1], port)), tls: None };
+    assert_eq!((settings.proxy, settings.admin), (local(8400), local(8401)));
+    assert_eq!(settings.sandbox_listen, SocketAddr::from(([127, 0, 0, 1], 8402)));
+    assert_eq!(settings.metrics_listen, None);
+    assert!(settings.trusted_proxies.is_empty() && settings.private_upstreams.is_empty());
+    assert_eq!(settings.durability, Durability::BeforeAnswer);
+    assert_eq!((settings.log.as_str(), settings.log_format), ("info", None));
+    assert_eq!(settings.bounds, Bounds::default());
+}
+
+#[test]
+fn every_setting_is_read_from_the_file_and_the_environment_wins() {
+    let file = r#"
+        data_dir = "/var/lib/bitting"
+        database_url = "postgres://u:p@db/bitting"
+        proxy_listen = "0.0.0.0:443"
+        proxy_tls_cert_file = "/c.pem"
+        proxy_tls_key_file = "/k.pem"
+        admin_listen = "[::1]:0"
+        metrics_listen = "127.0.0.1:9100"
+        trusted_proxies = ["10.0.0.0/8", "fd00::/8"]
+        private_upstreams = []
+        durability = "before_forward"
+        log = "warn"
+        log_format = "json"
+        kek_file = "/k"
+
+        [limits]
+        connect_seconds = 9
+    "#;
+    let settings = load(Some(file), &[]).unwrap();
+    assert_eq!(settings.data_dir, Path::new("/var/lib/bitting"));
+    assert_eq!(settings.kek_file, Path::new("/k"));
+    assert_eq!(settings.proxy.tls.unwrap().key_file, Path::new("/k.pem"));
+    assert_eq!(settings.proxy.listen.to_string(), "0.0.0.0:443");
+    assert_eq!(settings.trusted_proxies.iter().count(), 2);
+    assert_eq!(settings.durability, Durability::BeforeForward);
+    assert_eq!(settings.log_format, Some(LogFormat::Json));
+    assert_eq!(settings.bounds, Bounds { connect_seconds: 9, ..Bounds::default() });
+
+    let environment = [
+        ("BITTING_DATABASE_URL", "sqlite:///tmp/x.db"),
+        ("BITTING_TRUSTED_PROXIES", "192.0.2.0/24, 198.51.100.1"),
+        ("BITTING_PRIVATE_UPSTREAMS", "127.0.0.0/8"),
+        ("BITTING_ADMIN_LISTEN", "0.0.0.0:1"),
+        ("BITTING_PLAINTEXT", "true"),
+        ("BITTING_LOG_FORMAT", "text"),
+    ];
+    let settings = load(Some(file), &environment).unwrap();
+    assert_eq!(settings.database.to_string(), "sqlite:///tmp/x.db");
+    assert!(settings.trusted_proxies.contains("198.51.100.1".parse().unwrap()));
+    assert!(!settings.trusted_proxies.contains("10.0.0.1".parse().unwrap()), "replaced, not joined");
+    assert!(settings.private_upstreams.contains("127.0.0.1".parse().unwrap()));
+    assert_eq!(settings.admin.listen.to_string(), "0.0.0.0:1");
+    assert_eq!(settings.log_format, Some(LogFormat::Text));
+}
+
+#[test]
+fn an_error_says_where_what_and_what_to_write() {
+    type Row<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], &'a [&'a str]);
+    let table: [Row<'_>; 21] = [
+        (
+            Some("proxy_listn = \"x\""),
+            &[],
+            &["`proxy_listn` in /etc/bitting.toml", "did you mean proxy_listen?"],
+        ),
+        (Some("[limit]\nx = 1"), &[], &["`limit`", "did you mean limits?"]),
+        (
+            Some("[limits]\nconect_seconds = 1"),
+            &[],
+            &["`limits.conect_seconds`", "did you mean connect_seconds?"],
+        ),
+        (
+            Some("[limits]\nconnect_seconds = 0"),
+            &[],
+            &["`limits.connect_seconds`", "0 is out of range", "1 to 300"],
+        ),
+        (Some("[limits]\nconnect_seconds = \"5\""), &[], &["not a whole number"]),
+        (Some("limits = 5"), &[], &["not a table"]),
+        (Some("log = 'a'\nlog = 'b'"), &[], &["/etc/bitting.toml is not TOML, line 2"]),
+        (Some("plaintext = \"yes\""), &[], &["true or false"]),
+        (Some("trusted_proxies = \"10.0.0.1/8\""), &[], &["entry 1", "host bits", "10.0.0.0/8"]),
+        (Some("trusted_proxies = [1]"), &[], &["not a list of networks"]),
+        (
+            Some("proxy_listen = \"localhost:8400\""),
+            &[],
+            &["\"localhost:8400\" is not an address", "127.0.0.1:8400"],
+        ),
+        (
+            None,
+            &[("BITTING_TRUSTED_PROXY", "x")],
+            &["BITTING_TRUSTED_PROXY in the environment", "BITTING_TRUSTED_PROXIES?"],
+        ),
+        (None, &[("BITTING_log", "x")], &["BITTING_log", "BITTING_LOG?"]),
+        (None, &[("BITTING_LOG", "a=b=c")], &["BITTING_LOG", "not a filter", "info"]),
+        (None, &[("BITTING_LOG", " ")], &["BITTING_LOG", "it is empty"]),
+        (None, &[("BITTING_DURABILITY", "never")], &["\"before_answer\" or \"before_forward\""]),
+        (
+            None,
+            &[("BITTING_KEK_PASSPHRASE_FILE", "/p")],
+            &["not available in this version", "BITTING_KEK_FILE"],
+        ),
+        (None, &[("BITTING_PROXY_TLS_CERT_FILE", "/c")], &["go together", "BITTING_PROXY_TLS_KEY_FILE too"]),
+        (None, &[("BITTING_ADMIN_TLS_KEY_FILE", "/c")], &["go together", "BITTING_ADMIN_TLS_CERT_FILE too"]),
+        (None, &[("BITTING_PROXY_LISTEN", "0.0.0.0:8400")], &["0.0.0.0:8400", "no TLS", "plaintext = true"]),
+        (None, &[("BITTING_METRICS_LISTEN", "[::]:9100")], &["[::]:9100", "a loopback address"]),
+    ];
+    for (file, environment, parts) in table {
+        let message = error(file, environment);
+        for part in parts {
+            assert!(message.contains(part), "{part:?} is not in {message:?}");
+        }
+    }
+}
+
+#[test]
+fn a_listener_that_others_reach_needs_tls_or_a_word() {
+    let open = ("BITTING_PROXY_LISTEN", "0.0.0.0:8400");
+    assert!(load(None, &[open]).is_err());
+    assert!(load(None, &[open, ("BITTING_PLAINTEXT", "false")]).is_err());
+    assert!(load(None, &[open, ("BITTING_PLAINTEXT", "true")]).is_ok());
+    let tls = [("BITTING_PROXY_TLS_CERT_FILE", "/c"), ("BITTING_PROXY_TLS_KEY_FILE", "/k")];
+    assert!(load(None, &[open, tls[0], tls[1]]).is_ok());
+    let admin = ("BITTING_ADMIN_LISTEN", "0.0.0.0:8401");
+    assert!(load(None, &[admin, tls[0], tls[1]]).is_err(), "the other plane's certificate does not count");
+    assert!(load(None, &[("BITTING_PROXY_LISTEN", "[::ffff:127.0.0.1]:1")]).is_ok());
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    for (url, place) in [
+        ("postgres://u:canary@db:5432/b?sslmode=require", "postgres://db:5432/b"),
+        ("postgresql://u:canary@canary@db:5432/b", "postgres://db:5432/b"),
+        ("postgres://db:5432/b?password=canary", "postgres://db:5432/b"),
+        ("postgres://u:canary/x@db/b", "postgres://..."),
+        ("postgres://u:x?canary@db/b", "postgres://..."),
+        ("postgres://u:p@db/b?password=x@canary", "postgres://..."),
+    ] {
+        let settings = load(None, &[("BITTING_DATABASE_URL", url)]).unwrap();
+        let shown = format!("{settings:?} {}", settings.database);
+        assert!(!shown.contains("canary") && shown.contains(place), "{shown}");
+        let Database::Postgres { url: kept } = settings.database else { panic!("{url}") };
+        assert_eq!(kept.expose(), url);
+    }
+    for bad in ["mysql://u:canary@db/b", "canary", "sqlite://x?key=canary", "postgres://", "sqlite://"] {
+        let message = error(None, &[("BITTING_DATABASE_URL", bad)]);
+        assert!(message.contains("write sqlite://PATH") && !message.contains("canary"), "{message}");
+    }
+    let message = error(Some("database_url = \"postgres://u:canary@db/b"), &[]);
+    assert!(!message.contains("canary"), "{message}");
+}
+
+#[test]
+fn the_file_in_the_data_directory_is_read_where_there_is_one() {
+    let read = |file: &Path| match file.to_str() {
+        Some("/data/bitting.toml") => Ok("log = \"debug\"".to_owned()),
+        Some("/wrong/bitting.toml") => Ok("data_dir = \"/elsewhere\"".to_owned()),
+        Some("/secret/bitting.toml") => Err(io::ErrorKind::PermissionDenied.into()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    };
+    let load = |data: Option<&str>, environment: &[(&str, &str)], config: Option<&str>| {
+        let overrides = Overrides { config: config.map(PathBuf::from), data_dir: data.map(PathBuf::from) };
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Settings::from_parts(&overrides, &environment, read)
+    };
+    assert_eq!(load(Some("/data"), &[], None).unwrap().log, "debug");
+    assert_eq!(load(None, &[("BITTING_DATA_DIR", "/data")], None).unwrap().log, "debug");
+    let settings = load(Some("/other"), &[("BITTING_DATA_DIR", "/data")], None).unwrap();
+    assert_eq!((settings.log.as_str(), settings.kek_file.as_path()), ("info", Path::new("/other/kek")));
+    assert!(load(Some("/wrong"), &[], None).unwrap_err().to_string().contains("cannot name another"));
+    assert!(
+        matches!(load(Some("/secret"), &[], None), Err(ConfigError::Read { .. })),
+        "not silently skipped"
+    );
+    assert!(matches!(load(None, &[], Some("/missing.toml")), Err(ConfigError::Read { .. })));
+}

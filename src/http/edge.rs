@@ -1,0 +1,150 @@
+//! What every request meets before any route: its id, its peer, and the bounds that hyper does not know.
+
+use crate::base::Entropy;
+use crate::http::listener::Limits;
+use crate::http::{Problem, RequestId};
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST};
+use http::{HeaderName, HeaderValue, Method, Request, Version};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+/// The other end of the connection, as the socket has it. In the extensions of every request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+impl Peer {
+    /// The address; a v4 address that came in through a v6 socket is a v4 address.
+    pub fn ip(self) -> IpAddr {
+        self.0.ip().to_canonical()
+    }
+}
+
+/// The service of one connection.
+pub(super) struct Edge {
+    pub(super) app: Router,
+    pub(super) peer: Peer,
+    pub(super) entropy: Entropy,
+    pub(super) limits: Arc<Limits>,
+    /// How many requests of this connection have no complete answer yet.
+    pub(super) in_flight: watch::Sender<usize>,
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-bitting-request-id");
+
+impl hyper::service::Service<Request<Incoming>> for Edge {
+    type Response = Response<Tracked>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let guard = InFlight::enter(&self.in_flight);
+        let id = RequestId::new(&self.entropy);
+        let refusal = refusal(&request, &self.limits);
+        let (app, peer) = (self.app.clone(), self.peer);
+        Box::pin(async move {
+            let mut response = if let Some(problem) = refusal {
+                closing(problem, request.version())
+            } else {
+                let mut request = request.map(Body::new);
+                request.extensions_mut().insert(peer);
+                request.extensions_mut().insert(id.clone());
+                let Ok(response) = app.oneshot(request).await;
+                response
+            };
+            name(&mut response, &id);
+            Ok(response.map(|inner| Tracked { inner, _guard: guard }))
+        })
+    }
+}
+
+/// Bounds on the head, and what has no meaning here.
+fn refusal<B>(request: &Request<B>, limits: &Limits) -> Option<Problem> {
+    let uri_bytes = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    if uri_bytes > limits.uri_bytes_max {
+        return Some(Problem::uri_too_long(limits.uri_bytes_max));
+    }
+    if request.headers().len() > limits.headers_max {
+        return Some(Problem::too_many_headers(limits.headers_max));
+    }
+    if request.method() == Method::CONNECT {
+        return Some(Problem::method_not_allowed());
+    }
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Some(Problem::bad_request("invalid_host", "send exactly one Host header"));
+    }
+    None
+}
+
+/// An answer after which nothing more is read from the connection. HTTP/2 ends the stream alone.
+fn closing(problem: Problem, version: Version) -> Response {
+    let mut response = problem.into_response();
+    if version <= Version::HTTP_11 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Puts the request's id into the headers, and into the body where that is a problem.
+fn name(response: &mut Response, id: &RequestId) {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let named = problem.with_request_id(id).into_response();
+        *response.body_mut() = named.into_body();
+    }
+    if let Some(value) = id.header_value() {
+        response.headers_mut().entry(REQUEST_ID).or_insert(value);
+    }
+}
+
+/// Counts one request until its answer is complete or dropped.
+struct InFlight(watch::Sender<usize>);
+
+impl InFlight {
+    fn enter(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// An answer's body, which keeps its request counted.
+pub(super) struct Tracked {
+    inner: Body,
+    _guard: InFlight,
+}
+
+impl http_body::Body for Tracked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
