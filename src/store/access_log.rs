@@ -1,0 +1,269 @@
+//! The access log: one row for each entry. The row's columns are for filters and sums; the entry itself is the truth.
+//!
+//! Rows are appended and never changed here. `seq` is the order of appending; with one writer, reading on from a `seq`
+//! misses nothing. Lists are by the request's time, which a long request's entry reaches late.
+
+use super::query::{Pieces, micros, page_limit};
+use super::{Conn, Cursor, Page, StoreError};
+use crate::base::NanoUsd;
+use crate::log::{Decision, Entry, Filter};
+use sqlx::Row as _;
+use sqlx::types::Json;
+
+const TABLE: &str = "access_log";
+
+/// The largest count a column takes: sums of millions of rows still fit, whatever a provider reports.
+const COUNT_MAX: i64 = 1 << 40;
+
+/// How many sums a row of a usage report begins with.
+const SUMS: usize = 7;
+
+/// The most rows of one usage report.
+const USAGE_ROWS_MAX: usize = 100_000;
+
+/// An entry and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedEntry {
+    /// Its place in the order of appending.
+    pub seq: i64,
+    /// The entry.
+    pub entry: Entry,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    seq: i64,
+    entry: Json<Entry>,
+}
+
+impl From<Row> for LoggedEntry {
+    fn from(row: Row) -> Self {
+        Self { seq: row.seq, entry: row.entry.0 }
+    }
+}
+
+/// Appends the entry and returns its `seq`. `None`, changing nothing, if the request has an entry already: there is
+/// exactly one, however often its end is told.
+pub async fn append(conn: &mut Conn<'_>, entry: &Entry) -> Result<Option<i64>, StoreError> {
+    const SQL: &str = "
+        INSERT INTO access_log (request_id, time, day, project, subkey_id, provider, model, decision, status,
+                                client_ip, count, input_tokens, cached_input_tokens, cache_write_tokens,
+                                output_tokens, cost_nano, entry)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+        ON CONFLICT (request_id) DO NOTHING
+        RETURNING seq";
+    const TAG: &str = "INSERT INTO access_tags (seq, name, value) VALUES ($1, $2, $3)";
+    let seq: Option<i64> = on_db!(&mut *conn, |db| {
+        sqlx::query_scalar(SQL)
+            .bind(&entry.request_id)
+            .bind(micros(entry.time))
+            .bind(entry.time.date_naive().to_string())
+            .bind(&entry.project)
+            .bind(&entry.subkey_id)
+            .bind(&entry.provider)
+            .bind(&entry.model)
+            .bind(entry.decision.as_str())
+            .bind(entry.status.map(i64::from))
+            .bind(&entry.client_ip)
+            .bind(count(entry.count))
+            .bind(count(entry.input_tokens))
+            .bind(count(entry.cached_input_tokens))
+            .bind(count(entry.cache_write_tokens))
+            .bind(count(entry.output_tokens))
+            .bind(entry.cost_usd.as_nano())
+            .bind(Json(entry))
+            .fetch_optional(db)
+            .await
+    })
+    .map_err(StoreError::of(TABLE))?;
+    if let Some(seq) = seq {
+        for (name, value) in &entry.tags {
+            on_db!(&mut *conn, |db| sqlx::query(TAG)
+                .bind(seq)
+                .bind(name)
+                .bind(value)
+                .execute(db)
+                .await
+                .map(drop))
+            .map_err(StoreError::of("access_tags"))?;
+        }
+    }
+    Ok(seq)
+}
+
+fn count(units: u64) -> i64 {
+    i64::try_from(units).unwrap_or(COUNT_MAX).min(COUNT_MAX)
+}
+
+/// The entry of a request, if there is one.
+pub async fn get(conn: &mut Conn<'_>, request_id: &str) -> Result<Option<LoggedEntry>, StoreError> {
+    const SQL: &str = "SELECT seq, entry FROM access_log WHERE request_id = $1";
+    let row: Option<Row> = on_db!(conn, |db| sqlx::query_as(SQL).bind(request_id).fetch_optional(db).await)
+        .map_err(StoreError::of(TABLE))?;
+    Ok(row.map(LoggedEntry::from))
+}
+
+/// The entries that fit `filter`, newest first, from `after` on, at most `limit` (and [`super::PAGE_MAX`]).
+pub async fn page(
+    conn: &mut Conn<'_>,
+    filter: &Filter,
+    after: Option<&Cursor<i64>>,
+    limit: u32,
+) -> Result<Page<LoggedEntry, i64>, StoreError> {
+    let limit = page_limit(limit);
+    let mut sql = Pieces::default();
+    sql.sql("SELECT l.seq, l.entry FROM access_log l WHERE 1 = 1").append(conditions(filter));
+    if let Some(after) = after {
+        sql.sql(" AND (l.time, l.seq) < (").value(after.at).sql(", ").value(after.key).sql(")");
+    }
+    sql.sql(" ORDER BY l.time DESC, l.seq DESC LIMIT ").value(i64::from(limit) + 1);
+    let entries = fetch(conn, &sql).await?;
+    Ok(Page::of(entries, limit, |logged| Cursor { at: micros(logged.entry.time), key: logged.seq }))
+}
+
+/// The next entries that fit `filter` in the order of appending, after `after_seq` (0 at first), at most `limit` (and
+/// [`super::PAGE_MAX`]). Fewer than asked for means that there are no more yet.
+pub async fn export(
+    conn: &mut Conn<'_>,
+    filter: &Filter,
+    after_seq: i64,
+    limit: u32,
+) -> Result<Vec<LoggedEntry>, StoreError> {
+    let mut sql = Pieces::default();
+    sql.sql("SELECT l.seq, l.entry FROM access_log l WHERE l.seq > ")
+        .value(after_seq)
+        .append(conditions(filter));
+    sql.sql(" ORDER BY l.seq LIMIT ").value(i64::from(page_limit(limit)));
+    fetch(conn, &sql).await
+}
+
+async fn fetch(conn: &mut Conn<'_>, sql: &Pieces) -> Result<Vec<LoggedEntry>, StoreError> {
+    let rows: Vec<Row> =
+        on_db!(conn, |db| sql.build().build_query_as().fetch_all(db).await).map_err(StoreError::of(TABLE))?;
+    Ok(rows.into_iter().map(LoggedEntry::from).collect())
+}
+
+fn conditions(filter: &Filter) -> Pieces {
+    let mut sql = Pieces::default();
+    sql.when(" AND l.time >= ", filter.from);
+    sql.when(" AND l.time < ", filter.to);
+    sql.when(" AND l.project = ", filter.project.as_deref());
+    sql.when(" AND l.subkey_id = ", filter.subkey.as_deref());
+    sql.when(" AND l.provider = ", filter.provider.as_deref());
+    sql.when(" AND l.model = ", filter.model.as_deref());
+    sql.when(" AND l.status = ", filter.status.map(i64::from));
+    sql.when(" AND l.request_id = ", filter.request_id.as_deref());
+    sql.when(" AND l.client_ip = ", filter.client_ip.as_deref());
+    // Literals, so that the index of refusals is seen to fit.
+    match filter.decision {
+        Some(Decision::Denied) => sql.sql(" AND l.decision = 'denied'"),
+        Some(Decision::Allowed) => sql.sql(" AND l.decision = 'allowed'"),
+        None => &mut sql,
+    };
+    sql
+}
+
+/// What usage is summed by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupBy {
+    /// The provider.
+    Provider,
+    /// The model as sent.
+    Model,
+    /// The project.
+    Project,
+    /// The sub-key's id.
+    Subkey,
+    /// The day in UTC, like `2026-11-22`.
+    Day,
+    /// The value of a tag of this name.
+    Tag(String),
+}
+
+/// What the requests of one group came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UsageRow {
+    /// The group's value for each thing grouped by, in the order asked for; `None` where entries have none.
+    pub group: Vec<Option<String>>,
+    /// Requests, refusals included.
+    pub requests: i64,
+    /// Refusals.
+    pub denied: i64,
+    /// Input tokens at the plain price.
+    pub input_tokens: i64,
+    /// Input tokens read from a cache.
+    pub cached_input_tokens: i64,
+    /// Input tokens written to a cache.
+    pub cache_write_tokens: i64,
+    /// Output tokens.
+    pub output_tokens: i64,
+    /// What it cost.
+    pub cost: NanoUsd,
+}
+
+/// Sums the entries that fit `filter`, by group, groups in order. Without groups there is one row.
+pub async fn usage(
+    conn: &mut Conn<'_>,
+    filter: &Filter,
+    group_by: &[GroupBy],
+) -> Result<Vec<UsageRow>, StoreError> {
+    let sql = usage_sql(filter, group_by);
+    let mut rows = on_db!(conn, |db| {
+        let fetched = sql.build().build().fetch_all(db).await;
+        fetched.and_then(|rows| {
+            let read = rows.iter().map(|row| {
+                Ok(UsageRow {
+                    requests: row.try_get(0)?,
+                    denied: row.try_get(1)?,
+                    input_tokens: row.try_get(2)?,
+                    cached_input_tokens: row.try_get(3)?,
+                    cache_write_tokens: row.try_get(4)?,
+                    output_tokens: row.try_get(5)?,
+                    cost: NanoUsd::from_nano(row.try_get(6)?),
+                    group: (0..group_by.len())
+                        .map(|index| row.try_get(SUMS + index))
+                        .collect::<Result<_, _>>()?,
+                })
+            });
+            read.collect::<Result<Vec<_>, sqlx::Error>>()
+        })
+    })
+    .map_err(StoreError::of(TABLE))?;
+    if rows.len() > USAGE_ROWS_MAX {
+        return Err(StoreError::TooManyRows { rows_max: USAGE_ROWS_MAX });
+    }
+    rows.sort_by(|left, right| left.group.cmp(&right.group));
+    Ok(rows)
+}
+
+fn usage_sql(filter: &Filter, group_by: &[GroupBy]) -> Pieces {
+    let mut sql = Pieces::default();
+    sql.sql(
+        "SELECT CAST(COALESCE(SUM(l.count), 0) AS BIGINT),
+                CAST(COALESCE(SUM(CASE WHEN l.decision = 'denied' THEN l.count ELSE 0 END), 0) AS BIGINT),
+                CAST(COALESCE(SUM(l.input_tokens), 0) AS BIGINT),
+                CAST(COALESCE(SUM(l.cached_input_tokens), 0) AS BIGINT),
+                CAST(COALESCE(SUM(l.cache_write_tokens), 0) AS BIGINT),
+                CAST(COALESCE(SUM(l.output_tokens), 0) AS BIGINT),
+                CAST(COALESCE(SUM(l.cost_nano), 0) AS BIGINT)",
+    );
+    for group in group_by {
+        match group {
+            GroupBy::Provider => sql.sql(", l.provider"),
+            GroupBy::Model => sql.sql(", l.model"),
+            GroupBy::Project => sql.sql(", l.project"),
+            GroupBy::Subkey => sql.sql(", l.subkey_id"),
+            GroupBy::Day => sql.sql(", l.day"),
+            GroupBy::Tag(name) => {
+                sql.sql(", (SELECT t.value FROM access_tags t WHERE t.seq = l.seq AND t.name = ");
+                sql.value(name.as_str()).sql(")")
+            }
+        };
+    }
+    sql.sql(" FROM access_log l WHERE 1 = 1").append(conditions(filter));
+    for index in 0..group_by.len() {
+        sql.sql(if index == 0 { " GROUP BY " } else { ", " }).number(SUMS + 1 + index);
+    }
+    sql.sql(" LIMIT ").number(USAGE_ROWS_MAX + 1);
+    sql
+}

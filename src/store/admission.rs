@@ -1,0 +1,118 @@
+//! Requests that were admitted and have no outcome yet. After a crash, what is left here is charged in full.
+
+use super::budget::BudgetId;
+use super::query::micros;
+use super::{Conn, StoreError};
+use crate::base::NanoUsd;
+use crate::log::Entry;
+use crate::subkey::SubKeyId;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
+
+const TABLE: &str = "admissions";
+
+/// An admitted request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// The request.
+    pub request_id: String,
+    /// The node that admitted it.
+    pub node: String,
+    /// When.
+    pub admitted_at: DateTime<Utc>,
+    /// The sub-key that it was admitted for.
+    pub subkey_id: SubKeyId,
+    /// What is held for it.
+    pub holds: Vec<Hold>,
+    /// The log entry so far.
+    pub entry: Entry,
+}
+
+/// What is held in one window for one request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hold {
+    /// The budget.
+    pub budget: BudgetId,
+    /// The window's start.
+    pub window_start: DateTime<Utc>,
+    /// The amount held.
+    pub amount: NanoUsd,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    request_id: String,
+    node: String,
+    admitted_at: DateTime<Utc>,
+    subkey_id: String,
+    holds: Json<Vec<Hold>>,
+    entry: Json<Entry>,
+}
+
+impl TryFrom<Row> for Admission {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            request_id: row.request_id,
+            node: row.node,
+            admitted_at: row.admitted_at,
+            subkey_id: SubKeyId::parse(&row.subkey_id)
+                .ok_or_else(|| StoreError::corrupt(TABLE, "subkey_id"))?,
+            holds: row.holds.0,
+            entry: row.entry.0,
+        })
+    }
+}
+
+/// Records an admission, if the sub-key is active and still at `subkey_version`, by which it was decided.
+///
+/// `false`, changing nothing, if it is not. Recording the same request again changes nothing and is `true`.
+pub async fn insert_if_current(
+    conn: &mut Conn<'_>,
+    admission: &Admission,
+    subkey_version: i64,
+) -> Result<bool, StoreError> {
+    const SQL: &str = "
+        INSERT INTO admissions (request_id, node, admitted_at, subkey_id, holds, entry)
+        SELECT $1, $2, $3, k.id, $5, $6
+          FROM subkeys k
+         WHERE k.id = $4 AND k.version = $7 AND k.state = 'active'
+        ON CONFLICT (request_id) DO UPDATE SET node = excluded.node";
+    on_db!(conn, |db| {
+        sqlx::query(SQL)
+            .bind(&admission.request_id)
+            .bind(&admission.node)
+            .bind(micros(admission.admitted_at))
+            .bind(admission.subkey_id.as_str())
+            .bind(Json(&admission.holds))
+            .bind(Json(&admission.entry))
+            .bind(subkey_version)
+            .execute(db)
+            .await
+            .map(|done| done.rows_affected() == 1)
+    })
+    .map_err(StoreError::of(TABLE))
+}
+
+/// Takes an admission off the record, to settle it. Only one caller gets it; `None` when it is settled already.
+pub async fn take(conn: &mut Conn<'_>, request_id: &str) -> Result<Option<Admission>, StoreError> {
+    const SQL: &str = "
+        DELETE FROM admissions WHERE request_id = $1
+        RETURNING request_id, node, admitted_at, subkey_id, holds, entry";
+    let row: Option<Row> = on_db!(conn, |db| sqlx::query_as(SQL).bind(request_id).fetch_optional(db).await)
+        .map_err(StoreError::of(TABLE))?;
+    row.map(Admission::try_from).transpose()
+}
+
+/// Admissions without an outcome, oldest first, at most `limit`.
+pub async fn list_open(conn: &mut Conn<'_>, limit: u32) -> Result<Vec<Admission>, StoreError> {
+    const SQL: &str = "
+        SELECT request_id, node, admitted_at, subkey_id, holds, entry
+          FROM admissions ORDER BY admitted_at, request_id LIMIT $1";
+    let rows: Vec<Row> = on_db!(conn, |db| sqlx::query_as(SQL).bind(i64::from(limit)).fetch_all(db).await)
+        .map_err(StoreError::of(TABLE))?;
+    rows.into_iter().map(Admission::try_from).collect()
+}

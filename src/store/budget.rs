@@ -1,0 +1,306 @@
+//! Budgets and their windows. Here a cap is a cap: each change of a window is one conditional UPDATE.
+//!
+//! A budget keeps its identity (owner, window) when it is removed and comes back, and its windows with it. A window is
+//! a row that is never reset. In a batch, touch windows in a fixed order: PostgreSQL would find a deadlock otherwise.
+
+use super::query::{Pieces, micros};
+use super::{Conn, StoreError};
+use crate::base::NanoUsd;
+use crate::budget::{Balance, BudgetSpec, Window};
+use crate::subkey::SubKeyId;
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fmt;
+
+const TABLE: &str = "budgets";
+const WINDOWS: &str = "budget_windows";
+
+/// Who owns budgets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetOwner(String);
+
+impl BudgetOwner {
+    /// A sub-key.
+    pub fn subkey(id: &SubKeyId) -> Self {
+        Self(format!("subkey:{id}"))
+    }
+}
+
+/// Names one budget: its owner and its window, like `subkey:<id>/month`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BudgetId(String);
+
+impl BudgetId {
+    /// The budget of an owner for a window.
+    pub fn new(owner: &BudgetOwner, window: Window) -> Self {
+        Self(format!("{}/{}", owner.0, window.as_str()))
+    }
+
+    /// The text, as it is kept and logged.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for BudgetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A budget as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BudgetRecord {
+    /// Its id.
+    pub id: BudgetId,
+    /// How long the amount lasts.
+    pub window: Window,
+    /// The cap.
+    pub limit: NanoUsd,
+    /// Whose midnight it follows.
+    pub timezone: Tz,
+    /// Whether the owner has it now. An inactive budget admits nothing.
+    pub active: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    win: String,
+    limit_nano: i64,
+    timezone: String,
+    active: bool,
+}
+
+impl TryFrom<Row> for BudgetRecord {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let windows = [Window::Hour, Window::Day, Window::Week, Window::Month, Window::Total];
+        let window = windows.into_iter().find(|window| window.as_str() == row.win);
+        Ok(Self {
+            id: BudgetId(row.id),
+            window: window.ok_or_else(|| StoreError::corrupt(TABLE, "win"))?,
+            limit: NanoUsd::from_nano(row.limit_nano),
+            timezone: row.timezone.parse().map_err(|_| StoreError::corrupt(TABLE, "timezone"))?,
+            active: row.active,
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct BalanceRow {
+    limit_nano: i64,
+    posted_nano: i64,
+    held_nano: i64,
+}
+
+impl From<BalanceRow> for Balance {
+    fn from(row: BalanceRow) -> Self {
+        Self {
+            limit: NanoUsd::from_nano(row.limit_nano),
+            posted: NanoUsd::from_nano(row.posted_nano),
+            held: NanoUsd::from_nano(row.held_nano),
+        }
+    }
+}
+
+/// Gives the owner a budget, or changes it, or brings it back; what was spent stays. Returns its id.
+pub async fn upsert(
+    conn: &mut Conn<'_>,
+    owner: &BudgetOwner,
+    spec: &BudgetSpec,
+) -> Result<BudgetId, StoreError> {
+    const SQL: &str = "
+        INSERT INTO budgets (id, owner, win, limit_nano, timezone, active) VALUES ($1, $2, $3, $4, $5, TRUE)
+        ON CONFLICT (id)
+        DO UPDATE SET limit_nano = excluded.limit_nano, timezone = excluded.timezone, active = TRUE";
+    let id = BudgetId::new(owner, spec.window);
+    on_db!(conn, |db| {
+        sqlx::query(SQL)
+            .bind(id.as_str())
+            .bind(&owner.0)
+            .bind(spec.window.as_str())
+            .bind(spec.limit_usd.as_nano())
+            .bind(spec.timezone.name())
+            .execute(db)
+            .await
+            .map(drop)
+    })
+    .map_err(StoreError::of(TABLE))?;
+    Ok(id)
+}
+
+/// Takes from the owner the budgets for all windows but `keep`; returns how many that were. What was spent stays.
+pub async fn deactivate_except(
+    conn: &mut Conn<'_>,
+    owner: &BudgetOwner,
+    keep: &[Window],
+) -> Result<u64, StoreError> {
+    let mut sql = Pieces::default();
+    sql.sql("UPDATE budgets SET active = FALSE WHERE active AND owner = ").value(owner.0.as_str());
+    for window in keep {
+        sql.sql(" AND win <> ").value(window.as_str());
+    }
+    on_db!(conn, |db| sql.build().build().execute(db).await.map(|done| done.rows_affected()))
+        .map_err(StoreError::of(TABLE))
+}
+
+/// The owner's budgets, inactive ones too, by id.
+pub async fn of_owner(conn: &mut Conn<'_>, owner: &BudgetOwner) -> Result<Vec<BudgetRecord>, StoreError> {
+    const SQL: &str =
+        "SELECT id, win, limit_nano, timezone, active FROM budgets WHERE owner = $1 ORDER BY id";
+    let rows: Vec<Row> = on_db!(conn, |db| sqlx::query_as(SQL).bind(&owner.0).fetch_all(db).await)
+        .map_err(StoreError::of(TABLE))?;
+    rows.into_iter().map(BudgetRecord::try_from).collect()
+}
+
+/// Makes the window's row unless there is one. [`StoreError::Reference`] when there is no such budget.
+pub async fn ensure_window(
+    conn: &mut Conn<'_>,
+    budget: &BudgetId,
+    start: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    const SQL: &str = "
+        INSERT INTO budget_windows (budget_id, window_start) VALUES ($1, $2)
+        ON CONFLICT (budget_id, window_start) DO NOTHING";
+    on_db!(conn, |db| sqlx::query(SQL).bind(budget.as_str()).bind(micros(start)).execute(db).await.map(drop))
+        .map_err(StoreError::of(WINDOWS))
+}
+
+/// Sets `amount` aside in the window and returns where it stands then.
+///
+/// `None`, changing nothing, if posted + held + amount would pass the limit, if the budget is inactive, or if there is no
+/// such window. Callers racing for the last cent cannot both win: the check and the change are one UPDATE.
+pub async fn hold(
+    conn: &mut Conn<'_>,
+    budget: &BudgetId,
+    start: DateTime<Utc>,
+    amount: NanoUsd,
+) -> Result<Option<Balance>, StoreError> {
+    // limit, posted and held are never negative: the first difference cannot overflow, and it bounds the second.
+    const SQL: &str = "
+        UPDATE budget_windows
+           SET held_nano = held_nano + $3
+         WHERE budget_id = $1 AND window_start = $2 AND $3 >= 0
+           AND EXISTS (SELECT 1 FROM budgets b
+                        WHERE b.id = $1 AND b.active
+                          AND CASE WHEN $3 <= b.limit_nano - posted_nano
+                                   THEN held_nano <= b.limit_nano - posted_nano - $3
+                                   ELSE FALSE END)
+        RETURNING (SELECT b.limit_nano FROM budgets b WHERE b.id = $1) AS limit_nano, posted_nano, held_nano";
+    let row: Option<BalanceRow> = on_db!(conn, |db| {
+        let update = sqlx::query_as(SQL).bind(budget.as_str()).bind(micros(start)).bind(amount.as_nano());
+        update.fetch_optional(db).await
+    })
+    .map_err(StoreError::of(WINDOWS))?;
+    Ok(row.map(Balance::from))
+}
+
+/// Gives back what was held and not used. `None`, changing nothing, if less than that is held: an error in the books.
+pub async fn unhold(
+    conn: &mut Conn<'_>,
+    budget: &BudgetId,
+    start: DateTime<Utc>,
+    amount: NanoUsd,
+) -> Result<Option<Balance>, StoreError> {
+    post(conn, budget, start, Settlement { held_back: amount, cost: NanoUsd::ZERO }).await
+}
+
+/// What a finished request does to a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// What had been held for it.
+    pub held_back: NanoUsd,
+    /// What it cost. May be more than was held, and may pass the limit: what was spent was spent.
+    pub cost: NanoUsd,
+}
+
+/// Turns what was held into what it cost, and returns where the window stands then.
+///
+/// `None`, changing nothing, if less than `held_back` is held, if there is no such window, or if the sum cannot be
+/// counted: an error in the books. Inactive budgets are settled like others.
+pub async fn post(
+    conn: &mut Conn<'_>,
+    budget: &BudgetId,
+    start: DateTime<Utc>,
+    settlement: Settlement,
+) -> Result<Option<Balance>, StoreError> {
+    const SQL: &str = "
+        UPDATE budget_windows
+           SET held_nano = held_nano - $3, posted_nano = posted_nano + $4
+         WHERE budget_id = $1 AND window_start = $2
+           AND $3 >= 0 AND held_nano >= $3
+           AND $4 >= 0 AND posted_nano <= 9223372036854775807 - $4
+        RETURNING (SELECT b.limit_nano FROM budgets b WHERE b.id = $1) AS limit_nano, posted_nano, held_nano";
+    let row: Option<BalanceRow> = on_db!(conn, |db| {
+        sqlx::query_as(SQL)
+            .bind(budget.as_str())
+            .bind(micros(start))
+            .bind(settlement.held_back.as_nano())
+            .bind(settlement.cost.as_nano())
+            .fetch_optional(db)
+            .await
+    })
+    .map_err(StoreError::of(WINDOWS))?;
+    Ok(row.map(Balance::from))
+}
+
+/// Where a window stands. A window without a row has nothing in it; `None` when there is no such budget.
+pub async fn balance(
+    conn: &mut Conn<'_>,
+    budget: &BudgetId,
+    start: DateTime<Utc>,
+) -> Result<Option<Balance>, StoreError> {
+    const SQL: &str = "
+        SELECT b.limit_nano, COALESCE(w.posted_nano, 0) AS posted_nano, COALESCE(w.held_nano, 0) AS held_nano
+          FROM budgets b LEFT JOIN budget_windows w ON w.budget_id = b.id AND w.window_start = $2
+         WHERE b.id = $1";
+    let row: Option<BalanceRow> = on_db!(conn, |db| {
+        sqlx::query_as(SQL).bind(budget.as_str()).bind(micros(start)).fetch_optional(db).await
+    })
+    .map_err(StoreError::of(WINDOWS))?;
+    Ok(row.map(Balance::from))
+}
+
+#[derive(sqlx::FromRow)]
+struct ManyRow {
+    id: String,
+    #[sqlx(flatten)]
+    balance: BalanceRow,
+}
+
+/// Where the window of each budget stands; budgets that do not exist are left out.
+pub async fn balances(
+    conn: &mut Conn<'_>,
+    windows: &[(BudgetId, DateTime<Utc>)],
+) -> Result<HashMap<BudgetId, Balance>, StoreError> {
+    /// Bound by the number of values that one statement may have.
+    const WINDOWS_PER_STATEMENT: usize = 1_000;
+    let mut found = HashMap::with_capacity(windows.len());
+    for some in windows.chunks(WINDOWS_PER_STATEMENT) {
+        let mut sql = Pieces::default();
+        sql.sql("WITH asked (budget_id, window_start) AS (VALUES ");
+        for (index, (budget, start)) in some.iter().enumerate() {
+            sql.sql(if index == 0 { "(" } else { ", (" })
+                .value(budget.as_str())
+                .sql(", ")
+                .value(*start)
+                .sql(")");
+        }
+        sql.sql(
+            ")
+            SELECT b.id, b.limit_nano, COALESCE(w.posted_nano, 0) AS posted_nano, COALESCE(w.held_nano, 0) AS held_nano
+              FROM asked a JOIN budgets b ON b.id = a.budget_id
+              LEFT JOIN budget_windows w ON w.budget_id = a.budget_id AND w.window_start = a.window_start",
+        );
+        let rows: Vec<ManyRow> =
+            on_db!(&mut *conn, |db| sql.build().build_query_as().persistent(false).fetch_all(db).await)
+                .map_err(StoreError::of(WINDOWS))?;
+        found.extend(rows.into_iter().map(|row| (BudgetId(row.id), row.balance.into())));
+    }
+    Ok(found)
+}

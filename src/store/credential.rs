@@ -1,0 +1,259 @@
+//! Credentials of providers: what is known about each, and its sealed versions. Nothing here can be opened here.
+
+use super::query::micros;
+use super::{Conn, StoreError};
+use chrono::{DateTime, Utc};
+use sqlx::types::Json;
+
+const TABLE: &str = "credentials";
+const VERSIONS: &str = "credential_versions";
+
+/// A credential as it is kept, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialRecord {
+    /// Its id.
+    pub id: String,
+    /// The provider's slug.
+    pub provider: String,
+    /// Unique among the provider's.
+    pub name: String,
+    /// Its share of the provider's traffic.
+    pub weight: i64,
+    /// The projects that may use it; `None` is all.
+    pub projects: Option<Vec<String>>,
+    /// The organisation named to the provider.
+    pub organization: Option<String>,
+    /// The provider's project named to it.
+    pub openai_project: Option<String>,
+    /// Whether it may be used.
+    pub status: CredentialStatus,
+    /// Which of its sealed versions is in use.
+    pub secret_version: i64,
+    /// Counts the changes; 1 at first.
+    pub version: i64,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// Who made it.
+    pub created_by: String,
+}
+
+/// Whether a credential may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialStatus {
+    /// It may.
+    Active,
+    /// An operator stopped it.
+    Disabled,
+}
+
+impl CredentialStatus {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// One version of a credential's secret, sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedSecret {
+    /// The keyring term that wraps the data key.
+    pub term: i64,
+    /// The data key, wrapped.
+    pub wrapped_dek: Vec<u8>,
+    /// The provider's key, sealed with the data key.
+    pub sealed: Vec<u8>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    provider: String,
+    name: String,
+    weight: i64,
+    projects: Option<Json<Vec<String>>>,
+    organization: Option<String>,
+    openai_project: Option<String>,
+    status: String,
+    secret_version: i64,
+    version: i64,
+    created_at: DateTime<Utc>,
+    created_by: String,
+}
+
+#[derive(sqlx::FromRow)]
+struct SealedRow {
+    term: i64,
+    wrapped_dek: Vec<u8>,
+    sealed: Vec<u8>,
+}
+
+impl TryFrom<Row> for CredentialRecord {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        let known = [CredentialStatus::Active, CredentialStatus::Disabled];
+        let status = known.into_iter().find(|status| status.as_str() == row.status);
+        Ok(Self {
+            id: row.id,
+            provider: row.provider,
+            name: row.name,
+            weight: row.weight,
+            projects: row.projects.map(|projects| projects.0),
+            organization: row.organization,
+            openai_project: row.openai_project,
+            status: status.ok_or_else(|| StoreError::corrupt(TABLE, "status"))?,
+            secret_version: row.secret_version,
+            version: row.version,
+            created_at: row.created_at,
+            created_by: row.created_by,
+        })
+    }
+}
+
+/// Adds a credential; its sealed secret follows by [`insert_secret`]. [`StoreError::Conflict`] when the provider has
+/// one of that name, [`StoreError::Reference`] when there is no such provider.
+pub async fn insert(conn: &mut Conn<'_>, credential: &CredentialRecord) -> Result<(), StoreError> {
+    const SQL: &str = "
+        INSERT INTO credentials (id, provider, name, weight, projects, organization, openai_project, status,
+                                 secret_version, version, created_at, created_by)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+    on_db!(conn, |db| {
+        sqlx::query(SQL)
+            .bind(&credential.id)
+            .bind(&credential.provider)
+            .bind(&credential.name)
+            .bind(credential.weight)
+            .bind(credential.projects.as_ref().map(Json))
+            .bind(&credential.organization)
+            .bind(&credential.openai_project)
+            .bind(credential.status.as_str())
+            .bind(credential.secret_version)
+            .bind(credential.version)
+            .bind(micros(credential.created_at))
+            .bind(&credential.created_by)
+            .execute(db)
+            .await
+            .map(drop)
+    })
+    .map_err(StoreError::of(TABLE))
+}
+
+/// Keeps one sealed version of a credential's secret. A version is written once.
+pub async fn insert_secret(
+    conn: &mut Conn<'_>,
+    credential_id: &str,
+    secret_version: i64,
+    secret: &SealedSecret,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    const SQL: &str = "
+        INSERT INTO credential_versions (credential_id, secret_version, term, wrapped_dek, sealed, created_at)
+        VALUES ($1, $2, $3, $4, $5, $6)";
+    on_db!(conn, |db| {
+        let insert = sqlx::query(SQL).bind(credential_id).bind(secret_version).bind(secret.term);
+        insert.bind(&secret.wrapped_dek).bind(&secret.sealed).bind(micros(now)).execute(db).await.map(drop)
+    })
+    .map_err(StoreError::of(VERSIONS))
+}
+
+/// One sealed version of a credential's secret, if it is kept.
+pub async fn secret(
+    conn: &mut Conn<'_>,
+    credential_id: &str,
+    secret_version: i64,
+) -> Result<Option<SealedSecret>, StoreError> {
+    const SQL: &str = "
+        SELECT term, wrapped_dek, sealed FROM credential_versions
+         WHERE credential_id = $1 AND secret_version = $2";
+    let row: Option<SealedRow> = on_db!(conn, |db| {
+        sqlx::query_as(SQL).bind(credential_id).bind(secret_version).fetch_optional(db).await
+    })
+    .map_err(StoreError::of(VERSIONS))?;
+    Ok(row.map(|SealedRow { term, wrapped_dek, sealed }| SealedSecret { term, wrapped_dek, sealed }))
+}
+
+/// Removes sealed versions older than `secret_version`; returns how many.
+pub async fn delete_secrets_before(
+    conn: &mut Conn<'_>,
+    credential_id: &str,
+    secret_version: i64,
+) -> Result<u64, StoreError> {
+    const SQL: &str = "DELETE FROM credential_versions WHERE credential_id = $1 AND secret_version < $2";
+    on_db!(conn, |db| {
+        let delete = sqlx::query(SQL).bind(credential_id).bind(secret_version);
+        delete.execute(db).await.map(|done| done.rows_affected())
+    })
+    .map_err(StoreError::of(VERSIONS))
+}
+
+/// The credential, if there is one.
+pub async fn get(conn: &mut Conn<'_>, id: &str) -> Result<Option<CredentialRecord>, StoreError> {
+    const SQL: &str = "
+        SELECT id, provider, name, weight, projects, organization, openai_project, status,
+               secret_version, version, created_at, created_by
+          FROM credentials WHERE id = $1";
+    let row: Option<Row> = on_db!(conn, |db| sqlx::query_as(SQL).bind(id).fetch_optional(db).await)
+        .map_err(StoreError::of(TABLE))?;
+    row.map(CredentialRecord::try_from).transpose()
+}
+
+/// All credentials of all providers, by provider and name.
+pub async fn list(conn: &mut Conn<'_>) -> Result<Vec<CredentialRecord>, StoreError> {
+    const SQL: &str = "
+        SELECT id, provider, name, weight, projects, organization, openai_project, status,
+               secret_version, version, created_at, created_by
+          FROM credentials ORDER BY provider, name";
+    let rows: Vec<Row> =
+        on_db!(conn, |db| sqlx::query_as(SQL).fetch_all(db).await).map_err(StoreError::of(TABLE))?;
+    rows.into_iter().map(CredentialRecord::try_from).collect()
+}
+
+/// A provider's credentials that may be used, by name.
+pub async fn active_of(conn: &mut Conn<'_>, provider: &str) -> Result<Vec<CredentialRecord>, StoreError> {
+    const SQL: &str = "
+        SELECT id, provider, name, weight, projects, organization, openai_project, status,
+               secret_version, version, created_at, created_by
+          FROM credentials WHERE provider = $1 AND status = 'active' ORDER BY name";
+    let rows: Vec<Row> = on_db!(conn, |db| sqlx::query_as(SQL).bind(provider).fetch_all(db).await)
+        .map_err(StoreError::of(TABLE))?;
+    rows.into_iter().map(CredentialRecord::try_from).collect()
+}
+
+/// Puts another sealed version in use, over version `expected` of the credential; returns the new version of the
+/// credential. `None`, changing nothing, when there is no such credential or it has moved on.
+pub async fn rotate(
+    conn: &mut Conn<'_>,
+    id: &str,
+    expected: i64,
+    secret_version: i64,
+) -> Result<Option<i64>, StoreError> {
+    const SQL: &str = "
+        UPDATE credentials SET secret_version = $3, version = version + 1
+         WHERE id = $1 AND version = $2
+        RETURNING version";
+    on_db!(conn, |db| {
+        sqlx::query_scalar(SQL).bind(id).bind(expected).bind(secret_version).fetch_optional(db).await
+    })
+    .map_err(StoreError::of(TABLE))
+}
+
+/// Stops a credential or lets it be used again, over version `expected`; returns the new version. `None`, changing
+/// nothing, when there is no such credential or it has moved on.
+pub async fn set_status(
+    conn: &mut Conn<'_>,
+    id: &str,
+    expected: i64,
+    status: CredentialStatus,
+) -> Result<Option<i64>, StoreError> {
+    const SQL: &str = "
+        UPDATE credentials SET status = $3, version = version + 1
+         WHERE id = $1 AND version = $2
+        RETURNING version";
+    on_db!(conn, |db| {
+        sqlx::query_scalar(SQL).bind(id).bind(expected).bind(status.as_str()).fetch_optional(db).await
+    })
+    .map_err(StoreError::of(TABLE))
+}
