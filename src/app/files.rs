@@ -51,8 +51,8 @@ pub(super) fn kek(path: &Path) -> Result<Kek, AppError> {
 /// Opens the database, whatever its schema.
 pub(super) async fn open_store(settings: &Settings) -> Result<Store, AppError> {
     Ok(match &settings.database {
-        Database::Sqlite { file } => Store::open(&Secret::new(format!("sqlite://{}", file.display()))).await?,
-        Database::Postgres { url } => Store::open(url).await?,
+        Database::Sqlite { file } => Store::open(&format!("sqlite://{}", file.display())).await?,
+        Database::Postgres { url } => Store::open(url.expose()).await?,
     })
 }
 
@@ -60,7 +60,27 @@ pub(super) async fn open_store(settings: &Settings) -> Result<Store, AppError> {
 pub(super) async fn open_current_store(settings: &Settings) -> Result<Store, AppError> {
     let store = open_store(settings).await?;
     match store.schema_state().await? {
-        SchemaState::Current => Ok(store),
-        state => Err(AppError::Schema(state.to_string())),
+        SchemaState::UpToDate => Ok(store),
+        state => Err(schema_error(&state)),
     }
+}
+
+/// Why a schema is not this program's, by the names of its migrations, and what to do.
+pub(super) fn schema_error(state: &SchemaState) -> AppError {
+    AppError::Schema(match state {
+        SchemaState::UpToDate => "the schema is up to date".to_owned(),
+        SchemaState::Pending(names) if names.len() > 1 || names.iter().any(|name| name.starts_with("0001")) => {
+            format!("the database is not set up, or lacks {}; run: bitting init, or: bitting migrate", names.join(", "))
+        }
+        SchemaState::Pending(names) => format!("the database lacks {}; run: bitting migrate", names.join(", ")),
+        SchemaState::Newer(names) => {
+            format!("the database is newer than this program: it has {}; run the newer program", names.join(", "))
+        }
+        SchemaState::HalfMigrated(names) => {
+            format!("{} was begun and not finished; restore the database from before it", names.join(", "))
+        }
+        SchemaState::Changed(names) => {
+            format!("{} was applied with another text than this program has; run the program that applied it", names.join(", "))
+        }
+    })
 }

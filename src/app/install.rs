@@ -39,9 +39,9 @@ pub async fn migrate(plan: bool) -> Result<(), AppError> {
     let store = files::open_store(&settings).await?;
     if plan {
         match store.schema_state().await? {
-            SchemaState::Current => println!("the schema is up to date"),
+            SchemaState::UpToDate => println!("the schema is up to date"),
             SchemaState::Pending(names) => names.iter().for_each(|name| println!("would apply {name}")),
-            state => return Err(AppError::Schema(state.to_string())),
+            state => return Err(files::schema_error(&state)),
         }
         return Ok(());
     }

@@ -9,9 +9,7 @@ mod quickstart;
 mod recover;
 pub mod server;
 
-pub use doctor::doctor;
 pub use install::{init, migrate};
-pub use quickstart::{QuickstartOptions, quickstart};
 pub use recover::recover;
 pub use server::{sandbox, serve};
 

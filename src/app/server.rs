@@ -3,7 +3,7 @@
 use super::{AppError, files, logging, settings};
 use crate::base::{CidrSet, Clock, Entropy, Secret};
 use crate::config::{Plane, Settings};
-use crate::http::{Limits, Tls, serve as serve_http};
+use crate::http::{Tls, serve as serve_http};
 use crate::proxy::upstream::{AddressRule, Upstream, UpstreamSettings};
 use crate::proxy::{Proxy, ProxySettings};
 use crate::sandbox::Sandbox;

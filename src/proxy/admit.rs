@@ -236,7 +236,7 @@ impl Admission<'_> {
             one.estimate = one.estimate.clone().with_output_bound(bound);
         }
         for _ in 0..=CLAMP_TRIES_MAX {
-            let (body, changed, strip_usage) = self.body(&snapshot, &resolved, given);
+            let (body, changed, strip_usage) = self.body(&snapshot, &resolved, given)?;
             let opening = Entry {
                 decision: Decision::Allowed,
                 attempts: 1,
@@ -286,7 +286,12 @@ impl Admission<'_> {
     }
 
     /// The body as it is sent, and what was changed in it.
-    fn body(&self, snapshot: &Snapshot, resolved: &Resolved, given: Option<u64>) -> (Bytes, Vec<String>, bool) {
+    fn body(
+        &self,
+        snapshot: &Snapshot,
+        resolved: &Resolved,
+        given: Option<u64>,
+    ) -> Result<(Bytes, Vec<String>, bool), Refusal> {
         let mut splices: Vec<Splice> = Vec::new();
         if resolved.changed && let Some(model) = &self.ask.model {
             splices.extend(model.splice(&resolved.model));
@@ -306,7 +311,11 @@ impl Admission<'_> {
         let report = self.ask.report_usage.as_ref().filter(|_| supports);
         splices.extend(report.cloned());
         let changed = splices.iter().map(|splice| splice.field.to_owned()).collect();
-        (ask::splice(&self.bytes, splices), changed, report.is_some())
+        let body = ask::splice(&self.bytes, splices).map_err(|error| {
+            tracing::error!(%error, request_id = self.arrival.id.as_str(), "a request's changes do not fit together");
+            Refusal::new(Code::InvalidBody, "The request's fields do not fit together.")
+        })?;
+        Ok((body, changed, report.is_some()))
     }
 
     /// The credential that the request goes out with: by weight, spread by the request's id.

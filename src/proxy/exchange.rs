@@ -13,7 +13,8 @@ use super::stream;
 use super::upstream::{IdleTimeout, UpstreamError};
 use super::whole;
 use crate::log::{Entry, Outcome};
-use crate::provider::{Dialect, Operation, Reading};
+use crate::policy::Operation;
+use crate::provider::Dialect;
 use crate::service::Services;
 use axum::body::Body;
 use axum::response::Response;
@@ -42,7 +43,7 @@ pub(super) struct Exchange {
 /// Sends the request and returns the answer's head; the rest goes on in a task of its own.
 pub(super) async fn conduct(
     proxy: &Proxy,
-    arrival: Arc<Arrival>,
+    arrival: &Arc<Arrival>,
     (dialect, operation): (Dialect, Operation),
     call: Call,
     admitted: Admitted,
@@ -52,7 +53,7 @@ pub(super) async fn conduct(
     let caller = admitted.caller.clone();
     let exchange = Exchange {
         proxy: proxy.clone(),
-        arrival: Arc::clone(&arrival),
+        arrival: Arc::clone(arrival),
         admitted,
         dialect,
         operation,
@@ -63,7 +64,7 @@ pub(super) async fn conduct(
     match head.await {
         Ok(response) => response,
         // The task has settled, or its reservation did when it was dropped.
-        Err(_) => respond::refusal_after(&respond::overloaded(), dialect, &arrival, &caller),
+        Err(_) => respond::refusal_after(&respond::overloaded(), dialect, arrival, &caller),
     }
 }
 
@@ -88,7 +89,8 @@ impl Exchange {
         let deadline = tokio::time::Instant::now() + total;
         // The last look before anything is sent: a key stopped meanwhile sends nothing.
         if self.stopped.is_cancelled() {
-            return self.end_unsent(&self.key_stopped(), reply).await;
+            let refusal = self.key_stopped();
+            return self.end_unsent(&refusal, reply).await;
         }
         self.admitted.reservation.mark_sent();
         let sent = Instant::now();

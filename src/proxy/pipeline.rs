@@ -24,6 +24,7 @@ use axum::response::Response;
 use chrono::TimeDelta;
 use http::Request;
 use http::header::UPGRADE;
+use std::sync::Arc;
 
 const STALE_TRIES_MAX: usize = 4;
 
@@ -32,7 +33,7 @@ pub(super) async fn serve(proxy: Proxy, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let spoken = Dialect::spoken(&parts.headers);
     let arrival = match Arrival::new(parts, proxy.services.clock.now(), &proxy.settings.trusted_proxies) {
-        Ok(arrival) => arrival,
+        Ok(arrival) => Arc::new(arrival),
         Err(refusal) => return respond::refusal(&refusal, spoken, "", None),
     };
     let matched = operation::find(&arrival.method, &arrival.path, arrival.spoken());
@@ -54,7 +55,7 @@ pub(super) async fn serve(proxy: Proxy, request: Request<Body>) -> Response {
 }
 
 /// Steps 2 and 3.
-async fn recognise(proxy: &Proxy, arrival: &Arrival) -> Result<(SubKeyToken, Caller), Refusal> {
+pub(super) async fn recognise(proxy: &Proxy, arrival: &Arrival) -> Result<(SubKeyToken, Caller), Refusal> {
     let token = identify::presented_secret(&arrival.headers, arrival.query.as_deref())?;
     let caller = proxy.services.authenticate(&token).await.map_err(|error| match error {
         AuthenticateError::Unknown => identify::unknown_key(),
@@ -69,7 +70,7 @@ async fn recognise(proxy: &Proxy, arrival: &Arrival) -> Result<(SubKeyToken, Cal
 /// Steps 4 to 12: from a known caller to the answer's head.
 async fn admitted(
     proxy: &Proxy,
-    arrival: &Arrival,
+    arrival: &Arc<Arrival>,
     token: &SubKeyToken,
     caller: &Caller,
     matched: Option<operation::Matched<'_>>,
@@ -110,14 +111,15 @@ async fn admitted(
         }
     };
     // 9 open the credential; 10 forward; 11 meter; 12 settle and record
+    let row = matched.row;
     match forward::prepare(proxy, arrival, &matched, &admitted) {
-        Ok(call) => Ok(exchange::conduct(proxy, arrival, call, admitted).await),
-        Err(refusal) => Ok(exchange::void(proxy, arrival, admitted, &refusal).await),
+        Ok(call) => Ok(exchange::conduct(proxy, arrival, (row.dialect, row.operation), call, admitted).await),
+        Err(refusal) => Ok(exchange::void(arrival, row.dialect, admitted, &refusal).await),
     }
 }
 
 /// What operators and time have made of the key.
-fn key_state(arrival: &Arrival, caller: &Caller) -> Result<(), Refusal> {
+pub(super) fn key_state(arrival: &Arrival, caller: &Caller) -> Result<(), Refusal> {
     let definition = &caller.key.subkey.definition;
     match caller.key.subkey.state {
         State::Revoked => {

@@ -59,7 +59,11 @@ pub(super) async fn pass(
     let mut meter = SseMeter::new(exchange.dialect, exchange.operation, exchange.admitted.strip_usage);
     let mut passage = Passage { exchange: &exchange, body, guard, deadline, pieces: &pieces, drains };
     let end = passage.run(&mut meter).await;
-    let reading = meter.finish();
+    let mut reading = meter.finish();
+    if !reading.complete {
+        // Usage that is reported as it grows is not the whole of a stream that broke off.
+        reading.usage = None;
+    }
 
     let mut entry = exchange.admitted.entry.clone();
     note_reading(&mut entry, &reading);
@@ -136,6 +140,9 @@ impl Passage<'_> {
             };
             if let Err(error) = meter.push(&checked, &mut out) {
                 return End::Cut(Refusal::new(Code::UpstreamError, error.to_string()));
+            }
+            if ended {
+                meter.flush(&mut out);
             }
             if let Some(refusal) = self.beyond_reservation(meter) {
                 return End::Cut(refusal);

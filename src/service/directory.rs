@@ -5,9 +5,8 @@
 
 use super::StoreError;
 use crate::base::CidrSet;
-use crate::provider::catalog::{Catalog, CatalogError, Override};
-use crate::provider::endpoint::{Endpoint, Provider, ProviderDocument};
-use crate::provider::{Dialect, Slug};
+use crate::provider::{Catalog, CatalogError, Dialect, Endpoint, Override, Provider, ProviderDocument, Slug};
+use crate::store::model::ModelRecord;
 use crate::store::provider::ProviderStatus;
 use crate::store::{self, Store};
 use crate::vault::{Binding, SealedCredential};
