@@ -92,6 +92,7 @@ impl TryFrom<Row> for BudgetRecord {
 }
 
 #[derive(sqlx::FromRow)]
+#[expect(clippy::struct_field_names, reason = "columns carry their unit")]
 struct BalanceRow {
     limit_nano: i64,
     posted_nano: i64,

@@ -26,8 +26,8 @@ fn spec(window: &str, limit: NanoUsd) -> BudgetSpec {
         .unwrap()
 }
 
-fn balance(limit: i64, posted: i64, held: i64) -> Option<Balance> {
-    Some(Balance { limit: nano(limit), posted: nano(posted), held: nano(held) })
+fn balance(limit: i64, posted: i64, held: i64) -> Balance {
+    Balance { limit: nano(limit), posted: nano(posted), held: nano(held) }
 }
 
 /// A monthly budget with one window.
@@ -64,20 +64,20 @@ on_both! {
         let store = &test.store;
         let id = budget_of(store, 1_000).await;
         assert_eq!(id.as_str(), format!("subkey:{SUBKEY}/month"));
-        assert_eq!(hold(store, &id, at(0), 600).await, balance(1_000, 0, 600));
+        assert_eq!(hold(store, &id, at(0), 600).await, Some(balance(1_000, 0, 600)));
         assert_eq!(hold(store, &id, at(0), 401).await, None);
-        assert_eq!(hold(store, &id, at(0), 400).await, balance(1_000, 0, 1_000));
-        assert_eq!(post(store, &id, 600, 250).await, balance(1_000, 250, 400));
+        assert_eq!(hold(store, &id, at(0), 400).await, Some(balance(1_000, 0, 1_000)));
+        assert_eq!(post(store, &id, 600, 250).await, Some(balance(1_000, 250, 400)));
         // More than was held, and past the limit: what was spent was spent.
-        assert_eq!(post(store, &id, 400, 900).await, balance(1_000, 1_150, 0));
+        assert_eq!(post(store, &id, 400, 900).await, Some(balance(1_000, 1_150, 0)));
         assert_eq!(hold(store, &id, at(0), 0).await, None, "a window past its limit admits nothing");
-        assert_eq!(stands(store, &id).await, balance(1_000, 1_150, 0));
+        assert_eq!(stands(store, &id).await, Some(balance(1_000, 1_150, 0)));
 
         let mut tx = store.write().await.unwrap();
         let other = BudgetId::new(&owner(), Window::Day);
         assert_eq!(budget::unhold(&mut tx.conn(), &id, at(0), nano(1)).await.unwrap(), None, "nothing is held");
         assert_eq!(budget::hold(&mut tx.conn(), &id, at(1), nano(1)).await.unwrap(), None, "no such window");
-        assert_eq!(budget::balance(&mut tx.conn(), &id, at(1)).await.unwrap(), balance(1_000, 0, 0));
+        assert_eq!(budget::balance(&mut tx.conn(), &id, at(1)).await.unwrap(), Some(balance(1_000, 0, 0)));
         assert_eq!(budget::balance(&mut tx.conn(), &other, at(0)).await.unwrap(), None);
         let missing = budget::ensure_window(&mut tx.conn(), &other, at(0)).await;
         assert!(matches!(missing, Err(StoreError::Reference { table: "budget_windows" })), "{missing:?}");
@@ -86,13 +86,13 @@ on_both! {
     async fn no_amount_overflows_or_makes_room(test: TestStore) {
         let store = &test.store;
         let id = budget_of(store, i64::MAX).await;
-        assert_eq!(hold(store, &id, at(0), i64::MAX).await, balance(i64::MAX, 0, i64::MAX));
+        assert_eq!(hold(store, &id, at(0), i64::MAX).await, Some(balance(i64::MAX, 0, i64::MAX)));
         assert_eq!(hold(store, &id, at(0), 1).await, None);
         assert_eq!(hold(store, &id, at(0), i64::MAX).await, None);
         assert_eq!(hold(store, &id, at(0), -1).await, None, "a negative amount would make room");
-        assert_eq!(post(store, &id, i64::MAX, i64::MAX).await, balance(i64::MAX, i64::MAX, 0));
+        assert_eq!(post(store, &id, i64::MAX, i64::MAX).await, Some(balance(i64::MAX, i64::MAX, 0)));
         assert_eq!(hold(store, &id, at(0), i64::MAX).await, None);
-        assert_eq!(hold(store, &id, at(0), 0).await, balance(i64::MAX, i64::MAX, 0));
+        assert_eq!(hold(store, &id, at(0), 0).await, Some(balance(i64::MAX, i64::MAX, 0)));
         assert_eq!(post(store, &id, 0, 1).await, None, "cannot be counted");
         assert_eq!(post(store, &id, 0, -1).await, None);
         assert_eq!(post(store, &id, -1, 0).await, None);
@@ -113,7 +113,7 @@ on_both! {
             }
         }
         assert_eq!(won, 14);
-        assert_eq!(stands(&test.store, &id).await, balance(100, 0, 98));
+        assert_eq!(stands(&test.store, &id).await, Some(balance(100, 0, 98)));
     }
 
     async fn a_removed_budget_admits_nothing_and_comes_back_with_what_was_spent(test: TestStore) {
@@ -126,13 +126,13 @@ on_both! {
         assert_eq!(budget::deactivate_except(&mut tx.conn(), &owner(), &[Window::Day]).await.unwrap(), 1);
         tx.commit().await.unwrap();
         assert_eq!(hold(store, &id, at(0), 1).await, None);
-        assert_eq!(post(store, &id, 200, 100).await, balance(1_000, 400, 0), "settled all the same");
+        assert_eq!(post(store, &id, 200, 100).await, Some(balance(1_000, 400, 0)), "settled all the same");
 
         let mut tx = store.write().await.unwrap();
         budget::upsert(&mut tx.conn(), &owner(), &spec("month", nano(401))).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(hold(store, &id, at(0), 2).await, None);
-        assert_eq!(hold(store, &id, at(0), 1).await, balance(401, 400, 1));
+        assert_eq!(hold(store, &id, at(0), 1).await, Some(balance(401, 400, 1)));
         let kept = budget::of_owner(&mut store.read().await.unwrap().conn(), &owner()).await.unwrap();
         let told: Vec<_> = kept.iter().map(|one| (one.window, one.limit.as_nano(), one.timezone.name(), one.active)).collect();
         assert_eq!(told, [(Window::Day, 5, "Europe/Berlin", true), (Window::Month, 401, "Europe/Berlin", true)]);
@@ -149,8 +149,8 @@ on_both! {
         asked.extend((0..1_500).map(|one| (BudgetId::new(&owner(), Window::Hour), at(one))));
         let found = budget::balances(&mut store.read().await.unwrap().conn(), &asked).await.unwrap();
         assert_eq!(found.len(), 2);
-        assert_eq!(found.get(&month).copied(), balance(1_000, 0, 7));
-        assert_eq!(found.get(&day).copied(), balance(5, 0, 0));
+        assert_eq!(found.get(&month).copied(), Some(balance(1_000, 0, 7)));
+        assert_eq!(found.get(&day).copied(), Some(balance(5, 0, 0)));
         assert!(budget::balances(&mut store.read().await.unwrap().conn(), &[]).await.unwrap().is_empty());
     }
 

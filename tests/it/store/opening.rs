@@ -128,8 +128,8 @@ async fn sqlite_is_private_durable_and_keeps_references() {
     let mut tx = test.store.write().await.unwrap();
     for conn in [read.conn(), tx.conn()] {
         let bitting::store::Conn::Sqlite(db) = conn else { panic!("not SQLite") };
-        let text: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *db).await.unwrap();
-        assert_eq!(text, "wal");
+        let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *db).await.unwrap();
+        assert_eq!(journal, "wal");
         for (pragma, value) in [
             ("PRAGMA synchronous", 2),
             ("PRAGMA foreign_keys", 1),

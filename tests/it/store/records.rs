@@ -151,8 +151,8 @@ on_both! {
         assert_eq!(operator::find_by_token(conn, &[9; 32]).await.unwrap(), None, "the tokens go with it");
         assert!(!operator::delete_token(conn, "tok_1").await.unwrap());
         operator::insert(conn, &owner).await.unwrap();
-        let taken = operator::insert(conn, &OperatorRecord { id: "op_3".into(), ..owner }).await;
-        assert!(matches!(taken, Err(StoreError::Conflict { table: "operators" })), "{taken:?}");
+        let twin = operator::insert(conn, &OperatorRecord { id: "op_3".into(), ..owner }).await;
+        assert!(matches!(twin, Err(StoreError::Conflict { table: "operators" })), "{twin:?}");
     }
 
     async fn an_idempotency_key_is_claimed_once_a_day_by_each_operator(test: TestStore) {

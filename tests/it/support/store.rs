@@ -4,6 +4,8 @@
 //! `BITTING_TEST_POSTGRES_URL` names, which is thrown away by whoever made it. Without it the PostgreSQL half fails:
 //! a half that is skipped is a half that breaks unseen.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use bitting::base::Entropy;
 use bitting::store::Store;
 use sqlx::Connection;
