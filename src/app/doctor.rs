@@ -1,1 +1,100 @@
-//! stub
+//! `doctor`: checks one thing after the other and says what to do about each that is wrong.
+
+use super::server::upstream;
+use super::{AppError, files, probe, settings};
+use crate::base::Clock;
+use crate::config::Settings;
+use crate::log::Filter;
+use crate::provider::ProviderDocument;
+use crate::service;
+use crate::store::{self, Store};
+
+/// Prints a line for each check. Fails when one does.
+pub async fn doctor() -> Result<(), AppError> {
+    let mut report = Report::default();
+    let settings = match settings(None, None) {
+        Ok(settings) => settings,
+        Err(error) => {
+            report.say("configuration", Err(error.to_string()));
+            return report.end();
+        }
+    };
+    report.say("configuration", Ok(format!("data in {}, {}", settings.data_dir.display(), settings.database)));
+    let kek = files::kek(&settings.kek_file);
+    let kek_is = kek.as_ref().map(|_| settings.kek_file.display().to_string()).map_err(ToString::to_string);
+    report.say("KEK file", kek_is);
+    let store = match files::open_current_store(&settings).await {
+        Ok(store) => store,
+        Err(error) => {
+            report.say("store", Err(error.to_string()));
+            return report.end();
+        }
+    };
+    report.say("store", Ok("open, schema up to date".to_owned()));
+    if let Ok(kek) = kek {
+        let opened = service::opens(&store, &kek).await;
+        report.say("vault", opened.map(|()| "the KEK opens the keyring".to_owned()).map_err(|error| error.to_string()));
+    }
+    report.say("clock", clock(&store).await);
+    providers(&mut report, &settings, &store).await?;
+    store.close().await;
+    report.end()
+}
+
+/// A clock behind the log has been set back, or the log was written by one that ran ahead.
+async fn clock(store: &Store) -> Result<String, String> {
+    let failed = |error: store::StoreError| error.to_string();
+    let now = Clock::system().now();
+    let mut read = store.read().await.map_err(failed)?;
+    let newest = store::access_log::page(&mut read.conn(), &Filter::default(), None, 1).await.map_err(failed)?;
+    match newest.items.first().map(|logged| logged.entry.time) {
+        Some(time) if time > now => Err(format!(
+            "it is {now} here, and the newest entry of the access log is from {time}; set the clock, by NTP if you can"
+        )),
+        _ => Ok(now.to_string()),
+    }
+}
+
+/// Every provider that has a credential is asked for something, without the key.
+async fn providers(report: &mut Report, settings: &Settings, store: &Store) -> Result<(), AppError> {
+    let upstream = upstream(settings)?;
+    let mut read = store.read().await?;
+    let credentials = store::credential::list(&mut read.conn()).await?;
+    for record in store::provider::list(&mut read.conn()).await? {
+        if !credentials.iter().any(|credential| credential.provider == record.slug) {
+            continue;
+        }
+        let name = format!("provider {}", record.slug);
+        let document: Result<ProviderDocument, _> = serde_json::from_value(record.document);
+        let provider = document.map_err(|error| error.to_string()).and_then(|document| {
+            document.check(&settings.private_upstreams).map_err(|error| error.to_string())
+        });
+        let reached = match provider {
+            Ok(provider) => probe::is_reachable(&upstream, &provider).await.map(|()| "answers".to_owned()),
+            Err(error) => Err(format!("{error}; a private address needs BITTING_PRIVATE_UPSTREAMS")),
+        };
+        report.say(&name, reached);
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Report {
+    failed: usize,
+}
+
+impl Report {
+    fn say(&mut self, what: &str, result: Result<String, String>) {
+        match result {
+            Ok(fine) => println!("ok    {what}: {fine}"),
+            Err(wrong) => {
+                self.failed += 1;
+                println!("FAIL  {what}: {wrong}");
+            }
+        }
+    }
+
+    fn end(self) -> Result<(), AppError> {
+        if self.failed == 0 { Ok(()) } else { Err(AppError::Unhealthy(self.failed)) }
+    }
+}

@@ -42,10 +42,14 @@ pub(super) fn kek(path: &Path) -> Result<Kek, AppError> {
     let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
     if mode & 0o077 != 0 {
         let path = path.display();
-        return Err(wrong(&format!("others than its owner can read it (mode {:o}); run: chmod 600 {path}", mode & 0o777)));
+        return Err(wrong(&format!(
+            "others than its owner can read it (mode {:o}); run: chmod 600 {path}",
+            mode & 0o777
+        )));
     }
     let text = Secret::new(fs::read_to_string(path).map_err(failed)?);
-    Kek::parse(&text).map_err(|error| wrong(&format!("{error}; put the file back that belongs to this database")))
+    Kek::parse(&text)
+        .map_err(|error| wrong(&format!("{error}; put the file back that belongs to this database")))
 }
 
 /// Opens the database, whatever its schema.
@@ -69,18 +73,31 @@ pub(super) async fn open_current_store(settings: &Settings) -> Result<Store, App
 pub(super) fn schema_error(state: &SchemaState) -> AppError {
     AppError::Schema(match state {
         SchemaState::UpToDate => "the schema is up to date".to_owned(),
-        SchemaState::Pending(names) if names.len() > 1 || names.iter().any(|name| name.starts_with("0001")) => {
-            format!("the database is not set up, or lacks {}; run: bitting init, or: bitting migrate", names.join(", "))
+        SchemaState::Pending(names)
+            if names.len() > 1 || names.iter().any(|name| name.starts_with("0001")) =>
+        {
+            format!(
+                "the database is not set up, or lacks {}; run: bitting init, or: bitting migrate",
+                names.join(", ")
+            )
         }
-        SchemaState::Pending(names) => format!("the database lacks {}; run: bitting migrate", names.join(", ")),
+        SchemaState::Pending(names) => {
+            format!("the database lacks {}; run: bitting migrate", names.join(", "))
+        }
         SchemaState::Newer(names) => {
-            format!("the database is newer than this program: it has {}; run the newer program", names.join(", "))
+            format!(
+                "the database is newer than this program: it has {}; run the newer program",
+                names.join(", ")
+            )
         }
         SchemaState::HalfMigrated(names) => {
             format!("{} was begun and not finished; restore the database from before it", names.join(", "))
         }
         SchemaState::Changed(names) => {
-            format!("{} was applied with another text than this program has; run the program that applied it", names.join(", "))
+            format!(
+                "{} was applied with another text than this program has; run the program that applied it",
+                names.join(", ")
+            )
         }
     })
 }

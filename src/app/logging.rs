@@ -10,7 +10,8 @@ pub(super) fn start(settings: &Settings) -> Result<(), AppError> {
     let filter = EnvFilter::try_new(&settings.log).map_err(|error| AppError::setup("BITTING_LOG", error))?;
     let is_terminal = std::io::stderr().is_terminal();
     let format = settings.log_format.unwrap_or(if is_terminal { LogFormat::Text } else { LogFormat::Json });
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
     let started = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),
@@ -20,9 +21,12 @@ pub(super) fn start(settings: &Settings) -> Result<(), AppError> {
 
 /// Says where a panic happened and never what it said: the text could hold a secret. No core dumps.
 pub(super) fn contain_crashes() -> Result<(), AppError> {
-    std::panic::set_hook(Box::new(|panic| match panic.location() {
-        Some(at) => tracing::error!(file = at.file(), line = at.line(), "panic"),
-        None => tracing::error!("panic"),
+    std::panic::set_hook(Box::new(|panic| {
+        if let Some(at) = panic.location() {
+            tracing::error!(file = at.file(), line = at.line(), "panic");
+        } else {
+            tracing::error!("panic");
+        }
     }));
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(rustix::process::Resource::Core, none)

@@ -9,7 +9,9 @@ mod quickstart;
 mod recover;
 pub mod server;
 
+pub use doctor::doctor;
 pub use install::{init, migrate};
+pub use quickstart::{QuickstartOptions, quickstart};
 pub use recover::recover;
 pub use server::{sandbox, serve};
 
@@ -85,7 +87,7 @@ pub enum AppError {
 }
 
 impl AppError {
-    fn setup(what: &'static str, reason: impl ToString) -> Self {
+    fn setup(what: &'static str, reason: impl std::fmt::Display) -> Self {
         Self::Setup { what, reason: reason.to_string() }
     }
 }

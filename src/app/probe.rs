@@ -21,15 +21,19 @@ pub(super) async fn count_models(
     key: &Secret<String>,
 ) -> Result<usize, String> {
     let (dialect, path) = known.model_list;
-    let endpoint = provider.dialects.get(&dialect).ok_or("it does not speak the dialect of its model list")?;
-    let mut headers = auth_header(endpoint.auth, key).ok_or("the key has characters that no header can carry")?;
+    let endpoint =
+        provider.dialects.get(&dialect).ok_or("it does not speak the dialect of its model list")?;
+    let mut headers =
+        auth_header(endpoint.auth, key).ok_or("the key has characters that no header can carry")?;
     if dialect == Dialect::Anthropic {
         headers.insert(HeaderName::from_static("anthropic-version"), HeaderValue::from_static("2023-06-01"));
     }
     let (status, body) = get(upstream, provider, dialect, path, headers).await?;
     match status {
         StatusCode::OK => {}
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(format!("the provider refused the key ({status})")),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            return Err(format!("the provider refused the key ({status})"));
+        }
         status => return Err(format!("the provider answered {status}")),
     }
     let list: serde_json::Value = serde_json::from_slice(&body).map_err(|_| "the answer is not JSON")?;
@@ -39,7 +43,9 @@ pub(super) async fn count_models(
 
 /// Whether the provider answers at all, whatever it says to a request without a key.
 pub(super) async fn is_reachable(upstream: &Upstream, provider: &Provider) -> Result<(), String> {
-    let Some(dialect) = provider.dialects.keys().next() else { return Err("it speaks no dialect".to_owned()) };
+    let Some(dialect) = provider.dialects.keys().next() else {
+        return Err("it speaks no dialect".to_owned());
+    };
     let path = if *dialect == Dialect::OpenAi { "/models" } else { "/v1/models" };
     get(upstream, provider, *dialect, path, HeaderMap::new()).await.map(drop)
 }
@@ -65,7 +71,9 @@ async fn get(
     let answer = upstream.send(request, deadlines).await.map_err(|error| error.to_string())?;
     let status = answer.status();
     let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES).collect();
-    let body = tokio::time::timeout(Duration::from_secs(15), body).await.map_err(|_| "the answer did not end in time")?;
+    let body = tokio::time::timeout(Duration::from_secs(15), body)
+        .await
+        .map_err(|_| "the answer did not end in time")?;
     Ok((status, body.map_err(|_| "the answer broke off")?.to_bytes()))
 }
 

@@ -80,7 +80,8 @@ impl Server {
                 provider_order: Vec::new(),
                 body: settings.bounds.json_body(),
                 answer_bytes_max: usize::try_from(settings.bounds.answer_body_bytes).unwrap_or(usize::MAX),
-                error_body_bytes_max: usize::try_from(settings.bounds.upstream_error_body_bytes).unwrap_or(usize::MAX),
+                error_body_bytes_max: usize::try_from(settings.bounds.upstream_error_body_bytes)
+                    .unwrap_or(usize::MAX),
                 in_flight_max: usize::try_from(settings.bounds.requests_max).unwrap_or(usize::MAX),
             },
             tasks.clone(),
@@ -89,7 +90,8 @@ impl Server {
         let admin = crate::admin::router(services.clone(), settings.bounds.admin_body());
         let limits = settings.bounds.listener();
         let listen = |listener: TcpListener, plane: &Plane, app| -> Result<(SocketAddr, bool), AppError> {
-            let address = listener.local_addr().map_err(|error| AppError::setup("a listener's address", error))?;
+            let address =
+                listener.local_addr().map_err(|error| AppError::setup("a listener's address", error))?;
             let tls = tls(plane)?;
             let with_tls = tls.is_some();
             listeners.spawn(serve_http(listener, tls, limits.clone(), app, drain.clone()));
@@ -141,7 +143,10 @@ impl Server {
         self.tasks.close();
         // Listeners cut their connections at the deadline; exchanges that outlive them settle what they saw.
         self.listeners.wait().await;
-        if tokio::time::timeout(self.drain_timeout.min(Duration::from_secs(5)), self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(self.drain_timeout.min(Duration::from_secs(5)), self.tasks.wait())
+            .await
+            .is_err()
+        {
             self.cut_all.cancel();
             self.tasks.wait().await;
         }
@@ -202,7 +207,11 @@ pub(super) async fn start_services(
     Ok(Services::start(store, kek, settings, tasks).await?)
 }
 
-async fn bind(address: SocketAddr, plane: &'static str, variable: &'static str) -> Result<TcpListener, AppError> {
+async fn bind(
+    address: SocketAddr,
+    plane: &'static str,
+    variable: &'static str,
+) -> Result<TcpListener, AppError> {
     TcpListener::bind(address).await.map_err(|error| AppError::Listen { address, plane, error, variable })
 }
 
@@ -241,7 +250,11 @@ pub(super) fn stop_signal() -> Result<CancellationToken, AppError> {
 
 /// Both sets of networks together.
 pub(super) fn with_networks(set: &CidrSet, more: &[&str]) -> CidrSet {
-    let texts: Vec<String> = set.iter().map(|network| network.to_string()).chain(more.iter().map(|text| (*text).to_owned())).collect();
+    let texts: Vec<String> = set
+        .iter()
+        .map(|network| network.to_string())
+        .chain(more.iter().map(|text| (*text).to_owned()))
+        .collect();
     CidrSet::parse(&texts).unwrap_or_else(|_| set.clone())
 }
 

@@ -6,9 +6,9 @@ pub fn clip(text: &str, bytes_max: usize) -> String {
     for ch in text.chars() {
         let start = out.len();
         if ch.is_control() {
-            out.extend(ch.escape_unicode())
+            out.extend(ch.escape_unicode());
         } else {
-            out.push(ch)
+            out.push(ch);
         }
         if out.len() > bytes_max {
             out.truncate(start);

@@ -10,8 +10,8 @@ use crate::log::{Decision, Entry};
 use crate::policy::{self, BodyFacts, Denial, Head, Operation, Permit, Rule, Whole};
 use crate::provider::ask::{self, Ask, AskError, Splice};
 use crate::provider::{
-    Candidate, Choice, Dialect, Estimate, Model, PriceVersion, ResolveError, Resolved, Slug, Unpriced, operation,
-    output_bound_field, resolve, worst_case,
+    Candidate, Choice, Dialect, Estimate, Model, PriceVersion, ResolveError, Resolved, Slug, Unpriced,
+    operation, output_bound_field, resolve, worst_case,
 };
 use crate::service::{Caller, Demand, Hold, InFlight, RateRefusal, Reservation, ReserveError, Snapshot};
 use bytes::Bytes;
@@ -40,7 +40,6 @@ pub(super) struct Admitted {
     pub(super) priced: Option<Priced>,
     pub(super) reservation: Reservation,
     pub(super) in_flight: InFlight,
-    pub(super) ask: Ask,
     pub(super) body: Bytes,
     pub(super) strip_usage: bool,
     pub(super) entry: Entry,
@@ -61,16 +60,22 @@ pub(super) enum Outcome {
 }
 
 /// Step 5: strict JSON, read once.
-pub(super) fn read_ask(matched: &operation::Matched<'_>, headers: &HeaderMap, bytes: &Bytes) -> Result<Ask, Refusal> {
+pub(super) fn read_ask(
+    matched: &operation::Matched<'_>,
+    headers: &HeaderMap,
+    bytes: &Bytes,
+) -> Result<Ask, Refusal> {
     let is_json = headers.get(CONTENT_TYPE).is_none_or(|value| {
-        let essence = value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        let essence =
+            value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         essence == "application/json"
     });
     if !is_json {
         return Err(Refusal::new(Code::UnsupportedEncoding, "Send the body as application/json."));
     }
     let ask = ask::read(matched.row, bytes).map_err(|error| {
-        let code = if matches!(error, AskError::ModelRequired) { Code::ModelRequired } else { Code::InvalidBody };
+        let code =
+            if matches!(error, AskError::ModelRequired) { Code::ModelRequired } else { Code::InvalidBody };
         let refusal = Refusal::new(code, error.to_string());
         match error.param() {
             Some(param) => refusal.param(param),
@@ -107,15 +112,21 @@ impl Admission<'_> {
             let tokens = priced.estimate.input_tokens.saturating_add(priced.estimate.output_tokens);
             in_flight.take_tokens(tokens, now).map_err(|refusal| rate_refused(&refusal))?;
         } else if has_token_rate(caller) {
-            return Err(Refusal::new(Code::ModelUnpriced, "The catalog does not know this model's bounds, and this key has a token rate."));
+            return Err(Refusal::new(
+                Code::ModelUnpriced,
+                "The catalog does not know this model's bounds, and this key has a token rate.",
+            ));
         }
         self.reserve(caller, snapshot, resolved, permit, priced, in_flight, entry).await
     }
 
     fn resolve(&self, caller: &Caller, snapshot: &Snapshot) -> Result<Resolved, Refusal> {
         let definition = &caller.key.subkey.definition;
-        let dialects: Vec<Vec<Dialect>> =
-            snapshot.providers.values().map(|entry| entry.provider.dialects.keys().copied().collect()).collect();
+        let dialects: Vec<Vec<Dialect>> = snapshot
+            .providers
+            .values()
+            .map(|entry| entry.provider.dialects.keys().copied().collect())
+            .collect();
         let usable = |entry: &crate::service::ProviderEntry| {
             let pin = definition.credential.as_deref();
             entry.active && entry.credentials.iter().any(|one| one.is_usable(&definition.project, pin))
@@ -141,7 +152,12 @@ impl Admission<'_> {
         resolve(&choice, written).map_err(|error| unresolved(&error))
     }
 
-    fn decide(&mut self, caller: &Caller, head: &Permit<Head>, resolved: &Resolved) -> Result<Permit<Whole>, Refusal> {
+    fn decide(
+        &mut self,
+        caller: &Caller,
+        head: &Permit<Head>,
+        resolved: &Resolved,
+    ) -> Result<Permit<Whole>, Refusal> {
         let facts = BodyFacts {
             model: Some(format!("{}/{}", resolved.provider, resolved.model)),
             features: self.ask.features,
@@ -176,7 +192,9 @@ impl Admission<'_> {
         let stated = self.ask.output.bounds.iter().map(|bound| bound.tokens).max();
         match stated {
             Some(stated) => (clamped != stated).then_some(clamped),
-            None => (clamped != effective || definition.default_max_output_tokens.is_some()).then_some(clamped),
+            None => {
+                (clamped != effective || definition.default_max_output_tokens.is_some()).then_some(clamped)
+            }
         }
     }
 
@@ -189,7 +207,8 @@ impl Admission<'_> {
             let unpriced = Unpriced::Model { direction: "input and output" };
             let version = model.prices_at(self.arrival.time).ok_or(unpriced)?;
             let operation = self.matched.row.operation;
-            let estimate = worst_case(model, version, operation, &self.ask, definition.default_max_output_tokens)?;
+            let estimate =
+                worst_case(model, version, operation, &self.ask, definition.default_max_output_tokens)?;
             let estimate = match given {
                 Some(bound) if bound < estimate.output_bound => estimate.with_output_bound(bound),
                 _ => estimate,
@@ -249,18 +268,28 @@ impl Admission<'_> {
             let demand = self.demand(caller, priced.as_ref(), opening.clone());
             match self.proxy.services.ledger.reserve(demand).await {
                 Ok(reservation) => {
-                    let (caller, ask) = (caller.clone(), self.ask.clone());
+                    let caller = caller.clone();
                     let entry = opening;
                     return Ok(Outcome::Admitted(Box::new(Admitted {
-                        caller, permit, snapshot, resolved, priced, reservation, in_flight, ask, body, strip_usage, entry,
+                        caller,
+                        permit,
+                        snapshot,
+                        resolved,
+                        priced,
+                        reservation,
+                        in_flight,
+                        body,
+                        strip_usage,
+                        entry,
                     })));
                 }
                 Err(ReserveError::Stale) => return Ok(Outcome::Stale),
                 Err(ReserveError::Exceeded { hold, balance }) => {
                     let fits = priced.as_ref().filter(|_| definition.clamp_to_budget).and_then(|priced| {
-                        priced.estimate.clamp(balance.remaining()).or_else(|| {
-                            priced.estimate.clamp(balance.limit.saturating_sub(balance.posted))
-                        })
+                        priced
+                            .estimate
+                            .clamp(balance.remaining())
+                            .or_else(|| priced.estimate.clamp(balance.limit.saturating_sub(balance.posted)))
                     });
                     let (Some(bound), Some(one)) = (fits, priced.as_mut()) else {
                         return Err(budget_exceeded(&hold, &balance, self.arrival.time));
@@ -281,7 +310,11 @@ impl Admission<'_> {
         let amount = amount(priced);
         let now = self.proxy.services.clock.now();
         let hold = |spec: &BudgetSpec| Hold::of(&subkey.id, spec, now, amount);
-        let holds = if amount == NanoUsd::ZERO { Vec::new() } else { subkey.definition.budgets.iter().map(hold).collect() };
+        let holds = if amount == NanoUsd::ZERO {
+            Vec::new()
+        } else {
+            subkey.definition.budgets.iter().map(hold).collect()
+        };
         Demand { subkey: subkey.id.clone(), subkey_version: subkey.version, holds, amount, entry }
     }
 
@@ -293,7 +326,9 @@ impl Admission<'_> {
         given: Option<u64>,
     ) -> Result<(Bytes, Vec<String>, bool), Refusal> {
         let mut splices: Vec<Splice> = Vec::new();
-        if resolved.changed && let Some(model) = &self.ask.model {
+        if resolved.changed
+            && let Some(model) = &self.ask.model
+        {
             splices.extend(model.splice(&resolved.model));
         }
         if let Some(tokens) = given {
@@ -307,7 +342,8 @@ impl Admission<'_> {
                 splices.push(self.ask.bound_splice(field, tokens));
             }
         }
-        let supports = snapshot.providers.get(&resolved.provider).is_some_and(|e| e.provider.supports_stream_options);
+        let supports =
+            snapshot.providers.get(&resolved.provider).is_some_and(|e| e.provider.supports_stream_options);
         let report = self.ask.report_usage.as_ref().filter(|_| supports);
         splices.extend(report.cloned());
         let changed = splices.iter().map(|splice| splice.field.to_owned()).collect();
@@ -359,16 +395,19 @@ pub(super) fn denied(denial: &Denial) -> Refusal {
         Rule::ClientIp => {
             Refusal::new(Code::IpNotAllowed, format!("This sub-key may not be used from {value}."))
         }
-        Rule::Operation => {
-            Refusal::new(Code::OperationNotAllowed, format!("This sub-key may not use the operation {value}."))
-        }
+        Rule::Operation => Refusal::new(
+            Code::OperationNotAllowed,
+            format!("This sub-key may not use the operation {value}."),
+        ),
         Rule::Model => {
-            let message = format!("This sub-key may not use the model {value}. GET models lists those it may use.");
+            let message =
+                format!("This sub-key may not use the model {value}. GET models lists those it may use.");
             Refusal::new(Code::ModelNotAllowed, message).param("model")
         }
-        Rule::Feature => {
-            Refusal::new(Code::FeatureNotAllowed, format!("This sub-key does not allow this: {value} is off."))
-        }
+        Rule::Feature => Refusal::new(
+            Code::FeatureNotAllowed,
+            format!("This sub-key does not allow this: {value} is off."),
+        ),
         Rule::HostedTool => Refusal::new(
             Code::FeatureNotAllowed,
             format!("This sub-key may not have the provider run the tool {value}."),
@@ -383,8 +422,14 @@ pub(super) fn denied(denial: &Denial) -> Refusal {
             Refusal::new(Code::FeatureNotAllowed, message).param(value)
         }
         Rule::OutputBound => {
-            let bound = if denial.value == u64::MAX.to_string() { "no bound".to_owned() } else { format!("{value} tokens") };
-            let message = format!("The output bound ({bound}) is above what this sub-key may ask for. State a lower one.");
+            let bound = if denial.value == u64::MAX.to_string() {
+                "no bound".to_owned()
+            } else {
+                format!("{value} tokens")
+            };
+            let message = format!(
+                "The output bound ({bound}) is above what this sub-key may ask for. State a lower one."
+            );
             Refusal::new(Code::OutputBoundExceeded, message)
         }
     }
@@ -426,7 +471,10 @@ fn unpriced(error: &Unpriced, model: &str) -> Refusal {
         Unpriced::Model { .. } => Code::ModelUnpriced,
         Unpriced::Feature { .. } | Unpriced::Unbounded { .. } => Code::FeatureUnpriced,
     };
-    let message = format!("{error} ({}), and this sub-key has a cap. Ask your security team to set it.", clip(model, 128));
+    let message = format!(
+        "{error} ({}), and this sub-key has a cap. Ask your security team to set it.",
+        clip(model, 128)
+    );
     Refusal::new(code, message)
 }
 

@@ -41,7 +41,8 @@ pub(super) struct Arrival {
 impl Arrival {
     /// Takes a request's head. The listener put the peer and the id into its extensions.
     pub(super) fn new(parts: Parts, time: DateTime<Utc>, trusted: &CidrSet) -> Result<Self, Refusal> {
-        let extension = || Refusal::new(Code::Overloaded, "The listener did not say who connected. Report this.");
+        let extension =
+            || Refusal::new(Code::Overloaded, "The listener did not say who connected. Report this.");
         let peer = parts.extensions.get::<Peer>().ok_or_else(extension)?.ip();
         let id = parts.extensions.get::<RequestId>().ok_or_else(extension)?.clone();
         Ok(Self {
@@ -89,7 +90,8 @@ impl Arrival {
             dialect: dialect.as_str().to_owned(),
             decision: Decision::Denied,
             count: 1,
-            user_agent: user_agent.map(|value| clip(&String::from_utf8_lossy(value.as_bytes()), TEXT_MAX_BYTES)),
+            user_agent: user_agent
+                .map(|value| clip(&String::from_utf8_lossy(value.as_bytes()), TEXT_MAX_BYTES)),
             labels: definition.labels.clone(),
             ..Entry::default()
         };

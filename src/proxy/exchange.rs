@@ -15,7 +15,6 @@ use super::whole;
 use crate::log::{Entry, Outcome};
 use crate::policy::Operation;
 use crate::provider::Dialect;
-use crate::service::Services;
 use axum::body::Body;
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
@@ -31,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Exchange {
     pub(super) proxy: Proxy,
     pub(super) arrival: Arc<Arrival>,
-    pub(super) admitted: Admitted,
+    pub(super) admitted: Box<Admitted>,
     pub(super) dialect: Dialect,
     pub(super) operation: Operation,
     /// Cancelled when the sub-key is stopped.
@@ -46,7 +45,7 @@ pub(super) async fn conduct(
     arrival: &Arc<Arrival>,
     (dialect, operation): (Dialect, Operation),
     call: Call,
-    admitted: Admitted,
+    admitted: Box<Admitted>,
 ) -> Response {
     let (reply, head) = oneshot::channel();
     let stopped = admitted.caller.key.stopped.clone();
@@ -69,7 +68,12 @@ pub(super) async fn conduct(
 }
 
 /// Ends an admission of which nothing was sent.
-pub(super) async fn void(arrival: &Arrival, dialect: Dialect, admitted: Admitted, refusal: &Refusal) -> Response {
+pub(super) async fn void(
+    arrival: &Arrival,
+    dialect: Dialect,
+    admitted: Box<Admitted>,
+    refusal: &Refusal,
+) -> Response {
     let entry = Entry {
         rule: Some(refusal.code.as_str().to_owned()),
         status: Some(refusal.code.status().as_u16()),
@@ -89,7 +93,7 @@ impl Exchange {
         let deadline = tokio::time::Instant::now() + total;
         // The last look before anything is sent: a key stopped meanwhile sends nothing.
         if self.stopped.is_cancelled() {
-            let refusal = self.key_stopped();
+            let refusal = key_stopped();
             return self.end_unsent(&refusal, reply).await;
         }
         self.admitted.reservation.mark_sent();
@@ -97,7 +101,7 @@ impl Exchange {
         let answer = tokio::select! {
             answer = self.proxy.upstream.send(request, deadlines) => answer,
             () = self.stopped.cancelled() => {
-                let refusal = Refusal { was_sent: true, ..self.key_stopped() };
+                let refusal = Refusal { was_sent: true, ..key_stopped() };
                 return self.end_unanswered(&refusal, Outcome::Cut, reply).await;
             }
         };
@@ -150,7 +154,8 @@ impl Exchange {
 
     /// Something was sent and no answer came: the whole reservation is charged.
     async fn end_unanswered(self, refusal: &Refusal, outcome: Outcome, reply: oneshot::Sender<Response>) {
-        let (arrival, dialect, caller) = (Arc::clone(&self.arrival), self.dialect, self.admitted.caller.clone());
+        let (arrival, dialect, caller) =
+            (Arc::clone(&self.arrival), self.dialect, self.admitted.caller.clone());
         let status = Some(refusal.code.status().as_u16());
         let rule = Some(refusal.code.as_str().to_owned());
         let entry = Entry { rule, status, outcome: Some(outcome), ..self.admitted.entry.clone() };
@@ -192,18 +197,9 @@ impl Exchange {
         self.arrival.elapsed_us().saturating_sub(waited)
     }
 
-    /// Why a stopped key's request ends.
-    pub(super) fn key_stopped(&self) -> Refusal {
-        Refusal::new(Code::KeyRevoked, "This sub-key was stopped while the request was in flight.")
-    }
-
     /// An answer with our own error, for when the provider's cannot be passed on.
     pub(super) fn refuse(&self, refusal: &Refusal) -> Response {
         respond::refusal_after(refusal, self.dialect, &self.arrival, &self.admitted.caller)
-    }
-
-    pub(super) fn services(&self) -> &Services {
-        &self.proxy.services
     }
 }
 
@@ -229,3 +225,7 @@ pub(super) fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Re
     response
 }
 
+/// Why a stopped key's request ends.
+pub(super) fn key_stopped() -> Refusal {
+    Refusal::new(Code::KeyRevoked, "This sub-key was stopped while the request was in flight.")
+}

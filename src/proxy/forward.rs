@@ -36,17 +36,30 @@ pub(super) fn prepare(
 ) -> Result<Call, Refusal> {
     let unusable = |what: &str| {
         tracing::error!(provider = %admitted.resolved.provider, what, "an admitted request cannot be forwarded");
-        Refusal::new(Code::UpstreamCredentialError, "The provider's credential cannot be used. Tell your security team.")
+        Refusal::new(
+            Code::UpstreamCredentialError,
+            "The provider's credential cannot be used. Tell your security team.",
+        )
     };
-    let entry = admitted.snapshot.providers.get(&admitted.resolved.provider).ok_or_else(|| unusable("no provider"))?;
+    let entry = admitted
+        .snapshot
+        .providers
+        .get(&admitted.resolved.provider)
+        .ok_or_else(|| unusable("no provider"))?;
     let id = admitted.entry.credential_id.as_deref();
-    let credential =
-        entry.credentials.iter().find(|one| Some(one.id.as_str()) == id).ok_or_else(|| unusable("no credential"))?;
-    let endpoint = entry.provider.dialects.get(&matched.row.dialect).ok_or_else(|| unusable("no endpoint"))?;
-    let key = open_credential(&admitted.permit, &proxy.services.keyring, &credential.binding, &credential.sealed)
-        .map_err(|error| unusable(&error.to_string()))?;
+    let credential = entry
+        .credentials
+        .iter()
+        .find(|one| Some(one.id.as_str()) == id)
+        .ok_or_else(|| unusable("no credential"))?;
+    let endpoint =
+        entry.provider.dialects.get(&matched.row.dialect).ok_or_else(|| unusable("no endpoint"))?;
+    let key =
+        open_credential(&admitted.permit, &proxy.services.keyring, &credential.binding, &credential.sealed)
+            .map_err(|error| unusable(&error.to_string()))?;
     let uri = uri(endpoint, matched, arrival.query.as_deref()).ok_or_else(|| unusable("no address"))?;
-    let headers = headers(arrival, endpoint, credential, &key, admitted).ok_or_else(|| unusable("no header"))?;
+    let headers =
+        headers(arrival, endpoint, credential, &key, admitted).ok_or_else(|| unusable("no header"))?;
 
     let mut request = Request::new(Full::new(admitted.body.clone()));
     *request.method_mut() = matched.row.method.clone();
@@ -76,7 +89,12 @@ fn uri(endpoint: &Endpoint, matched: &operation::Matched<'_>, query: Option<&str
         path = format!("{path}?{}", query.join("&"));
     }
     let base = &endpoint.base_url;
-    Uri::builder().scheme(base.scheme().as_str()).authority(base.authority()).path_and_query(path).build().ok()
+    Uri::builder()
+        .scheme(base.scheme().as_str())
+        .authority(base.authority())
+        .path_and_query(path)
+        .build()
+        .ok()
 }
 
 fn headers(
@@ -110,8 +128,12 @@ fn headers(
     }
     let (name, value) = match endpoint.auth {
         AuthScheme::Bearer => (AUTHORIZATION, zeroize::Zeroizing::new(format!("Bearer {}", key.expose()))),
-        AuthScheme::XApiKey => (HeaderName::from_static("x-api-key"), zeroize::Zeroizing::new(key.expose().to_owned())),
-        AuthScheme::ApiKey => (HeaderName::from_static("api-key"), zeroize::Zeroizing::new(key.expose().to_owned())),
+        AuthScheme::XApiKey => {
+            (HeaderName::from_static("x-api-key"), zeroize::Zeroizing::new(key.expose().to_owned()))
+        }
+        AuthScheme::ApiKey => {
+            (HeaderName::from_static("api-key"), zeroize::Zeroizing::new(key.expose().to_owned()))
+        }
         AuthScheme::XGoogApiKey => {
             (HeaderName::from_static("x-goog-api-key"), zeroize::Zeroizing::new(key.expose().to_owned()))
         }

@@ -16,7 +16,8 @@ const REQUEST_PASSED: [&str; 10] = [
     "traceparent",
 ];
 
-const ANSWER_PASSED: [&str; 5] = ["request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry"];
+const ANSWER_PASSED: [&str; 5] =
+    ["request-id", "x-request-id", "retry-after", "retry-after-ms", "x-should-retry"];
 
 /// The client's headers that go to the provider, unchanged.
 pub(super) fn request_headers(client: &HeaderMap) -> HeaderMap {
@@ -26,18 +27,18 @@ pub(super) fn request_headers(client: &HeaderMap) -> HeaderMap {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(',').map(|name| name.trim().to_ascii_lowercase()))
         .collect();
-    let passes = |name: &HeaderName| {
+    let is_passed = |name: &HeaderName| {
         let name = name.as_str();
         let listed = REQUEST_PASSED.contains(&name) || name.starts_with("x-stainless-");
         listed && !named_by_connection.iter().any(|other| other == name)
     };
-    let passed = client.iter().filter(|(name, _)| passes(name));
+    let passed = client.iter().filter(|(name, _)| is_passed(name));
     passed.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// The provider's headers that go to the client. None of them can hold a credential.
 pub(super) fn answer_headers(provider: &HeaderMap) -> HeaderMap {
-    let passes = |name: &HeaderName| {
+    let is_passed = |name: &HeaderName| {
         let name = name.as_str();
         let sized_by_us = name == "content-length";
         let listed = ANSWER_PASSED.contains(&name)
@@ -47,7 +48,7 @@ pub(super) fn answer_headers(provider: &HeaderMap) -> HeaderMap {
             || name.ends_with("-version");
         listed && !sized_by_us && !name.starts_with("x-bitting-")
     };
-    let passed = provider.iter().filter(|(name, _)| passes(name));
+    let passed = provider.iter().filter(|(name, _)| is_passed(name));
     passed.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
@@ -75,8 +76,16 @@ pub(super) fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
 
 /// All tokens of an answer, for token rates.
 pub(super) fn tokens_of(usage: &Usage) -> u64 {
-    let Usage { input, cached_input, cache_write, cache_write_1h, audio_input, output, reasoning: _, audio_output } =
-        *usage;
+    let Usage {
+        input,
+        cached_input,
+        cache_write,
+        cache_write_1h,
+        audio_input,
+        output,
+        reasoning: _,
+        audio_output,
+    } = *usage;
     [input, cached_input, cache_write, cache_write_1h, audio_input, output, audio_output]
         .into_iter()
         .fold(0, u64::saturating_add)
@@ -135,7 +144,10 @@ mod tests {
 
     #[test]
     fn tags_are_bounded() {
-        assert_eq!(tags(&map(&[("x-bitting-tag-team", "search"), ("x-other", "x")])).unwrap()["team"], "search");
+        assert_eq!(
+            tags(&map(&[("x-bitting-tag-team", "search"), ("x-other", "x")])).unwrap()["team"],
+            "search"
+        );
         assert!(tags(&map(&[("x-bitting-tag-team", "")])).is_err());
     }
 }

@@ -12,7 +12,8 @@ const KEY_PARAMETERS: [&str; 5] = ["key", "api_key", "api-key", "apikey", "acces
 /// The client's address behind trusted proxies; `None` when a trusted proxy names none that can be read.
 pub(super) fn client_address(peer: IpAddr, trusted: &CidrSet, headers: &HeaderMap) -> Option<IpAddr> {
     // A value that is not text is a hop that cannot be read.
-    let lines: Vec<&str> = headers.get_all("x-forwarded-for").iter().map(|v| v.to_str().unwrap_or("")).collect();
+    let lines: Vec<&str> =
+        headers.get_all("x-forwarded-for").iter().map(|v| v.to_str().unwrap_or("")).collect();
     client_ip(peer, trusted, lines.into_iter())
 }
 
@@ -26,7 +27,8 @@ pub(super) fn presented_secret(headers: &HeaderMap, query: Option<&str>) -> Resu
             "A key in the query string ends up in logs. Send it in a header and replace the key that was sent here.",
         ));
     }
-    let bearer = headers.get_all(AUTHORIZATION).iter().map(|value| value.to_str().ok().and_then(bearer_token));
+    let bearer =
+        headers.get_all(AUTHORIZATION).iter().map(|value| value.to_str().ok().and_then(bearer_token));
     let plain = KEY_HEADERS.iter().flat_map(|name| headers.get_all(*name)).map(|value| value.to_str().ok());
     let mut presented: Option<&str> = None;
     for value in bearer.chain(plain) {
@@ -63,7 +65,8 @@ mod tests {
     use http::header::HeaderName;
 
     fn with(pairs: &[(&str, &str)], query: Option<&str>) -> Result<String, Code> {
-        let headers = pairs.iter().map(|(n, v)| (n.parse::<HeaderName>().unwrap(), v.parse().unwrap())).collect();
+        let headers =
+            pairs.iter().map(|(n, v)| (n.parse::<HeaderName>().unwrap(), v.parse().unwrap())).collect();
         presented_secret(&headers, query).map(|t| t.id().to_string()).map_err(|refusal| refusal.code)
     }
 
@@ -78,12 +81,23 @@ mod tests {
         for name in ["x-api-key", "x-goog-api-key", "api-key"] {
             assert_eq!(with(&[(name, text.expose())], None), id);
             assert_eq!(with(&[(name, text.expose()), ("authorization", &bearer)], None), id);
-            assert_eq!(with(&[(name, other.expose()), ("authorization", &bearer)], None), Err(Code::AmbiguousCredentials));
+            assert_eq!(
+                with(&[(name, other.expose()), ("authorization", &bearer)], None),
+                Err(Code::AmbiguousCredentials)
+            );
         }
-        assert_eq!(with(&[("x-api-key", text.expose()), ("x-api-key", other.expose())], None), Err(Code::AmbiguousCredentials));
+        assert_eq!(
+            with(&[("x-api-key", text.expose()), ("x-api-key", other.expose())], None),
+            Err(Code::AmbiguousCredentials)
+        );
         assert_eq!(with(&[("authorization", &bearer)], Some("a=1&KEY=x")), Err(Code::KeyInQuery));
         assert_eq!(with(&[("authorization", &bearer)], Some("beta=true")), id);
-        for junk in [&[][..], &[("authorization", "Basic eA==")], &[("x-api-key", "sk-1")], &[("authorization", "Bearer")]] {
+        for junk in [
+            &[][..],
+            &[("authorization", "Basic eA==")],
+            &[("x-api-key", "sk-1")],
+            &[("authorization", "Bearer")],
+        ] {
             assert_eq!(with(junk, None), Err(Code::InvalidApiKey), "{junk:?}");
         }
     }

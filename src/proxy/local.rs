@@ -34,10 +34,14 @@ pub(super) async fn models(
         None => list(matched.row.dialect, &listed),
         Some(wanted) => {
             let found = listed.iter().find(|(id, model)| {
-                id == wanted || wanted.split_once('/').is_some_and(|(p, m)| p == model.provider.as_str() && m == model.name)
+                id == wanted
+                    || wanted
+                        .split_once('/')
+                        .is_some_and(|(p, m)| p == model.provider.as_str() && m == model.name)
             });
             let (id, model) = found.ok_or_else(|| {
-                Refusal::new(Code::ObjectNotFound, "There is no such model among those this sub-key may use.").param("model")
+                Refusal::new(Code::ObjectNotFound, "There is no such model among those this sub-key may use.")
+                    .param("model")
             })?;
             describe(matched.row.dialect, id, model)
         }
@@ -152,10 +156,31 @@ async fn describe_caller(proxy: &Proxy, arrival: &Arrival) -> Result<Value, Refu
         .collect();
     let definition = serde_json::to_value(&subkey.definition).unwrap_or_default();
     let shown = [
-        "name", "project", "models", "deny_models", "operations", "ip_allow", "rate_limits", "max_request_usd",
-        "max_output_tokens", "default_max_output_tokens", "clamp_output", "clamp_to_budget", "allow_streaming",
-        "allow_tools", "allow_images", "allow_audio", "allow_files", "allow_remote_urls", "allow_store",
-        "allow_truncation", "hosted_tools", "service_tiers", "strict_fields", "not_before", "expires_at",
+        "name",
+        "project",
+        "models",
+        "deny_models",
+        "operations",
+        "ip_allow",
+        "rate_limits",
+        "max_request_usd",
+        "max_output_tokens",
+        "default_max_output_tokens",
+        "clamp_output",
+        "clamp_to_budget",
+        "allow_streaming",
+        "allow_tools",
+        "allow_images",
+        "allow_audio",
+        "allow_files",
+        "allow_remote_urls",
+        "allow_store",
+        "allow_truncation",
+        "hosted_tools",
+        "service_tiers",
+        "strict_fields",
+        "not_before",
+        "expires_at",
     ];
     let mut body: serde_json::Map<String, Value> =
         shown.into_iter().map(|field| (field.to_owned(), definition[field].clone())).collect();
@@ -173,7 +198,10 @@ pub(super) async fn healthz() -> Json<Value> {
 /// The server can authenticate, reserve and record.
 pub(super) async fn readyz(State(proxy): State<Proxy>) -> Response {
     let reasons = proxy.services.not_ready().await;
-    let (status, word) =
-        if reasons.is_empty() { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "unavailable") };
+    let (status, word) = if reasons.is_empty() {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+    };
     (status, Json(json!({"status": word, "reasons": reasons}))).into_response()
 }

@@ -78,7 +78,8 @@ async fn admitted(
     entry: &mut Entry,
 ) -> Result<Response, Refusal> {
     let _place = proxy.enter().ok_or_else(|| {
-        Refusal::new(Code::Overloaded, "The server is at its limit of requests. Try again.").retry_after(TimeDelta::seconds(1))
+        Refusal::new(Code::Overloaded, "The server is at its limit of requests. Try again.")
+            .retry_after(TimeDelta::seconds(1))
     })?;
     key_state(arrival, caller)?;
     let matched = known_operation(arrival, matched)?;
@@ -99,7 +100,7 @@ async fn admitted(
     let admitted = loop {
         let (caller, head, in_flight) = current;
         match admission.admit(&caller, &head, in_flight, entry).await? {
-            admit::Outcome::Admitted(admitted) => break *admitted,
+            admit::Outcome::Admitted(admitted) => break admitted,
             admit::Outcome::Stale if tries < STALE_TRIES_MAX => {
                 tries += 1;
                 let caller = proxy.services.authenticate(token).await.map_err(|_| identify::unknown_key())?;
@@ -122,18 +123,20 @@ async fn admitted(
 pub(super) fn key_state(arrival: &Arrival, caller: &Caller) -> Result<(), Refusal> {
     let definition = &caller.key.subkey.definition;
     match caller.key.subkey.state {
-        State::Revoked => {
-            Err(Refusal::new(Code::KeyRevoked, "This sub-key was revoked. Ask your security team for a new one."))
-        }
+        State::Revoked => Err(Refusal::new(
+            Code::KeyRevoked,
+            "This sub-key was revoked. Ask your security team for a new one.",
+        )),
         State::Suspended => {
             Err(Refusal::new(Code::KeySuspended, "This sub-key is suspended. Ask your security team."))
         }
         State::Active if definition.not_before.is_some_and(|start| arrival.time < start) => {
             Err(Refusal::new(Code::KeyNotYetValid, "This sub-key is not valid yet."))
         }
-        State::Active if definition.expires_at.is_some_and(|end| arrival.time >= end) => {
-            Err(Refusal::new(Code::KeyExpired, "This sub-key has expired. Ask your security team for a new one."))
-        }
+        State::Active if definition.expires_at.is_some_and(|end| arrival.time >= end) => Err(Refusal::new(
+            Code::KeyExpired,
+            "This sub-key has expired. Ask your security team for a new one.",
+        )),
         State::Active => Ok(()),
     }
 }

@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 
 /// Every condition under which the proxy itself answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "each is the contract's code of the same name")]
-pub enum Code {
+pub(super) enum Code {
     InvalidApiKey,
     KeyRevoked,
     KeyExpired,
@@ -35,7 +34,6 @@ pub enum Code {
     ModelAmbiguous,
     ProviderAmbiguous,
     DialectNotSupported,
-    ContextLengthExceeded,
     BudgetExceeded,
     RequestTooExpensive,
     BudgetHeld,
@@ -52,7 +50,7 @@ pub enum Code {
 
 impl Code {
     /// The contract's word.
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::InvalidApiKey => "invalid_api_key",
             Self::KeyRevoked => "key_revoked",
@@ -77,7 +75,6 @@ impl Code {
             Self::ModelAmbiguous => "model_ambiguous",
             Self::ProviderAmbiguous => "provider_ambiguous",
             Self::DialectNotSupported => "dialect_not_supported",
-            Self::ContextLengthExceeded => "context_length_exceeded",
             Self::BudgetExceeded => "budget_exceeded",
             Self::RequestTooExpensive => "request_too_expensive",
             Self::BudgetHeld => "budget_held",
@@ -94,19 +91,20 @@ impl Code {
     }
 
     /// The HTTP status.
-    pub fn status(self) -> StatusCode {
+    pub(super) fn status(self) -> StatusCode {
         match self {
-            Self::InvalidApiKey | Self::KeyRevoked | Self::KeyExpired | Self::KeySuspended | Self::KeyNotYetValid => {
-                StatusCode::UNAUTHORIZED
-            }
+            Self::InvalidApiKey
+            | Self::KeyRevoked
+            | Self::KeyExpired
+            | Self::KeySuspended
+            | Self::KeyNotYetValid => StatusCode::UNAUTHORIZED,
             Self::AmbiguousCredentials
             | Self::KeyInQuery
             | Self::InvalidBody
             | Self::ModelRequired
             | Self::ModelAmbiguous
             | Self::ProviderAmbiguous
-            | Self::DialectNotSupported
-            | Self::ContextLengthExceeded => StatusCode::BAD_REQUEST,
+            | Self::DialectNotSupported => StatusCode::BAD_REQUEST,
             Self::IpNotAllowed
             | Self::ModelNotAllowed
             | Self::OperationNotAllowed
@@ -119,7 +117,9 @@ impl Code {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BudgetExceeded | Self::RequestTooExpensive => StatusCode::PAYMENT_REQUIRED,
-            Self::BudgetHeld | Self::RateLimitExceeded | Self::ConcurrencyLimit => StatusCode::TOO_MANY_REQUESTS,
+            Self::BudgetHeld | Self::RateLimitExceeded | Self::ConcurrencyLimit => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::WebsocketNotSupported => StatusCode::UPGRADE_REQUIRED,
             Self::StoreUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamCredentialError | Self::UpstreamError => StatusCode::BAD_GATEWAY,
@@ -128,12 +128,14 @@ impl Code {
     }
 
     /// The type in the OpenAI dialect.
-    pub fn kind(self) -> &'static str {
+    pub(super) fn kind(self) -> &'static str {
         match self {
             Self::BudgetExceeded | Self::RequestTooExpensive => "insufficient_quota",
-            Self::InvalidApiKey | Self::KeyRevoked | Self::KeyExpired | Self::KeySuspended | Self::KeyNotYetValid => {
-                "authentication_error"
-            }
+            Self::InvalidApiKey
+            | Self::KeyRevoked
+            | Self::KeyExpired
+            | Self::KeySuspended
+            | Self::KeyNotYetValid => "authentication_error",
             Self::IpNotAllowed
             | Self::ModelNotAllowed
             | Self::OperationNotAllowed
@@ -159,7 +161,6 @@ impl Code {
             | Self::ModelAmbiguous
             | Self::ProviderAmbiguous
             | Self::DialectNotSupported
-            | Self::ContextLengthExceeded
             | Self::WebsocketNotSupported => "invalid_request_error",
         }
     }
@@ -189,7 +190,7 @@ impl Code {
 
 /// Why the proxy itself answers, and what the caller should do about it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
+pub(super) struct Refusal {
     /// The condition.
     pub code: Code,
     /// What to do, for people. Never holds a key.
@@ -206,35 +207,37 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal that says only what to do.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), param: None, retry_after: None, was_sent: false, details: None }
     }
 
     /// Names the field at fault.
     #[must_use]
-    pub fn param(self, param: impl Into<String>) -> Self {
+    pub(super) fn param(self, param: impl Into<String>) -> Self {
         Self { param: Some(param.into()), ..self }
     }
 
     /// Says when to try again.
     #[must_use]
-    pub fn retry_after(self, wait: TimeDelta) -> Self {
+    pub(super) fn retry_after(self, wait: TimeDelta) -> Self {
         Self { retry_after: Some(wait), ..self }
     }
 
     /// Adds facts for programs.
     #[must_use]
-    pub fn details(self, details: Value) -> Self {
+    pub(super) fn details(self, details: Value) -> Self {
         Self { details: Some(details), ..self }
     }
 
     /// Whether client libraries are told not to try again.
-    pub fn forbids_retry(&self) -> bool {
-        self.was_sent || matches!(self.code.status().as_u16(), 402) || self.code == Code::UpstreamCredentialError
+    pub(super) fn forbids_retry(&self) -> bool {
+        self.was_sent
+            || matches!(self.code.status().as_u16(), 402)
+            || self.code == Code::UpstreamCredentialError
     }
 
     /// The body of a refusal, in the caller's dialect.
-    pub fn body(&self, dialect: Dialect, request_id: &str) -> Value {
+    pub(super) fn body(&self, dialect: Dialect, request_id: &str) -> Value {
         let code = self.code.as_str();
         let mut body = match dialect {
             Dialect::OpenAi => json!({"error": {
@@ -258,7 +261,7 @@ impl Refusal {
     }
 
     /// The error event that ends a stream which was already under way.
-    pub fn stream_event(&self, dialect: Dialect, request_id: &str) -> String {
+    pub(super) fn stream_event(&self, dialect: Dialect, request_id: &str) -> String {
         let body = self.body(dialect, request_id);
         match dialect {
             Dialect::OpenAi | Dialect::Gemini => format!("data: {body}\n\n"),

@@ -11,7 +11,12 @@ use chrono::TimeDelta;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 
 /// A refusal as an answer.
-pub(super) fn refusal(refusal: &Refusal, dialect: Dialect, request_id: &str, caller: Option<&Caller>) -> Response {
+pub(super) fn refusal(
+    refusal: &Refusal,
+    dialect: Dialect,
+    request_id: &str,
+    caller: Option<&Caller>,
+) -> Response {
     let body = refusal.body(dialect, request_id).to_string();
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = refusal.code.status();
@@ -40,7 +45,12 @@ pub(super) fn refusal(refusal: &Refusal, dialect: Dialect, request_id: &str, cal
 }
 
 /// A refusal with what the request has cost in time.
-pub(super) fn refusal_after(refused: &Refusal, dialect: Dialect, arrival: &Arrival, caller: &Caller) -> Response {
+pub(super) fn refusal_after(
+    refused: &Refusal,
+    dialect: Dialect,
+    arrival: &Arrival,
+    caller: &Caller,
+) -> Response {
     let mut response = refusal(refused, dialect, arrival.id.as_str(), Some(caller));
     let headers = response.headers_mut();
     put(headers, "x-bitting-overhead-us", &arrival.elapsed_us().to_string());
@@ -83,5 +93,6 @@ pub(super) fn store_unavailable() -> Refusal {
 
 /// The server is at its limit.
 pub(super) fn overloaded() -> Refusal {
-    Refusal::new(Code::Overloaded, "The server is at its limit. Try again.").retry_after(TimeDelta::seconds(1))
+    Refusal::new(Code::Overloaded, "The server is at its limit. Try again.")
+        .retry_after(TimeDelta::seconds(1))
 }

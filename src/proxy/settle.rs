@@ -59,7 +59,7 @@ pub(super) fn note_reading(entry: &mut Entry, reading: &Reading) {
 pub(super) async fn settle(exchange: Exchange, bill: Bill, entry: Entry) -> Vec<Balance> {
     let overhead_us = exchange.overhead_us();
     let Exchange { proxy, arrival, admitted, .. } = exchange;
-    let Admitted { reservation, mut in_flight, resolved, .. } = admitted;
+    let Admitted { reservation, mut in_flight, resolved, .. } = *admitted;
     if bill.cost > reservation.amount() && !reservation.holds().is_empty() {
         tracing::error!(
             request_id = arrival.id.as_str(), provider = %resolved.provider, model = resolved.model,
@@ -67,8 +67,16 @@ pub(super) async fn settle(exchange: Exchange, bill: Bill, entry: Entry) -> Vec<
             "the provider billed above its documented bound"
         );
     }
-    let Usage { input, cached_input, cache_write, cache_write_1h, audio_input, output, reasoning, audio_output } =
-        bill.usage;
+    let Usage {
+        input,
+        cached_input,
+        cache_write,
+        cache_write_1h,
+        audio_input,
+        output,
+        reasoning,
+        audio_output,
+    } = bill.usage;
     let entry = Entry {
         input_tokens: input.saturating_add(audio_input),
         cached_input_tokens: cached_input,

@@ -1,6 +1,6 @@
 //! An answer that is a stream of events: passed on as it comes, metered on the way.
 
-use super::exchange::{AnswerBody, Exchange, response};
+use super::exchange::{AnswerBody, Exchange, key_stopped, response};
 use super::refusal::{Code, Refusal};
 use super::settle::{Bill, note_reading, settle};
 use crate::log::Outcome;
@@ -72,7 +72,10 @@ pub(super) async fn pass(
         End::Upstream if reading.failed => (Outcome::UpstreamFailed, None),
         End::Upstream | End::BrokenOff => {
             let message = "The provider broke off in the middle of its stream.";
-            (Outcome::UpstreamFailed, Some(Refusal { was_sent: true, ..Refusal::new(Code::UpstreamError, message) }))
+            (
+                Outcome::UpstreamFailed,
+                Some(Refusal { was_sent: true, ..Refusal::new(Code::UpstreamError, message) }),
+            )
         }
         End::ClientGone => (Outcome::ClientGone, None),
         End::Cut(refusal) => (Outcome::Cut, Some(refusal)),
@@ -111,7 +114,7 @@ impl Passage<'_> {
                     client_gone = true;
                     continue;
                 }
-                () = self.exchange.stopped.cancelled() => return End::Cut(self.exchange.key_stopped()),
+                () = self.exchange.stopped.cancelled() => return End::Cut(key_stopped()),
                 () = tokio::time::sleep_until(self.deadline) => {
                     let message = "The stream did not end in time.";
                     return End::Cut(Refusal::new(Code::UpstreamTimeout, message));
@@ -161,7 +164,7 @@ impl Passage<'_> {
 
     /// Whether the client took the piece. One that does not read for as long as a provider may be silent is gone.
     async fn send(&self, piece: Bytes) -> bool {
-        let stall = Duration::from_secs(300);
+        let stall = Duration::from_mins(5);
         tokio::time::timeout(stall, self.pieces.send(Ok(piece))).await.is_ok_and(|sent| sent.is_ok())
     }
 

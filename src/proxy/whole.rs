@@ -1,14 +1,14 @@
 //! An answer that is no stream: read whole, metered, settled, and then passed on with what it cost.
 
-use super::exchange::{AnswerBody, Exchange, response};
+use super::exchange::{AnswerBody, Exchange, key_stopped, response};
 use super::headers::put;
 use super::refusal::{Code, Refusal};
 use super::settle::{Bill, note_reading, settle};
 use crate::budget::Balance;
 use crate::log::{Entry, Outcome};
-use crate::provider::answer::read_json;
 use crate::policy::Operation;
 use crate::provider::Reading;
+use crate::provider::answer::read_json;
 use crate::vault::EchoGuard;
 use axum::body::Body;
 use axum::response::Response;
@@ -39,12 +39,16 @@ pub(super) async fn pass(
     reply: oneshot::Sender<Response>,
 ) {
     let is_error = !parts.status.is_success();
-    let bytes_max = if is_error { exchange.proxy.settings.error_body_bytes_max } else { exchange.proxy.settings.answer_bytes_max };
+    let bytes_max = if is_error {
+        exchange.proxy.settings.error_body_bytes_max
+    } else {
+        exchange.proxy.settings.answer_bytes_max
+    };
     let collected = collect(&exchange, body, guard, bytes_max, deadline).await;
     let (refusal, outcome) = match (collected, refused_upstream(&exchange, parts.status)) {
         (Collected::Whole(_), Some(refusal)) => (refusal, Outcome::UpstreamFailed),
         (Collected::Whole(bytes), None) => return pass_on(exchange, parts, bytes, reply).await,
-        (Collected::Stopped, _) => (exchange.key_stopped(), Outcome::Cut),
+        (Collected::Stopped, _) => (key_stopped(), Outcome::Cut),
         (Collected::Late, _) => (
             Refusal::new(Code::UpstreamTimeout, "The provider's answer did not end in time."),
             Outcome::UpstreamFailed,
@@ -64,7 +68,11 @@ pub(super) async fn pass(
     };
     let refusal = Refusal { was_sent: true, ..refusal };
     let response = exchange.refuse(&refusal);
-    let bill = if is_unbilled(parts.status) { Bill::nothing() } else { Bill::of(&exchange.admitted, &Reading::default()) };
+    let bill = if is_unbilled(parts.status) {
+        Bill::nothing()
+    } else {
+        Bill::of(&exchange.admitted, &Reading::default())
+    };
     let rule = Some(refusal.code.as_str().to_owned());
     let status = Some(refusal.code.status().as_u16());
     let entry = Entry { rule, status, outcome: Some(outcome), ..exchange.admitted.entry.clone() };
@@ -111,7 +119,9 @@ fn refused_upstream(exchange: &Exchange, status: StatusCode) -> Option<Refusal> 
     let provider = &exchange.admitted.resolved.provider;
     if matches!(status.as_u16(), 401..=403) {
         tracing::error!(%provider, status = status.as_u16(), alarm = "upstream_credential", "the provider refused the credential");
-        let message = format!("The provider {provider} refused this gateway's credential. Your key is not at fault; tell your security team.");
+        let message = format!(
+            "The provider {provider} refused this gateway's credential. Your key is not at fault; tell your security team."
+        );
         return Some(Refusal::new(Code::UpstreamCredentialError, message));
     }
     let message = format!("The provider {provider} answered with a redirect, which is never followed.");

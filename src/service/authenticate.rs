@@ -36,7 +36,8 @@ impl Services {
         };
         let (now, input) = (self.clock.now(), token.mac_input());
         let recognised = key.subkey.live_secrets(now).find(|secret| {
-            u32::try_from(secret.mac_term).is_ok_and(|term| self.keyring.recognises(&input, &secret.mac, term))
+            u32::try_from(secret.mac_term)
+                .is_ok_and(|term| self.keyring.recognises(&input, &secret.mac, term))
         });
         let secret_id = recognised.ok_or(AuthenticateError::Unknown)?.id.clone();
         self.last_used.touch(&key.subkey.id, &secret_id, now);
@@ -58,12 +59,11 @@ impl Services {
             Cached::Missing(_) => {}
         }
         let mut read = self.store.read().await?;
-        match store::subkey::get(&mut read.conn(), id).await? {
-            Some(subkey) => Ok(Some(self.registry.offer(generation, subkey))),
-            None => {
-                self.registry.offer_unknown(generation, id.clone(), self.clock.now());
-                Ok(None)
-            }
+        if let Some(subkey) = store::subkey::get(&mut read.conn(), id).await? {
+            Ok(Some(self.registry.offer(generation, subkey)))
+        } else {
+            self.registry.offer_unknown(generation, id.clone(), self.clock.now());
+            Ok(None)
         }
     }
 }

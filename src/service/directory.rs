@@ -76,7 +76,7 @@ pub fn binding(installation: &str, provider: &Provider, credential: &str, secret
 
 /// Holds the snapshot in force.
 #[derive(Debug, Default)]
-pub struct Directory {
+pub(super) struct Directory {
     current: RwLock<Arc<Snapshot>>,
     built_in: Catalog,
     reloading: tokio::sync::Mutex<()>,
@@ -84,17 +84,22 @@ pub struct Directory {
 
 impl Directory {
     /// An empty directory over the built-in catalog.
-    pub fn new() -> Result<Self, CatalogError> {
+    pub(super) fn new() -> Result<Self, CatalogError> {
         Ok(Self { built_in: Catalog::built_in()?, ..Self::default() })
     }
 
     /// The snapshot in force.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes the snapshot anew from the store. One at a time, so that an older one never replaces a newer one.
-    pub async fn reload(&self, store: &Store, installation: &str, private: &CidrSet) -> Result<(), StoreError> {
+    pub(super) async fn reload(
+        &self,
+        store: &Store,
+        installation: &str,
+        private: &CidrSet,
+    ) -> Result<(), StoreError> {
         let _turn = self.reloading.lock().await;
         let fresh = Arc::new(load(store, installation, private, &self.built_in).await?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
@@ -102,15 +107,20 @@ impl Directory {
     }
 }
 
-async fn load(store: &Store, installation: &str, private: &CidrSet, built_in: &Catalog) -> Result<Snapshot, StoreError> {
+async fn load(
+    store: &Store,
+    installation: &str,
+    private: &CidrSet,
+    built_in: &Catalog,
+) -> Result<Snapshot, StoreError> {
     let mut read = store.read().await?;
     let mut providers = BTreeMap::new();
     for record in store::provider::list(&mut read.conn()).await? {
         let slug = record.slug.clone();
         let document: Result<ProviderDocument, _> = serde_json::from_value(record.document);
-        let provider = document.map_err(|error| error.to_string()).and_then(|document| {
-            document.check(private).map_err(|error| error.to_string())
-        });
+        let provider = document
+            .map_err(|error| error.to_string())
+            .and_then(|document| document.check(private).map_err(|error| error.to_string()));
         let provider = match provider {
             Ok(provider) => provider,
             Err(error) => {
@@ -121,13 +131,18 @@ async fn load(store: &Store, installation: &str, private: &CidrSet, built_in: &C
         };
         let mut credentials = Vec::new();
         for credential in store::credential::active_of(&mut read.conn(), &slug).await? {
-            let secret = store::credential::secret(&mut read.conn(), &credential.id, credential.secret_version).await?;
+            let secret =
+                store::credential::secret(&mut read.conn(), &credential.id, credential.secret_version)
+                    .await?;
             let sealed = secret.and_then(|secret| {
                 let term = u32::try_from(secret.term).ok()?;
                 Some(SealedCredential { term, wrapped_dek: secret.wrapped_dek, sealed: secret.sealed })
             });
             let Some(sealed) = sealed else {
-                tracing::error!(credential = credential.id, "this credential has no secret and cannot be used");
+                tracing::error!(
+                    credential = credential.id,
+                    "this credential has no secret and cannot be used"
+                );
                 continue;
             };
             let id = credential.id;
@@ -144,13 +159,13 @@ async fn load(store: &Store, installation: &str, private: &CidrSet, built_in: &C
         let active = record.status == ProviderStatus::Active;
         providers.insert(provider.slug.clone(), ProviderEntry { provider, active, credentials });
     }
-    let catalog = catalog(built_in, store::model::list(&mut read.conn()).await?);
+    let catalog = catalog(built_in, &store::model::list(&mut read.conn()).await?);
     Ok(Snapshot { providers, catalog })
 }
 
 /// The built-in catalog with the operators' models over it. One that makes no sense is left out, and named.
-fn catalog(built_in: &Catalog, records: Vec<ModelRecord>) -> Catalog {
-    let mut overrides: Vec<Override> = records.into_iter().filter_map(as_override).collect();
+fn catalog(built_in: &Catalog, records: &[ModelRecord]) -> Catalog {
+    let mut overrides: Vec<Override> = records.iter().filter_map(as_override).collect();
     loop {
         match built_in.with(&overrides) {
             Ok(catalog) => return catalog,
@@ -163,16 +178,26 @@ fn catalog(built_in: &Catalog, records: Vec<ModelRecord>) -> Catalog {
 }
 
 /// A stored model as the catalog takes it.
-pub fn as_override(record: ModelRecord) -> Option<Override> {
+pub(super) fn as_override(record: &ModelRecord) -> Option<Override> {
     let read = || {
         let provider = record.provider.parse().ok()?;
         let document = serde_json::from_value(record.document.clone()).ok()?;
         let version = u64::try_from(record.version).ok()?;
-        Some(Override { provider, model: record.name.clone(), document, version, set_at: record.effective_from })
+        Some(Override {
+            provider,
+            model: record.name.clone(),
+            document,
+            version,
+            set_at: record.effective_from,
+        })
     };
     let read = read();
     if read.is_none() {
-        tracing::error!(provider = record.provider, model = record.name, "this model's override cannot be read");
+        tracing::error!(
+            provider = record.provider,
+            model = record.name,
+            "this model's override cannot be read"
+        );
     }
     read
 }

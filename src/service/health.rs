@@ -22,8 +22,12 @@ impl Services {
     /// Where each budget of a sub-key stands in its present window, in the order of its definition.
     pub async fn budget_standing(&self, subkey: &SubKey) -> Result<Vec<(Hold, Balance)>, StoreError> {
         let now = self.clock.now();
-        let holds: Vec<Hold> =
-            subkey.definition.budgets.iter().map(|spec| Hold::of(&subkey.id, spec, now, NanoUsd::ZERO)).collect();
+        let holds: Vec<Hold> = subkey
+            .definition
+            .budgets
+            .iter()
+            .map(|spec| Hold::of(&subkey.id, spec, now, NanoUsd::ZERO))
+            .collect();
         let windows: Vec<_> = holds.iter().map(|hold| (hold.budget.clone(), hold.window_start)).collect();
         let mut read = self.store.read().await?;
         let mut balances = store::budget::balances(&mut read.conn(), &windows).await?;

@@ -87,10 +87,16 @@ pub async fn recover(
 /// Opens the vault.
 pub(super) async fn open(store: &Store, kek: &Kek) -> Result<(String, Keyring), StartError> {
     let mut read = store.read().await?;
-    let installation = store::meta::get(&mut read.conn(), INSTALLATION).await?.ok_or(StartError::NotInstalled)?;
+    let installation =
+        store::meta::get(&mut read.conn(), INSTALLATION).await?.ok_or(StartError::NotInstalled)?;
     let sealed = store::keyring::get(&mut read.conn(), KEYRING).await?.ok_or(StartError::NotInstalled)?;
     let keyring = Keyring::open(kek, &installation, &sealed).map_err(StartError::Sealed)?;
     Ok((installation, keyring))
+}
+
+/// Whether the KEK opens the vault.
+pub async fn opens(store: &Store, kek: &Kek) -> Result<(), StartError> {
+    open(store, kek).await.map(drop)
 }
 
 /// How the log's public key is written: `ed25519:` and base64.
@@ -143,7 +149,10 @@ impl Services {
     pub(super) async fn add_missing_providers(&self) -> Result<(), StoreError> {
         let mut tx = self.store.write().await?;
         for known in &WELL_KNOWN {
-            let Some(document) = known.document().and_then(|document| serde_json::to_value(document).ok()) else { continue };
+            let Some(document) = known.document().and_then(|document| serde_json::to_value(document).ok())
+            else {
+                continue;
+            };
             let record = ProviderRecord {
                 slug: known.slug.to_owned(),
                 version: 1,

@@ -12,7 +12,7 @@ const PENDING_MAX: usize = 100_000;
 
 /// Uses that are not written down yet; a later use of the same secret replaces an earlier one.
 #[derive(Debug, Default)]
-pub struct LastUsed(Mutex<HashMap<String, (SubKeyId, DateTime<Utc>)>>);
+pub(super) struct LastUsed(Mutex<HashMap<String, (SubKeyId, DateTime<Utc>)>>);
 
 impl LastUsed {
     /// Notes a use. Beyond 100,000 secrets between two writes, further ones are not noted: the log has them.
@@ -27,7 +27,10 @@ impl LastUsed {
 
     fn take(&self) -> Vec<SecretUse> {
         let pending = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        pending.into_iter().map(|(secret_id, (subkey_id, at))| SecretUse { secret_id, subkey_id, at }).collect()
+        pending
+            .into_iter()
+            .map(|(secret_id, (subkey_id, at))| SecretUse { secret_id, subkey_id, at })
+            .collect()
     }
 }
 

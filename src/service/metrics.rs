@@ -32,11 +32,16 @@ impl Metrics {
             "Proxied requests that were admitted, by how they ended.",
             &["operation", "provider", "status"],
         )?;
-        let refusals =
-            counter("bitting_refusals_total", "Proxied requests that were refused, by code.", &["operation", "code"])?;
+        let refusals = counter(
+            "bitting_refusals_total",
+            "Proxied requests that were refused, by code.",
+            &["operation", "code"],
+        )?;
         let tokens = counter("bitting_tokens_total", "Tokens by class.", &["provider", "class"])?;
-        let cost_nano_usd = counter("bitting_cost_nano_usd_total", "Cost posted, in 10^-9 USD.", &["provider"])?;
-        let buckets = vec![0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
+        let cost_nano_usd =
+            counter("bitting_cost_nano_usd_total", "Cost posted, in 10^-9 USD.", &["provider"])?;
+        let buckets =
+            vec![0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
         let help = "Time spent in Bitting before the first byte, the provider's excluded.";
         let options = HistogramOpts::new("bitting_overhead_seconds", help).buckets(buckets);
         let overhead_seconds = HistogramVec::new(options, &["operation"])?;

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 pub use crate::store::StoreError;
 pub use authenticate::{AuthenticateError, Caller};
 pub use directory::{Credential, ProviderEntry, Snapshot, binding};
-pub use install::{InstallError, Installed, install, is_installed, log_key, recover};
+pub use install::{InstallError, Installed, install, is_installed, log_key, opens, recover};
 pub use ledger::{Demand, Hold, Ledger, LedgerLimits, Reservation, ReserveError, Settled, Unrecorded};
 pub use metrics::Metrics;
 pub use rates::{InFlight, RateRefusal, Rates};
@@ -90,11 +90,16 @@ pub enum StartError {
     #[error("this database has no installation; run `bitting init` first")]
     NotInstalled,
     /// The key-encryption key does not open the keyring.
-    #[error("the KEK does not open this installation's keyring ({0}); use the KEK file that belongs to this database")]
+    #[error(
+        "the KEK does not open this installation's keyring ({0}); use the KEK file that belongs to this database"
+    )]
     Sealed(OpenError),
     /// Another server runs on the database, or it cannot be written.
     #[error(transparent)]
     Writer(#[from] crate::store::WriterError),
+    /// The built-in catalog does not make sense.
+    #[error(transparent)]
+    Catalog(#[from] crate::provider::CatalogError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -102,7 +107,12 @@ pub enum StartError {
 
 impl Services {
     /// Opens the vault, settles what a crash left, and starts the ledger's writer on `tasks`.
-    pub async fn start(store: Store, kek: &Kek, settings: Settings, tasks: &TaskTracker) -> Result<Self, StartError> {
+    pub async fn start(
+        store: Store,
+        kek: &Kek,
+        settings: Settings,
+        tasks: &TaskTracker,
+    ) -> Result<Self, StartError> {
         let (installation, keyring) = install::open(&store, kek).await?;
         let unsettled = ledger::settle_what_a_crash_left(&store).await?;
         if unsettled > 0 {
@@ -120,7 +130,7 @@ impl Services {
             registry: Registry::new(settings.registry),
             metrics: settings.metrics,
             private_upstreams: settings.private_upstreams,
-            directory: directory::Directory::default(),
+            directory: directory::Directory::new()?,
             last_used: last_used::LastUsed::default(),
             loading: authenticate::SingleFlight::default(),
         }));

@@ -63,6 +63,7 @@ impl Rates {
     }
 
     /// The same counts under other limits: a patch opens no fresh window.
+    #[must_use]
     pub fn carry_over(&self, limits: Vec<RateLimit>, concurrent_default: u64) -> Self {
         Self::over(Arc::clone(&self.counters), limits, concurrent_default)
     }
@@ -103,7 +104,9 @@ impl Rates {
                 Err(_) if amount > limit.limit => RateRefusal::NeverFits { limit: *limit },
                 Err(wait) => RateRefusal::Exceeded { limit: *limit, wait },
             };
-            taken.into_iter().for_each(|taken| counters.window(taken.window).give_back(taken.index, taken.amount));
+            for taken in taken {
+                counters.window(taken.window).give_back(taken.index, taken.amount);
+            }
             return Err(refusal);
         }
         Ok(taken)

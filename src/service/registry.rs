@@ -101,7 +101,8 @@ impl Registry {
             stopped.cancel();
         }
         let rates = Rates::new(subkey.definition.rate_limits.clone(), self.limits.concurrent_default);
-        let key = Arc::new(ActiveKey { scope: subkey.definition.scope(), rates: Arc::new(rates), stopped, subkey });
+        let key =
+            Arc::new(ActiveKey { scope: subkey.definition.scope(), rates: Arc::new(rates), stopped, subkey });
         if inner.generation == generation && inner.keys.len() < self.limits.cached_max {
             inner.keys.insert(key.subkey.id.clone(), Arc::clone(&key));
         }

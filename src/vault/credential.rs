@@ -47,6 +47,9 @@ impl ProviderKey {
 }
 
 /// Seals a provider's key under a fresh data key.
+///
+/// # Panics
+/// Never: the current term is in the keyring.
 pub fn seal_credential(
     entropy: &Entropy,
     keyring: &Keyring,

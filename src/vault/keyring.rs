@@ -65,6 +65,9 @@ impl Keyring {
     }
 
     /// The MAC by which a presented secret is recognised, and the term of its pepper.
+    ///
+    /// # Panics
+    /// Never: a keyring has a current term.
     pub fn mac(&self, message: &Secret<Vec<u8>>) -> (Vec<u8>, u32) {
         let term = self.current_term();
         let key = self.pepper(term).expect("the current term is in the keyring");
@@ -77,6 +80,9 @@ impl Keyring {
     }
 
     /// The Ed25519 public key by which the log's signatures are checked.
+    ///
+    /// # Panics
+    /// Never: a keyring has a term, and any 32 bytes are a seed.
     pub fn log_public_key(&self) -> Vec<u8> {
         let term = self.terms.last_key_value().map(|(_, term)| term).expect("a keyring has a term");
         let pair = signature::Ed25519KeyPair::from_seed_unchecked(term.log_signing_seed.expose())
@@ -102,7 +108,7 @@ mod tests {
         let entropy = Entropy::new();
         let (kek, keyring) = (Kek::generate(&entropy), Keyring::generate(&entropy));
         let sealed = keyring.seal(&entropy, &kek, "inst_a");
-        let opened = Keyring::open(&kek, "inst_a", &sealed).ok().expect("opens");
+        let opened = Keyring::open(&kek, "inst_a", &sealed).unwrap_or_else(|_| panic!("opens"));
         assert_eq!(opened.log_public_key(), keyring.log_public_key());
         assert!(Keyring::open(&kek, "inst_b", &sealed).is_err());
         assert!(Keyring::open(&Kek::generate(&entropy), "inst_a", &sealed).is_err());

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-pub use recover::settle_what_a_crash_left;
+pub(super) use recover::settle_what_a_crash_left;
 
 /// Bounds of the ledger.
 #[derive(Clone, Copy, Debug)]
@@ -145,7 +145,11 @@ impl Ledger {
     ///
     /// # Errors
     /// When another server holds the store, or the store cannot be reached.
-    pub async fn start(store: &Store, limits: LedgerLimits, tasks: &TaskTracker) -> Result<Self, WriterError> {
+    pub async fn start(
+        store: &Store,
+        limits: LedgerLimits,
+        tasks: &TaskTracker,
+    ) -> Result<Self, WriterError> {
         let writer = store.writer().await?;
         let (commands, queue) = mpsc::channel(limits.queue_commands);
         tasks.spawn(writer::run(writer, queue, limits));
@@ -174,7 +178,8 @@ impl Ledger {
     pub async fn is_writing(&self) -> bool {
         let (reply, answer) = oneshot::channel();
         // A full queue is at work, not broken.
-        self.commands.try_send(Command::Probe(reply)).is_err() || answer.await.is_ok_and(|written| written.is_ok())
+        self.commands.try_send(Command::Probe(reply)).is_err()
+            || answer.await.is_ok_and(|written| written.is_ok())
     }
 }
 
@@ -256,5 +261,10 @@ impl Settled {
 
 /// The entry of a request of which nobody knows how it ended.
 fn unknown_outcome(opening: Entry) -> Entry {
-    Entry { outcome: Some(Outcome::UnknownOutcome), usage_source: UsageSource::Reserved, status: None, ..opening }
+    Entry {
+        outcome: Some(Outcome::UnknownOutcome),
+        usage_source: UsageSource::Reserved,
+        status: None,
+        ..opening
+    }
 }

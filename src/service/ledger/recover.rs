@@ -8,7 +8,7 @@ const BATCH_MAX: u32 = 200;
 
 /// Posts every admission that an earlier run left open at its full amount, as `unknown_outcome`.
 /// Returns how many there were. Runs before anything is admitted.
-pub async fn settle_what_a_crash_left(store: &Store) -> Result<usize, StoreError> {
+pub(crate) async fn settle_what_a_crash_left(store: &Store) -> Result<usize, StoreError> {
     let mut settled = 0;
     loop {
         let mut tx = store.write().await?;

@@ -2,9 +2,10 @@
 
 use super::apply::{self, Verdict};
 use super::{Command, Hold, LedgerLimits, Request, Reservation, ReserveError, Settlement, Unrecorded};
+use crate::base::NanoUsd;
 use crate::budget::Balance;
-use crate::log::Entry;
-use crate::store::{Writer, WriterError};
+use crate::log::{Entry, Outcome};
+use crate::store::{StoreError, Tx, Writer, WriterError};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -26,12 +27,17 @@ struct Waiting {
     balance: Balance,
 }
 
+/// Told when what was asked for is durable.
+type Done = oneshot::Sender<Result<(), Unrecorded>>;
+/// A settlement, and who waits for the balances after it.
+type Unsettled = (Box<Settlement>, Option<oneshot::Sender<Vec<Balance>>>);
+
 /// One turn's reservations and records; its settlements are in [`State::unsettled`].
 #[derive(Default)]
 struct Batch {
     reserves: Vec<Pending>,
-    records: Vec<(Box<Entry>, oneshot::Sender<Result<(), Unrecorded>>)>,
-    probes: Vec<oneshot::Sender<Result<(), Unrecorded>>>,
+    records: Vec<(Box<Entry>, Done)>,
+    probes: Vec<Done>,
 }
 
 struct State {
@@ -39,7 +45,7 @@ struct State {
     limits: LedgerLimits,
     waiting: VecDeque<Waiting>,
     /// Settlements that the store has not taken yet. They are never given up.
-    unsettled: VecDeque<(Box<Settlement>, Option<oneshot::Sender<Vec<Balance>>>)>,
+    unsettled: VecDeque<Unsettled>,
 }
 
 /// Runs until every sender is gone and everything is settled.
@@ -101,7 +107,7 @@ impl State {
                 Ok((verdicts, balances)) => self.answer(batch, verdicts, balances),
                 Err(error) => {
                     tracing::error!(%error, kept = self.unsettled.len(), "the ledger cannot be written; settlements are kept");
-                    refuse_all(batch);
+                    self.refuse_all(batch, &error);
                 }
             }
         }
@@ -109,24 +115,12 @@ impl State {
     }
 
     /// Everything in one transaction, or nothing. Settlements go first: they make room.
-    async fn write(&mut self, batch: &Batch) -> Result<(Vec<Verdict>, Vec<Vec<Balance>>), WriterError> {
-        let mut tx = self.writer.begin().await?;
-        let mut balances = Vec::with_capacity(self.unsettled.len());
-        for (settlement, _) in &self.unsettled {
-            balances.push(apply::settle(&mut tx.conn(), settlement).await?);
-        }
-        for (entry, _) in &batch.records {
-            apply::record(&mut tx.conn(), entry).await?;
-        }
-        let mut verdicts = Vec::with_capacity(batch.reserves.len());
-        for Pending { request, .. } in &batch.reserves {
-            verdicts.push(match request.reply.is_closed() {
-                true => Verdict::Abandoned,
-                false => apply::reserve(&mut tx.conn(), &request.demand).await?,
-            });
-        }
-        tx.commit().await?;
-        Ok((verdicts, balances))
+    async fn write(&mut self, batch: &Batch) -> Result<(Vec<Verdict>, Vec<Vec<Balance>>), WriteError> {
+        let mut tx = self.writer.begin().await.map_err(WriteError::Nothing)?;
+        let results =
+            apply_all(&mut tx, &self.unsettled, batch).await.map_err(|e| WriteError::Nothing(e.into()))?;
+        tx.commit().await.map_err(|error| WriteError::Unknown(error.into()))?;
+        Ok(results)
     }
 
     /// After the commit: say what became of each.
@@ -156,6 +150,24 @@ impl State {
         }
     }
 
+    /// A commit that failed may have been made all the same: each reservation is voided, which does nothing
+    /// where there is none. What was never committed needs no voiding.
+    fn refuse_all(&mut self, batch: Batch, error: &WriteError) {
+        for pending in batch.reserves {
+            if let WriteError::Unknown(_) = error {
+                let opening = pending.request.demand.entry.clone();
+                let request_id = opening.request_id.clone();
+                let entry = Entry { outcome: Some(Outcome::UpstreamFailed), ..opening };
+                let void = Settlement { request_id, cost: NanoUsd::ZERO, entry };
+                self.unsettled.push_back((Box::new(void), None));
+            }
+            refuse(pending, ReserveError::Unavailable);
+        }
+        for reply in batch.records.into_iter().map(|(_, reply)| reply).chain(batch.probes) {
+            let _ = reply.send(Err(Unrecorded));
+        }
+    }
+
     fn give_up_waiting(&mut self) {
         let now = Instant::now();
         let (over, waiting) = std::mem::take(&mut self.waiting)
@@ -169,16 +181,39 @@ impl State {
     }
 }
 
+/// Why a turn's changes are not in force.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error("nothing was changed: {0}")]
+    Nothing(WriterError),
+    #[error("whether it was committed is not known: {0}")]
+    Unknown(WriterError),
+}
+
+async fn apply_all(
+    tx: &mut Tx<'_>,
+    unsettled: &VecDeque<Unsettled>,
+    batch: &Batch,
+) -> Result<(Vec<Verdict>, Vec<Vec<Balance>>), StoreError> {
+    let mut balances = Vec::with_capacity(unsettled.len());
+    for (settlement, _) in unsettled {
+        balances.push(apply::settle(&mut tx.conn(), settlement).await?);
+    }
+    for (entry, _) in &batch.records {
+        apply::record(&mut tx.conn(), entry).await?;
+    }
+    let mut verdicts = Vec::with_capacity(batch.reserves.len());
+    for Pending { request, .. } in &batch.reserves {
+        verdicts.push(if request.reply.is_closed() {
+            Verdict::Abandoned
+        } else {
+            apply::reserve(&mut tx.conn(), &request.demand).await?
+        });
+    }
+    Ok((verdicts, balances))
+}
+
 fn refuse(pending: Pending, error: ReserveError) {
     // If the caller has left there is nobody to tell, and nothing is held.
     let _ = pending.request.reply.send(Err(error));
-}
-
-fn refuse_all(batch: Batch) {
-    for pending in batch.reserves {
-        refuse(pending, ReserveError::Unavailable);
-    }
-    for reply in batch.records.into_iter().map(|(_, reply)| reply).chain(batch.probes) {
-        let _ = reply.send(Err(Unrecorded));
-    }
 }
