@@ -88,9 +88,9 @@ pub enum CliError {
     /// The operating system gave no event loop.
     #[error("cannot start: {0}")]
     Runtime(io::Error),
-    /// The command's work is not connected.
-    #[error("{0} is not wired")]
-    NotWired(&'static str),
+    /// A command that works beside the data failed.
+    #[error(transparent)]
+    App(#[from] crate::app::AppError),
 }
 
 /// What was typed or set up wrongly, beyond what the parser of arguments sees.
@@ -176,7 +176,7 @@ impl CliError {
             | Self::Output(_)
             | Self::Tls(_)
             | Self::Runtime(_)
-            | Self::NotWired(_) => 1,
+            | Self::App(_) => 1,
         }
     }
 
@@ -234,7 +234,7 @@ impl CliError {
             | Self::PipeClosed
             | Self::Tls(_)
             | Self::Runtime(_)
-            | Self::NotWired(_) => return None,
+            | Self::App(_) => return None,
         };
         Some(fixed.to_owned())
     }

@@ -1,6 +1,7 @@
 //! The commands that do their work here, beside the data: their arguments, and the one place that calls `app`.
 
 use super::CliError;
+use crate::app::{self, QuickstartOptions};
 use clap::{Args, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -97,15 +98,21 @@ pub struct RecoverArgs {
 }
 
 /// Does a local command. `environment` reads one variable.
-#[expect(clippy::needless_pass_by_value, reason = "the work takes its arguments")]
-pub fn run_local(command: Local, _environment: &dyn Fn(&str) -> Option<String>) -> Result<(), CliError> {
-    match command {
-        Local::Quickstart(_) => Err(CliError::NotWired("quickstart")),
-        Local::Init(_) => Err(CliError::NotWired("init")),
-        Local::Serve(_) => Err(CliError::NotWired("serve")),
-        Local::Sandbox(_) => Err(CliError::NotWired("sandbox")),
-        Local::Migrate(_) => Err(CliError::NotWired("migrate")),
-        Local::Doctor(_) => Err(CliError::NotWired("doctor")),
-        Local::Operator(OperatorCommand::Recover(_)) => Err(CliError::NotWired("operator recover")),
-    }
+pub fn run_local(command: Local, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
+    let done = runtime.block_on(async {
+        match command {
+            Local::Quickstart(QuickstartArgs { data, sandbox, no_import }) => {
+                let options = QuickstartOptions { data_dir: data, sandbox, no_import };
+                app::quickstart(options, environment).await
+            }
+            Local::Init(InitArgs { data, json }) => app::init(data, json).await,
+            Local::Serve(ServeArgs { config, data }) => app::serve(config, data).await,
+            Local::Sandbox(SandboxArgs { listen }) => app::sandbox(listen).await,
+            Local::Migrate(MigrateArgs { plan }) => app::migrate(plan).await,
+            Local::Doctor(DoctorArgs {}) => app::doctor().await,
+            Local::Operator(OperatorCommand::Recover(RecoverArgs { data })) => app::recover(data).await,
+        }
+    });
+    Ok(done?)
 }
