@@ -1,14 +1,23 @@
 //! The verbs: what can be done with the nouns, over the store. No HTTP.
 
+mod access_log;
+mod admin_log;
 mod authenticate;
+mod credential;
 mod directory;
 mod health;
+mod idempotency;
 mod install;
 mod last_used;
 mod ledger;
 mod metrics;
+mod model;
+mod operator;
+mod provider;
 mod rates;
 mod registry;
+mod subkey;
+mod usage;
 
 use crate::base::{CidrSet, Clock, Entropy};
 use crate::store::Store;
@@ -18,13 +27,23 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 pub use crate::store::StoreError;
+pub use access_log::ReadLogError;
 pub use authenticate::{AuthenticateError, Caller};
+pub use credential::{CredentialError, CredentialFault, NewCredential};
 pub use directory::{Credential, ProviderEntry, Snapshot, binding};
+pub use idempotency::AlreadyDone;
 pub use install::{InstallError, Installed, install, is_installed, log_key, recover};
 pub use ledger::{Demand, Hold, Ledger, LedgerLimits, Reservation, ReserveError, Settled, Unrecorded};
 pub use metrics::Metrics;
+pub use model::{ModelState, SetModelError};
+pub use operator::{Actor, Operator, OperatorError, OutOfReach, Permission, Role};
+pub use provider::{ChangeProviderError, CreateProviderError, DeleteProviderError};
 pub use rates::{InFlight, RateRefusal, Rates};
 pub use registry::{ActiveKey, Registry, RegistryLimits};
+pub use subkey::{
+    BudgetState, ChangeSubkeyError, Explanation, ListSubkeysError, MintError, Minted, Question,
+    RotateRefusal, Rotated, StateRefusal, Step, SubKeyQuery, SubKeyState, SubKeyStatus,
+};
 
 /// Everything a verb needs. Clones share it.
 #[derive(Clone)]
@@ -90,11 +109,16 @@ pub enum StartError {
     #[error("this database has no installation; run `bitting init` first")]
     NotInstalled,
     /// The key-encryption key does not open the keyring.
-    #[error("the KEK does not open this installation's keyring ({0}); use the KEK file that belongs to this database")]
+    #[error(
+        "the KEK does not open this installation's keyring ({0}); use the KEK file that belongs to this database"
+    )]
     Sealed(OpenError),
     /// Another server runs on the database, or it cannot be written.
     #[error(transparent)]
     Writer(#[from] crate::store::WriterError),
+    /// The catalog that comes with the program does not read.
+    #[error(transparent)]
+    Catalog(#[from] crate::provider::CatalogError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -102,7 +126,12 @@ pub enum StartError {
 
 impl Services {
     /// Opens the vault, settles what a crash left, and starts the ledger's writer on `tasks`.
-    pub async fn start(store: Store, kek: &Kek, settings: Settings, tasks: &TaskTracker) -> Result<Self, StartError> {
+    pub async fn start(
+        store: Store,
+        kek: &Kek,
+        settings: Settings,
+        tasks: &TaskTracker,
+    ) -> Result<Self, StartError> {
         let (installation, keyring) = install::open(&store, kek).await?;
         let unsettled = ledger::settle_what_a_crash_left(&store).await?;
         if unsettled > 0 {
@@ -120,7 +149,7 @@ impl Services {
             registry: Registry::new(settings.registry),
             metrics: settings.metrics,
             private_upstreams: settings.private_upstreams,
-            directory: directory::Directory::default(),
+            directory: directory::Directory::new()?,
             last_used: last_used::LastUsed::default(),
             loading: authenticate::SingleFlight::default(),
         }));
