@@ -1,8 +1,107 @@
-//! stub
+//! The admin plane: the REST of operators. It knows operator tokens only; a sub-key is nobody here.
+//!
+//! A route exists only with the permission that it needs ([`routes::Routes`]); a handler gets a caller who has it
+//! ([`call::Call`]), calls one verb and renders. A change that was begun is carried to its end, whoever hangs up.
+
+mod access_log;
+mod admin_log;
+mod call;
+mod credential;
+mod entity;
+mod health;
+mod merge_patch;
+mod model;
+mod params;
+mod provider;
+mod refusal;
+mod routes;
+mod subkey;
+mod subkey_view;
+mod usage;
+
+use crate::http::{BodyBound, Problem};
 use crate::service::Services;
-pub fn router(_: Services, _: crate::http::BodyBound) -> axum::Router {
-    axum::Router::new()
+use axum::Router;
+use axum::extract::{FromRef, Request};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing;
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, Method};
+
+pub use routes::Declared;
+use routes::Routes;
+
+/// What handlers share.
+#[derive(Clone)]
+struct Admin {
+    services: Services,
+    body: BodyBound,
 }
-pub fn metrics_router(_: Services) -> axum::Router {
-    axum::Router::new()
+
+impl FromRef<Admin> for BodyBound {
+    fn from_ref(admin: &Admin) -> Self {
+        admin.body
+    }
+}
+
+/// The admin plane. `body` bounds what is read of a request.
+pub fn router(services: Services, body: BodyBound) -> Router {
+    let (guarded, _) = guarded().into_parts();
+    guarded
+        .route("/healthz", routing::get(health::healthz))
+        .route("/readyz", routing::get(health::readyz))
+        .fallback(|| async { refusal::no_such_path() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .layer(middleware::from_fn(carry_through))
+        .layer(middleware::map_response(no_store))
+        .with_state(Admin { services, body })
+}
+
+/// Metrics by themselves, without a token: for a listener that only a scraper reaches.
+pub fn metrics_router(services: Services) -> Router {
+    let body = BodyBound { bytes_max: 0, read_timeout: std::time::Duration::ZERO };
+    Router::new()
+        .route("/metrics", routing::get(health::bare_metrics))
+        .fallback(|| async { refusal::no_such_path() })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .with_state(Admin { services, body })
+}
+
+/// Every route that needs a permission, with the permission: for tests and documents, from the same table as the router.
+pub fn declared_routes() -> Vec<Declared> {
+    guarded().into_parts().1
+}
+
+fn guarded() -> Routes {
+    let routes = Routes::default();
+    let routes = health::routes(routes);
+    let routes = provider::routes(routes);
+    let routes = credential::routes(routes);
+    let routes = subkey::routes(routes);
+    let routes = model::routes(routes);
+    let routes = usage::routes(routes);
+    let routes = access_log::routes(routes);
+    admin_log::routes(routes)
+}
+
+/// Runs a change on a task of its own, so that a client that hangs up cannot end it between its commit and its coming
+/// into force. Reads end with their client.
+async fn carry_through(request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    match tokio::spawn(next.run(request)).await {
+        Ok(response) => response,
+        Err(error) => match error.try_into_panic() {
+            // The listener answers panics.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(cancelled) => Problem::internal(&cancelled).into_response(),
+        },
+    }
+}
+
+async fn no_store(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }

@@ -19,7 +19,8 @@ pub async fn doctor() -> Result<(), AppError> {
             return report.end();
         }
     };
-    report.say("configuration", Ok(format!("data in {}, {}", settings.data_dir.display(), settings.database)));
+    report
+        .say("configuration", Ok(format!("data in {}, {}", settings.data_dir.display(), settings.database)));
     let kek = files::kek(&settings.kek_file);
     let kek_is = kek.as_ref().map(|_| settings.kek_file.display().to_string()).map_err(ToString::to_string);
     report.say("KEK file", kek_is);
@@ -33,7 +34,10 @@ pub async fn doctor() -> Result<(), AppError> {
     report.say("store", Ok("open, schema up to date".to_owned()));
     if let Ok(kek) = kek {
         let opened = service::opens(&store, &kek).await;
-        report.say("vault", opened.map(|()| "the KEK opens the keyring".to_owned()).map_err(|error| error.to_string()));
+        report.say(
+            "vault",
+            opened.map(|()| "the KEK opens the keyring".to_owned()).map_err(|error| error.to_string()),
+        );
     }
     report.say("clock", clock(&store).await);
     providers(&mut report, &settings, &store).await?;
@@ -46,7 +50,8 @@ async fn clock(store: &Store) -> Result<String, String> {
     let failed = |error: store::StoreError| error.to_string();
     let now = Clock::system().now();
     let mut read = store.read().await.map_err(failed)?;
-    let newest = store::access_log::page(&mut read.conn(), &Filter::default(), None, 1).await.map_err(failed)?;
+    let newest =
+        store::access_log::page(&mut read.conn(), &Filter::default(), None, 1).await.map_err(failed)?;
     match newest.items.first().map(|logged| logged.entry.time) {
         Some(time) if time > now => Err(format!(
             "it is {now} here, and the newest entry of the access log is from {time}; set the clock, by NTP if you can"

@@ -51,7 +51,9 @@ pub async fn quickstart(
         Some(service::install(&store, &kek, &clock, &entropy).await?)
     };
     let keys = if options.no_import || installed.is_none() { Vec::new() } else { keys_found(environment) };
-    let sandbox_at = sandbox_address(&store, &settings, installed.is_some() && (options.sandbox || keys.is_empty())).await?;
+    let sandbox_at =
+        sandbox_address(&store, &settings, installed.is_some() && (options.sandbox || keys.is_empty()))
+            .await?;
     let stop = stop_signal()?;
     let sandbox = match sandbox_at {
         Some(address) => {
@@ -98,7 +100,9 @@ async fn import(
     let mut working = Vec::new();
     for (known, key) in keys {
         let snapshot = services.snapshot();
-        let Some(entry) = snapshot.providers.values().find(|entry| entry.provider.slug.as_str() == known.slug) else {
+        let Some(entry) =
+            snapshot.providers.values().find(|entry| entry.provider.slug.as_str() == known.slug)
+        else {
             continue;
         };
         let tried = probe::count_models(upstream, &entry.provider, known, &key).await;
@@ -127,11 +131,18 @@ async fn import(
 }
 
 /// Where the sandbox is to listen: where it is registered, or where the settings say if it is wanted.
-async fn sandbox_address(store: &Store, settings: &Settings, wanted: bool) -> Result<Option<SocketAddr>, AppError> {
+async fn sandbox_address(
+    store: &Store,
+    settings: &Settings,
+    wanted: bool,
+) -> Result<Option<SocketAddr>, AppError> {
     let mut read = store.read().await?;
     let registered = crate::store::provider::get(&mut read.conn(), SANDBOX).await?;
-    let document = registered.and_then(|record| serde_json::from_value::<ProviderDocument>(record.document).ok());
-    let base_url = document.and_then(|document| document.dialects.into_values().next()).map(|endpoint| endpoint.base_url);
+    let document =
+        registered.and_then(|record| serde_json::from_value::<ProviderDocument>(record.document).ok());
+    let base_url = document
+        .and_then(|document| document.dialects.into_values().next())
+        .map(|endpoint| endpoint.base_url);
     let address = base_url.and_then(|url| url.strip_prefix("http://")?.split('/').next()?.parse().ok());
     Ok(address.or(wanted.then_some(settings.sandbox_listen)))
 }
@@ -144,7 +155,9 @@ async fn start_sandbox(address: SocketAddr, stop: CancellationToken) -> Result<S
         variable: "BITTING_SANDBOX_LISTEN",
     })?;
     let address = listener.local_addr().map_err(|error| AppError::setup("the sandbox's address", error))?;
-    tokio::spawn(crate::sandbox::serve(listener, Sandbox::new(Clock::system()), async move { stop.cancelled().await }));
+    tokio::spawn(crate::sandbox::serve(listener, Sandbox::new(Clock::system()), async move {
+        stop.cancelled().await
+    }));
     Ok(address)
 }
 
@@ -157,7 +170,10 @@ async fn register_sandbox(services: &Services, address: SocketAddr) -> Result<()
     let document: ProviderDocument =
         serde_json::from_value(document).map_err(|error| AppError::setup("the sandbox's document", error))?;
     let actor = Actor::local();
-    services.create_provider(&actor, document).await.map_err(|error| AppError::setup("the sandbox", error))?;
+    services
+        .create_provider(&actor, document)
+        .await
+        .map_err(|error| AppError::setup("the sandbox", error))?;
     let new = NewCredential {
         name: SUBKEY.to_owned(),
         secret: sandbox_key(&services.entropy),
@@ -220,17 +236,23 @@ async fn introduce(
 /// The cheapest chat model of a provider whose key works.
 fn cheapest(services: &Services, providers: &[&str]) -> Option<Arc<Model>> {
     let (snapshot, now) = (services.snapshot(), services.clock.now());
-    let speaks_openai = |provider: &Provider| provider.dialects.contains_key(&crate::provider::Dialect::OpenAi);
+    let speaks_openai =
+        |provider: &Provider| provider.dialects.contains_key(&crate::provider::Dialect::OpenAi);
     let price = |model: &Model| {
         let prices = &model.prices_at(now)?.prices;
         prices.input_per_mtok_usd?.checked_add(prices.output_per_mtok_usd?)
     };
-    let candidates = snapshot.providers.values().filter(|entry| {
-        providers.contains(&entry.provider.slug.as_str()) && speaks_openai(&entry.provider)
-    });
+    let candidates = snapshot
+        .providers
+        .values()
+        .filter(|entry| providers.contains(&entry.provider.slug.as_str()) && speaks_openai(&entry.provider));
     let models = candidates.flat_map(|entry| snapshot.catalog.models_of(entry.provider.slug.as_str()));
     let chat = models.filter(|model| model.serves(Operation::Chat) && model.can("tools"));
-    chat.filter_map(|model| Some((price(model)?, &model.name, model))).min_by_key(|one| (one.0, one.1)).map(|one| Arc::clone(one.2))
+    let priced = chat.filter_map(|model| Some((price(model)?, model)));
+    // Of several that cost the same, the plainest name.
+    priced
+        .min_by_key(|(price, model)| (*price, model.name.len(), &model.name))
+        .map(|(_, model)| Arc::clone(model))
 }
 
 /// Run again: everything is as it was.

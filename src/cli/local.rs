@@ -99,7 +99,8 @@ pub struct RecoverArgs {
 
 /// Does a local command. `environment` reads one variable.
 pub fn run_local(command: Local, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), CliError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
     let done = runtime.block_on(async {
         match command {
             Local::Quickstart(QuickstartArgs { data, sandbox, no_import }) => {

@@ -1,14 +1,23 @@
 //! The verbs: what can be done with the nouns, over the store. No HTTP.
 
+mod access_log;
+mod admin_log;
 mod authenticate;
+mod credential;
 mod directory;
 mod health;
+mod idempotency;
 mod install;
 mod last_used;
 mod ledger;
 mod metrics;
+mod model;
+mod operator;
+mod provider;
 mod rates;
 mod registry;
+mod subkey;
+mod usage;
 
 use crate::base::{CidrSet, Clock, Entropy};
 use crate::store::Store;
@@ -18,13 +27,23 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 pub use crate::store::StoreError;
+pub use access_log::ReadLogError;
 pub use authenticate::{AuthenticateError, Caller};
+pub use credential::{CredentialError, CredentialFault, NewCredential};
 pub use directory::{Credential, ProviderEntry, Snapshot, binding};
+pub use idempotency::AlreadyDone;
 pub use install::{InstallError, Installed, install, is_installed, log_key, opens, recover};
 pub use ledger::{Demand, Hold, Ledger, LedgerLimits, Reservation, ReserveError, Settled, Unrecorded};
 pub use metrics::Metrics;
+pub use model::{ModelState, SetModelError};
+pub use operator::{Actor, Operator, OperatorError, OutOfReach, Permission, Role};
+pub use provider::{ChangeProviderError, CreateProviderError, DeleteProviderError};
 pub use rates::{InFlight, RateRefusal, Rates};
 pub use registry::{ActiveKey, Registry, RegistryLimits};
+pub use subkey::{
+    BudgetState, ChangeSubkeyError, Explanation, ListSubkeysError, MintError, Minted, Question,
+    RotateRefusal, Rotated, StateRefusal, Step, SubKeyQuery, SubKeyState, SubKeyStatus,
+};
 
 /// Everything a verb needs. Clones share it.
 #[derive(Clone)]

@@ -1,0 +1,142 @@
+//! `/api/v1/providers/{slug}/credentials`. A secret goes in and is in no answer.
+
+use super::call::{Call, StopCredentials, View, WriteCredentials};
+use super::entity;
+use super::refusal;
+use super::routes::Routes;
+use crate::base::Secret;
+use crate::http::Problem;
+use crate::service::{CredentialError, NewCredential};
+use crate::store::credential::CredentialRecord;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+pub(super) fn routes(routes: Routes) -> Routes {
+    routes
+        .get("/api/v1/providers/{slug}/credentials", list)
+        .post("/api/v1/providers/{slug}/credentials", create)
+        .post("/api/v1/providers/{slug}/credentials/{id}/rotate", rotate)
+        .post("/api/v1/providers/{slug}/credentials/{id}/disable", disable)
+}
+
+/// A credential without its secret.
+#[derive(Serialize)]
+struct CredentialView {
+    id: String,
+    provider: String,
+    name: String,
+    weight: i64,
+    projects: Option<Vec<String>>,
+    organization: Option<String>,
+    openai_project: Option<String>,
+    status: &'static str,
+    secret_version: i64,
+    version: i64,
+    created_at: DateTime<Utc>,
+    created_by: String,
+}
+
+impl From<CredentialRecord> for CredentialView {
+    fn from(record: CredentialRecord) -> Self {
+        Self {
+            id: record.id,
+            provider: record.provider,
+            name: record.name,
+            weight: record.weight,
+            projects: record.projects,
+            organization: record.organization,
+            openai_project: record.openai_project,
+            status: record.status.as_str(),
+            secret_version: record.secret_version,
+            version: record.version,
+            created_at: record.created_at,
+            created_by: record.created_by,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateRequest {
+    name: String,
+    secret: Secret<String>,
+    #[serde(default = "one")]
+    weight: u32,
+    #[serde(default)]
+    projects: Option<Vec<String>>,
+    #[serde(default)]
+    organization: Option<String>,
+    #[serde(default)]
+    openai_project: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotateRequest {
+    secret: Secret<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn shown(record: CredentialRecord) -> Response {
+    let version = record.version;
+    entity::one(&CredentialView::from(record), version)
+}
+
+async fn list(call: Call<View>) -> Result<Response, Problem> {
+    let mut params = call.params()?;
+    let page = params.page::<usize>()?;
+    params.finish()?;
+    let all =
+        call.services.list_credentials(call.path("slug")).await.map_err(|error| refusal::store(&error))?;
+    let all = all.ok_or_else(|| refusal::not_found("provider"))?;
+    Ok(entity::slice(all.into_iter().map(CredentialView::from).collect(), page.after, page.limit))
+}
+
+async fn create(call: Call<WriteCredentials>) -> Result<Response, Problem> {
+    call.no_params()?;
+    let (services, actor, slug) = (call.services.clone(), call.actor.clone(), call.path("slug").to_owned());
+    let CreateRequest { name, secret, weight, projects, organization, openai_project } = call.json().await?;
+    let new = NewCredential { name, secret, weight, projects, organization, openai_project };
+    let record = services.create_credential(&actor, &slug, new).await?;
+    let version = record.version;
+    Ok(entity::created(&CredentialView::from(record), version))
+}
+
+async fn rotate(call: Call<WriteCredentials>) -> Result<Response, Problem> {
+    call.no_params()?;
+    let (services, actor, expected) = (call.services.clone(), call.actor.clone(), call.expected_version()?);
+    let (slug, id) = (call.path("slug").to_owned(), call.path("id").to_owned());
+    let RotateRequest { secret } = call.json().await?;
+    Ok(shown(services.rotate_credential(&actor, (&slug, &id), expected, &secret).await?))
+}
+
+async fn disable(call: Call<StopCredentials>) -> Result<Response, Problem> {
+    call.no_params()?;
+    let (services, actor, expected) = (call.services.clone(), call.actor.clone(), call.expected_version()?);
+    let (slug, id) = (call.path("slug").to_owned(), call.path("id").to_owned());
+    call.no_json().await?;
+    Ok(shown(services.disable_credential(&actor, (&slug, &id), expected).await?))
+}
+
+impl From<CredentialError> for Problem {
+    fn from(error: CredentialError) -> Self {
+        match error {
+            CredentialError::NotFound => refusal::not_found("provider or credential"),
+            CredentialError::Moved => refusal::version_mismatch("the credential was changed; read it again"),
+            CredentialError::Fault(fault) => refusal::invalid_field(fault.field, fault.detail),
+            CredentialError::ProviderUnusable => {
+                Self::conflict("provider_unusable", "the provider's document cannot be used; patch it first")
+            }
+            CredentialError::NameTaken { id } => {
+                refusal::name_taken("the provider has a credential of this name", id)
+            }
+            CredentialError::AlreadyDone(error) => refusal::already_done(error),
+            CredentialError::NotInForce(error) => refusal::not_confirmed(&error),
+            CredentialError::Store(error) => refusal::store(&error),
+        }
+    }
+}

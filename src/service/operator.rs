@@ -1,0 +1,298 @@
+//! Operators: who asks the admin API, and what each may do.
+//!
+//! A role grants permissions and a route needs one. An operator that is bound to projects reaches nothing
+//! outside them, and nothing that concerns the whole installation.
+
+use super::install::operator_token_hash;
+use super::{Services, StoreError};
+use crate::store;
+use crate::store::operator::TokenHolder;
+use chrono::TimeDelta;
+
+/// A role, as the contract names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    Owner,
+    /// Providers and their keys, which it can write and not read.
+    VaultAdmin,
+    /// What sub-keys may do, their budgets, and prices.
+    PolicyAdmin,
+    /// Mints, changes, rotates and stops sub-keys.
+    Issuer,
+    /// Stops anything, creates nothing.
+    Responder,
+    /// Reads and exports evidence, changes nothing.
+    Auditor,
+    /// Looks, without evidence.
+    Viewer,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 7] = [
+        Self::Owner,
+        Self::VaultAdmin,
+        Self::PolicyAdmin,
+        Self::Issuer,
+        Self::Responder,
+        Self::Auditor,
+        Self::Viewer,
+    ];
+
+    /// The name in the store and the contract.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::VaultAdmin => "vault_admin",
+            Self::PolicyAdmin => "policy_admin",
+            Self::Issuer => "issuer",
+            Self::Responder => "responder",
+            Self::Auditor => "auditor",
+            Self::Viewer => "viewer",
+        }
+    }
+
+    /// Reads the name back; `None` grants nothing.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+
+    fn grants(self, permission: Permission) -> bool {
+        use Permission as P;
+        match (self, permission) {
+            (Self::Owner, _)
+            | (_, P::View)
+            | (
+                Self::VaultAdmin,
+                P::ChangeProviders | P::StopProviders | P::WriteCredentials | P::StopCredentials,
+            )
+            | (Self::PolicyAdmin, P::ChangeSubkeys | P::SetPrices | P::ViewUsage)
+            | (Self::Issuer, P::IssueSubkeys | P::ChangeSubkeys | P::StopSubkeys | P::ViewUsage)
+            | (Self::Responder, P::StopSubkeys | P::StopProviders | P::StopCredentials)
+            | (Self::Auditor, P::ReadAccessLog | P::ReadAdminLog | P::ViewUsage)
+            | (Self::Viewer, P::ViewUsage) => true,
+            (
+                Self::VaultAdmin
+                | Self::PolicyAdmin
+                | Self::Issuer
+                | Self::Responder
+                | Self::Auditor
+                | Self::Viewer,
+                _,
+            ) => false,
+        }
+    }
+}
+
+/// What a route needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// Look at providers, credentials without secrets, models, sub-keys, metrics.
+    View,
+    /// Sums of the access log.
+    ViewUsage,
+    /// Entries of the access log.
+    ReadAccessLog,
+    /// Entries of the admin log.
+    ReadAdminLog,
+    /// Register, change, resume and remove providers.
+    ChangeProviders,
+    /// Suspend providers.
+    StopProviders,
+    /// Put provider keys in.
+    WriteCredentials,
+    /// Disable provider keys.
+    StopCredentials,
+    /// Set models and prices.
+    SetPrices,
+    /// Mint, rotate and resume sub-keys.
+    IssueSubkeys,
+    /// Patch sub-keys.
+    ChangeSubkeys,
+    /// Suspend and revoke sub-keys.
+    StopSubkeys,
+}
+
+impl Permission {
+    /// Concerns everybody, so operators that are bound to projects do not have it.
+    fn is_installation_wide(self) -> bool {
+        match self {
+            Self::View
+            | Self::ViewUsage
+            | Self::ReadAccessLog
+            | Self::IssueSubkeys
+            | Self::ChangeSubkeys
+            | Self::StopSubkeys => false,
+            Self::ReadAdminLog
+            | Self::ChangeProviders
+            | Self::StopProviders
+            | Self::WriteCredentials
+            | Self::StopCredentials
+            | Self::SetPrices => true,
+        }
+    }
+}
+
+/// A known operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// Its id.
+    pub id: String,
+    /// Its name, by which entries and sub-keys name it.
+    pub name: String,
+    /// What it may do.
+    pub roles: Vec<Role>,
+    /// The projects it reaches; `None` is all.
+    pub projects: Option<Vec<String>>,
+}
+
+/// The operator does not reach the project, or has to say which of its projects it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("your operator does not reach this project; name one of its own by `project`")]
+pub struct OutOfReach;
+
+impl Operator {
+    /// Whether one of its roles grants the permission.
+    pub fn may(&self, permission: Permission) -> bool {
+        let bound = self.projects.is_some() && permission.is_installation_wide();
+        !bound && self.roles.iter().any(|role| role.grants(permission))
+    }
+
+    /// Whether the project is one of its own.
+    pub fn reaches(&self, project: &str) -> bool {
+        self.projects.as_ref().is_none_or(|projects| projects.iter().any(|one| one == project))
+    }
+
+    /// The project to read: the one asked for, or the only one that it reaches. `None` is all.
+    pub fn project_to_read(&self, asked: Option<&str>) -> Result<Option<String>, OutOfReach> {
+        match (asked, self.projects.as_deref()) {
+            (Some(asked), _) if self.reaches(asked) => Ok(Some(asked.to_owned())),
+            (None, None) => Ok(None),
+            (None, Some([only])) => Ok(Some(only.clone())),
+            (Some(_) | None, Some(_)) | (Some(_), None) => Err(OutOfReach),
+        }
+    }
+}
+
+/// Who makes a change, and by which request.
+#[derive(Clone, Debug)]
+pub struct Actor {
+    /// The operator.
+    pub operator: Operator,
+    /// The request; empty for commands run beside the data.
+    pub request_id: String,
+    /// The request's own name for what it makes: a repeat makes nothing.
+    pub idempotency_key: Option<String>,
+}
+
+impl Actor {
+    /// Whoever runs a command beside the data: holds the KEK, so may do everything.
+    pub fn local() -> Self {
+        let operator = Operator {
+            id: "local".to_owned(),
+            name: "local".to_owned(),
+            roles: vec![Role::Owner],
+            projects: None,
+        };
+        Self { operator, request_id: String::new(), idempotency_key: None }
+    }
+}
+
+/// Why nobody was recognised by an operator token.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// No such token, or it has expired. Nothing tells which.
+    #[error("the token is nobody's")]
+    Unknown,
+    /// It could not be looked up.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How exactly the last use of a token is known.
+const LAST_USED_EVERY: TimeDelta = TimeDelta::minutes(1);
+const TOKEN_BYTES_MAX: usize = 128;
+
+impl Services {
+    /// Recognises the operator that a token (`bo_...`) belongs to.
+    pub async fn authenticate_operator(&self, token: &str) -> Result<Operator, OperatorError> {
+        if !token.starts_with("bo_") || token.len() > TOKEN_BYTES_MAX {
+            return Err(OperatorError::Unknown);
+        }
+        let hash = operator_token_hash(token);
+        let found = {
+            let mut read = self.store.read().await?;
+            store::operator::find_by_token(&mut read.conn(), &hash).await?
+        };
+        let holder = found.ok_or(OperatorError::Unknown)?;
+        let now = self.clock.now();
+        if holder.expires_at.is_some_and(|end| now >= end) {
+            return Err(OperatorError::Unknown);
+        }
+        if holder.last_used_at.is_none_or(|at| now - at >= LAST_USED_EVERY)
+            && let Err(error) = self.touch_operator_token(&holder.token_id).await
+        {
+            tracing::warn!(%error, "the last use of an operator token was not written down");
+        }
+        Ok(holder.into())
+    }
+
+    async fn touch_operator_token(&self, token_id: &str) -> Result<(), StoreError> {
+        let mut tx = self.store.write().await?;
+        store::operator::touch_token(&mut tx.conn(), token_id, self.clock.now()).await?;
+        tx.commit().await
+    }
+}
+
+impl From<TokenHolder> for Operator {
+    fn from(TokenHolder { operator, .. }: TokenHolder) -> Self {
+        let roles = operator.roles.iter().filter_map(|role| Role::parse(role)).collect();
+        Self { id: operator.id, name: operator.name, roles, projects: operator.projects }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn operator(roles: &[Role], projects: Option<&[&str]>) -> Operator {
+        let projects = projects.map(|list| list.iter().map(|one| (*one).to_owned()).collect());
+        Operator { id: "op_1".into(), name: "ana".into(), roles: roles.to_vec(), projects }
+    }
+
+    #[test]
+    fn an_operator_without_roles_may_nothing_and_an_owner_everything() {
+        assert!(!operator(&[], None).may(Permission::View));
+        assert!(operator(&[Role::Owner], None).may(Permission::WriteCredentials));
+    }
+
+    #[test]
+    fn an_auditor_and_a_viewer_change_nothing_and_a_responder_creates_nothing() {
+        use Permission as P;
+        for role in [Role::Auditor, Role::Viewer] {
+            for permission in
+                [P::ChangeProviders, P::StopSubkeys, P::SetPrices, P::IssueSubkeys, P::ChangeSubkeys]
+            {
+                assert!(!operator(&[role], None).may(permission), "{role:?} {permission:?}");
+            }
+        }
+        let responder = operator(&[Role::Responder], None);
+        assert!(responder.may(P::StopSubkeys) && responder.may(P::StopProviders));
+        assert!(!responder.may(P::IssueSubkeys) && !responder.may(P::ChangeProviders));
+    }
+
+    #[test]
+    fn an_operator_bound_to_projects_reaches_nothing_else() {
+        let bound = operator(&[Role::Owner], Some(&["search"]));
+        assert!(bound.may(Permission::IssueSubkeys) && !bound.may(Permission::WriteCredentials));
+        assert!(bound.reaches("search") && !bound.reaches("default"));
+        assert_eq!(bound.project_to_read(None), Ok(Some("search".to_owned())));
+        assert_eq!(bound.project_to_read(Some("default")), Err(OutOfReach));
+        let two = operator(&[Role::Owner], Some(&["a", "b"]));
+        assert_eq!(two.project_to_read(None), Err(OutOfReach));
+        assert_eq!(two.project_to_read(Some("b")), Ok(Some("b".to_owned())));
+        assert_eq!(operator(&[Role::Owner], Some(&[])).project_to_read(None), Err(OutOfReach));
+        assert_eq!(operator(&[Role::Owner], None).project_to_read(None), Ok(None));
+    }
+}

@@ -1,0 +1,339 @@
+//! Sub-keys for operators: minting and looking. Changing is in `change`, telling why in `explain`.
+
+mod change;
+mod explain;
+
+use super::{Actor, AlreadyDone, Hold, OutOfReach, Services, StoreError};
+use crate::base::{NanoUsd, Secret};
+use crate::budget::{Balance, BudgetSpec};
+use crate::store::budget::{BudgetId, BudgetOwner};
+use crate::store::subkey::{Status, SubKeyFilter};
+use crate::store::{self, Conn, Cursor, Page};
+use crate::subkey::{Definition, DefinitionError, SecretRecord, State, SubKey, SubKeyId, SubKeyToken};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+use std::collections::HashMap;
+
+pub use change::{ChangeSubkeyError, RotateRefusal, Rotated, StateRefusal};
+pub use explain::{Explanation, Question, Step};
+
+/// A sub-key, and where its budgets stand.
+#[derive(Clone, Debug)]
+pub struct SubKeyState {
+    /// The sub-key.
+    pub subkey: SubKey,
+    /// Its budgets, in the order of its definition.
+    pub budgets: Vec<BudgetState>,
+}
+
+/// A budget of a sub-key in its present window.
+#[derive(Clone, Debug)]
+pub struct BudgetState {
+    /// The budget.
+    pub spec: BudgetSpec,
+    /// Where it stands.
+    pub balance: Balance,
+    /// When its next window begins; `None` for a total.
+    pub resets_at: Option<DateTime<Utc>>,
+}
+
+impl SubKeyState {
+    /// The word for people: `revoked`, `suspended`, `expired`, `exhausted` or `active`.
+    pub fn status(&self, now: DateTime<Utc>) -> &'static str {
+        let exhausted = || self.budgets.iter().any(|budget| budget.balance.remaining() == NanoUsd::ZERO);
+        match self.subkey.status(now) {
+            "active" if exhausted() => "exhausted",
+            status => status,
+        }
+    }
+}
+
+/// A fresh sub-key with its token, which is nowhere else.
+pub struct Minted {
+    /// The sub-key.
+    pub subkey: SubKeyState,
+    /// The whole token, to be shown once.
+    pub token: Secret<String>,
+}
+
+/// Why a sub-key was not minted.
+#[derive(Debug, thiserror::Error)]
+pub enum MintError {
+    /// A field makes no sense.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// The project is not one of the operator's.
+    #[error(transparent)]
+    OutOfReach(#[from] OutOfReach),
+    /// A sub-key of the project that is not revoked has the name.
+    #[error("the project has a sub-key of this name")]
+    NameTaken {
+        /// That sub-key.
+        id: String,
+    },
+    /// The request is a repeat.
+    #[error(transparent)]
+    AlreadyDone(#[from] AlreadyDone),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Which sub-keys a list holds; every part given must match.
+#[derive(Clone, Debug, Default)]
+pub struct SubKeyQuery {
+    /// Of this project.
+    pub project: Option<String>,
+    /// With this status.
+    pub status: Option<SubKeyStatus>,
+    /// With this label; `None` as value is any value.
+    pub label: Option<(String, Option<String>)>,
+    /// With this text in the name, or with exactly this id.
+    pub q: Option<String>,
+    /// Not used for so long.
+    pub unused_for: Option<TimeDelta>,
+    /// With an expiry before this time.
+    pub expires_before: Option<DateTime<Utc>>,
+}
+
+/// What a list can be cut to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubKeyStatus {
+    /// Usable.
+    Active,
+    /// Stopped.
+    Suspended,
+    /// Stopped for ever.
+    Revoked,
+    /// Past its time.
+    Expired,
+    /// A budget has nothing left.
+    Exhausted,
+}
+
+impl SubKeyStatus {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::Exhausted => "exhausted",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Active, Self::Suspended, Self::Revoked, Self::Expired, Self::Exhausted];
+        all.into_iter().find(|status| status.as_str() == text)
+    }
+
+    /// The nearest that the database can tell: it does not know which budgets are spent.
+    fn stored(self, now: DateTime<Utc>) -> Status {
+        match self {
+            Self::Active | Self::Exhausted => Status::Active { now },
+            Self::Suspended => Status::Suspended,
+            Self::Revoked => Status::Revoked,
+            Self::Expired => Status::Expired { now },
+        }
+    }
+}
+
+/// How many stored pages one list may read to fill its own: a rare status ends in a short page and a cursor.
+const PAGES_READ_MAX: usize = 10;
+
+impl Services {
+    /// Mints a sub-key. In force when this returns.
+    pub async fn mint_subkey(&self, actor: &Actor, definition: Definition) -> Result<Minted, MintError> {
+        definition.validate()?;
+        if !actor.operator.reaches(&definition.project) {
+            return Err(OutOfReach.into());
+        }
+        let now = self.clock.now();
+        let token = SubKeyToken::generate(SubKeyId::generate(&self.entropy), &self.entropy);
+        let subkey = SubKey {
+            id: token.id().clone(),
+            version: 1,
+            definition,
+            state: State::Active,
+            secrets: vec![self.secret_record(&token, now)],
+            created_at: now,
+            created_by: actor.operator.name.clone(),
+            last_used_at: None,
+        };
+        match self.insert_subkey(actor, &subkey).await {
+            Err(MintError::Store(StoreError::Conflict { table: "subkeys" })) => {
+                Err(MintError::NameTaken { id: self.holder_of_name(&subkey.definition).await? })
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.registry.changed(subkey.clone());
+                // Its windows are new, as its id is: nothing is asked, so nothing can fail with the token in hand.
+                let subkey = standing(subkey, &HashMap::new(), now);
+                Ok(Minted { subkey, token: token.reveal() })
+            }
+        }
+    }
+
+    async fn insert_subkey(&self, actor: &Actor, subkey: &SubKey) -> Result<(), MintError> {
+        let mut tx = self.store.write().await?;
+        self.claim(&mut tx.conn(), actor, subkey.id.as_str()).await??;
+        check_references(&mut tx.conn(), &subkey.definition).await??;
+        store::subkey::insert(&mut tx.conn(), subkey).await.map_err(unknown_project)?;
+        let owner = BudgetOwner::subkey(&subkey.id);
+        for spec in &subkey.definition.budgets {
+            store::budget::upsert(&mut tx.conn(), &owner, spec).await?;
+        }
+        let detail = json!({"version": subkey.version, "definition": subkey.definition});
+        self.note(&mut tx.conn(), actor, "subkey.mint", subkey.id.as_str(), detail).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// The sub-key, if there is one within the operator's reach.
+    pub async fn subkey(&self, actor: &Actor, id: &SubKeyId) -> Result<Option<SubKeyState>, StoreError> {
+        let mut read = self.store.read().await?;
+        let found = store::subkey::get(&mut read.conn(), id).await?;
+        let found = found.filter(|subkey| actor.operator.reaches(&subkey.definition.project));
+        Ok(self.with_budgets(&mut read.conn(), found.into_iter().collect()).await?.pop())
+    }
+
+    /// Sub-keys, newest first. A page of a rare status can be short though more follow.
+    pub async fn list_subkeys(
+        &self,
+        actor: &Actor,
+        query: &SubKeyQuery,
+        after: Option<Cursor<String>>,
+        limit: u32,
+    ) -> Result<Page<SubKeyState, String>, ListSubkeysError> {
+        let now = self.clock.now();
+        let filter = SubKeyFilter {
+            project: actor.operator.project_to_read(query.project.as_deref())?,
+            created_by: None,
+            status: query.status.map(|status| status.stored(now)),
+            label: query.label.clone(),
+            q: query.q.clone(),
+            unused_since: query.unused_for.map(|unused| now - unused),
+            expires_before: query.expires_before,
+        };
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut page = Page { items: Vec::new(), next: after };
+        for _ in 0..PAGES_READ_MAX {
+            let mut read = self.store.read().await?;
+            let stored = store::subkey::list(&mut read.conn(), &filter, page.next.as_ref(), limit).await?;
+            page.next = stored.next;
+            for state in self.with_budgets(&mut read.conn(), stored.items).await? {
+                let (at, key) = (state.subkey.created_at, state.subkey.id.as_str().to_owned());
+                if page.items.len() == wanted {
+                    break;
+                }
+                if query.status.is_none_or(|status| status.as_str() == state.status(now)) {
+                    page.items.push(state);
+                    if page.items.len() == wanted && page.next.is_some() {
+                        page.next = Some(Cursor { at, key });
+                    }
+                }
+            }
+            if page.next.is_none() || page.items.len() == wanted {
+                break;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Adds where the budgets stand, all by one statement.
+    async fn with_budgets(
+        &self,
+        conn: &mut Conn<'_>,
+        subkeys: Vec<SubKey>,
+    ) -> Result<Vec<SubKeyState>, StoreError> {
+        let now = self.clock.now();
+        let windows: Vec<_> = subkeys
+            .iter()
+            .flat_map(|subkey| subkey.definition.budgets.iter().map(|spec| hold(subkey, spec, now)))
+            .map(|hold| (hold.budget, hold.window_start))
+            .collect();
+        let balances = store::budget::balances(conn, &windows).await?;
+        Ok(subkeys.into_iter().map(|subkey| standing(subkey, &balances, now)).collect())
+    }
+
+    fn secret_record(&self, token: &SubKeyToken, now: DateTime<Utc>) -> SecretRecord {
+        let (mac, mac_term) = self.keyring.mac(&token.mac_input());
+        SecretRecord {
+            id: self.entropy.id("sec"),
+            mac,
+            mac_term: i64::from(mac_term),
+            created_at: now,
+            expires_at: None,
+            last_used_at: None,
+        }
+    }
+
+    async fn holder_of_name(&self, definition: &Definition) -> Result<String, StoreError> {
+        let mut read = self.store.read().await?;
+        let found =
+            store::subkey::find_by_name(&mut read.conn(), &definition.project, &definition.name).await?;
+        Ok(found.map(|id| id.as_str().to_owned()).unwrap_or_default())
+    }
+}
+
+/// Names the present window of a sub-key's budget.
+fn hold(subkey: &SubKey, spec: &BudgetSpec, now: DateTime<Utc>) -> Hold {
+    Hold::of(&subkey.id, spec, now, NanoUsd::ZERO)
+}
+
+fn standing(subkey: SubKey, balances: &HashMap<BudgetId, Balance>, now: DateTime<Utc>) -> SubKeyState {
+    let budget = |spec: &BudgetSpec| {
+        let hold = hold(&subkey, spec, now);
+        let fresh = Balance { limit: spec.limit_usd, ..Balance::default() };
+        let balance = balances.get(&hold.budget).copied().unwrap_or(fresh);
+        BudgetState { spec: spec.clone(), balance, resets_at: hold.window_end }
+    };
+    let budgets = subkey.definition.budgets.iter().map(budget).collect();
+    SubKeyState { subkey, budgets }
+}
+
+/// Why sub-keys are not listed.
+#[derive(Debug, thiserror::Error)]
+pub enum ListSubkeysError {
+    /// Another project's.
+    #[error(transparent)]
+    OutOfReach(#[from] OutOfReach),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Whether what the definition names exists: providers, and the credential with its project.
+async fn check_references(
+    conn: &mut Conn<'_>,
+    definition: &Definition,
+) -> Result<Result<(), DefinitionError>, StoreError> {
+    let wrong = |field: String, detail: &str| Ok(Err(DefinitionError { field, detail: detail.to_owned() }));
+    for (index, slug) in definition.provider_order.iter().enumerate() {
+        if store::provider::get(conn, slug).await?.is_none() {
+            return wrong(format!("/provider_order/{index}"), "there is no provider of this slug");
+        }
+    }
+    if let Some(id) = &definition.credential {
+        let Some(credential) = store::credential::get(conn, id).await? else {
+            return wrong("/credential".to_owned(), "there is no credential of this id");
+        };
+        if credential.projects.is_some_and(|projects| !projects.contains(&definition.project)) {
+            return wrong("/credential".to_owned(), "this credential is not for the sub-key's project");
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// The project is the only thing that a row of sub-keys refers to.
+fn unknown_project(error: StoreError) -> MintError {
+    match error {
+        StoreError::Reference { table: "subkeys" } => MintError::Definition(no_project()),
+        error => MintError::Store(error),
+    }
+}
+
+fn no_project() -> DefinitionError {
+    DefinitionError { field: "/project".to_owned(), detail: "there is no project of this slug".to_owned() }
+}
