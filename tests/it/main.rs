@@ -1,5 +1,6 @@
 //! Acceptance tests: real stores, real sockets, the real binary.
 
+mod admin;
 mod floors;
 mod proxy;
 mod sandbox;

@@ -1,0 +1,10 @@
+//! The admin plane, through its router, on both databases.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod edges;
+mod logs;
+mod plane;
+mod providers;
+mod roles;
+mod subkeys;
