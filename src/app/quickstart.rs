@@ -156,7 +156,7 @@ async fn start_sandbox(address: SocketAddr, stop: CancellationToken) -> Result<S
     })?;
     let address = listener.local_addr().map_err(|error| AppError::setup("the sandbox's address", error))?;
     tokio::spawn(crate::sandbox::serve(listener, Sandbox::new(Clock::system()), async move {
-        stop.cancelled().await
+        stop.cancelled().await;
     }));
     Ok(address)
 }

@@ -153,12 +153,10 @@ impl Server {
         if let Err(error) = self.services.write_last_used().await {
             tracing::warn!(%error, "the last uses of secrets were not written down");
         }
-        let Self { services, ledger_tasks, .. } = self;
-        let store = services.store.clone();
-        drop(services);
-        ledger_tasks.close();
-        ledger_tasks.wait().await;
-        store.close().await;
+        self.services.ledger.stop().await;
+        self.ledger_tasks.close();
+        self.ledger_tasks.wait().await;
+        self.services.store.close().await;
         tracing::info!("stopped");
     }
 }

@@ -11,6 +11,7 @@ use super::exchange;
 use super::forward;
 use super::identify;
 use super::local;
+use super::reasons;
 use super::refusal::{Code, Refusal};
 use super::respond;
 use crate::http::{BodyError, read_body};
@@ -163,9 +164,9 @@ fn decide_early(
     operation: Operation,
 ) -> Result<(Permit<Head>, InFlight), Refusal> {
     let facts = HeadFacts { now: arrival.time, client_ip: arrival.client, operation };
-    let permit = policy::decide_head(&caller.key.scope, &facts).map_err(|denial| admit::denied(&denial))?;
+    let permit = policy::decide_head(&caller.key.scope, &facts).map_err(|denial| reasons::denied(&denial))?;
     let now = proxy.services.clock.now();
-    let in_flight = caller.key.rates.enter(now).map_err(|refusal| admit::rate_refused(&refusal))?;
+    let in_flight = caller.key.rates.enter(now).map_err(|refusal| reasons::rate_refused(&refusal))?;
     Ok((permit, in_flight))
 }
 

@@ -124,6 +124,8 @@ enum Command {
     Record(Box<Entry>, oneshot::Sender<Result<(), Unrecorded>>),
     /// Asks for an empty transaction, to see whether one can be had.
     Probe(oneshot::Sender<Result<(), Unrecorded>>),
+    /// Takes no further commands; what is reserved is still settled.
+    Stop,
 }
 
 /// A demand, the place in the queue for its settlement, and who waits for it.
@@ -141,7 +143,7 @@ struct Settlement {
 }
 
 impl Ledger {
-    /// Starts the writer task. It ends when every handle and reservation is gone, all settled.
+    /// Starts the writer task. It ends after [`Ledger::stop`], or when every handle is gone, all settled.
     ///
     /// # Errors
     /// When another server holds the store, or the store cannot be reached.
@@ -172,6 +174,12 @@ impl Ledger {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Record(Box::new(entry), reply)).await.map_err(|_| Unrecorded)?;
         answer.await.map_err(|_| Unrecorded)?
+    }
+
+    /// Takes no further commands. The writer ends once every reservation is settled.
+    pub async fn stop(&self) {
+        // If the writer is gone, it has stopped.
+        let _ = self.commands.send(Command::Stop).await;
     }
 
     /// Whether the writer can commit.

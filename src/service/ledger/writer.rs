@@ -48,7 +48,7 @@ struct State {
     unsettled: VecDeque<Unsettled>,
 }
 
-/// Runs until every sender is gone and everything is settled.
+/// Runs until it is told to stop, or every sender is gone, and everything is settled.
 pub(super) async fn run(writer: Writer, mut queue: mpsc::Receiver<Command>, limits: LedgerLimits) {
     let mut state = State { writer, limits, waiting: VecDeque::new(), unsettled: VecDeque::new() };
     let mut commands = Vec::with_capacity(BATCH_MAX);
@@ -64,6 +64,9 @@ pub(super) async fn run(writer: Writer, mut queue: mpsc::Receiver<Command>, limi
                 }
             }
             () = tokio::time::sleep_until(timer.unwrap_or_else(Instant::now)), if timer.is_some() => {}
+        }
+        if commands.iter().any(|command| matches!(command, Command::Stop)) {
+            queue.close();
         }
         let batch = state.sort(commands.drain(..));
         state.turn(batch).await;
@@ -91,6 +94,7 @@ impl State {
                 Command::Settle(settlement, reply) => self.unsettled.push_back((settlement, reply)),
                 Command::Record(entry, reply) => batch.records.push((entry, reply)),
                 Command::Probe(reply) => batch.probes.push(reply),
+                Command::Stop => {}
             }
         }
         batch

@@ -1,0 +1,147 @@
+//! Why a request was refused, from the rules' words to the caller's: a code, and what to do.
+
+use super::refusal::{Code, Refusal};
+use crate::base::{NanoUsd, clip};
+use crate::budget::Balance;
+use crate::policy::{Denial, Rule};
+use crate::provider::{ResolveError, Unpriced};
+use crate::service::{Hold, RateRefusal};
+use serde_json::json;
+
+/// A rule's refusal in the words of the contract.
+pub(super) fn denied(denial: &Denial) -> Refusal {
+    let value = clip(&denial.value, 256);
+    match denial.rule {
+        Rule::NotBefore => Refusal::new(Code::KeyNotYetValid, "This sub-key is not valid yet."),
+        Rule::Expiry => Refusal::new(Code::KeyExpired, "This sub-key has expired."),
+        Rule::ClientIp => {
+            Refusal::new(Code::IpNotAllowed, format!("This sub-key may not be used from {value}."))
+        }
+        Rule::Operation => Refusal::new(
+            Code::OperationNotAllowed,
+            format!("This sub-key may not use the operation {value}."),
+        ),
+        Rule::Model => {
+            let message =
+                format!("This sub-key may not use the model {value}. GET models lists those it may use.");
+            Refusal::new(Code::ModelNotAllowed, message).param("model")
+        }
+        Rule::Feature => Refusal::new(
+            Code::FeatureNotAllowed,
+            format!("This sub-key does not allow this: {value} is off."),
+        ),
+        Rule::HostedTool => Refusal::new(
+            Code::FeatureNotAllowed,
+            format!("This sub-key may not have the provider run the tool {value}."),
+        )
+        .param("tools"),
+        Rule::ServiceTier => {
+            let message = format!("This sub-key may not ask for the service tier {value}.");
+            Refusal::new(Code::FeatureNotAllowed, message).param("service_tier")
+        }
+        Rule::StrictFields => {
+            let message = format!("This sub-key admits known fields only, and {value} is none.");
+            Refusal::new(Code::FeatureNotAllowed, message).param(value)
+        }
+        Rule::OutputBound => {
+            let bound = if denial.value == u64::MAX.to_string() {
+                "no bound".to_owned()
+            } else {
+                format!("{value} tokens")
+            };
+            let message = format!(
+                "The output bound ({bound}) is above what this sub-key may ask for. State a lower one."
+            );
+            Refusal::new(Code::OutputBoundExceeded, message)
+        }
+    }
+}
+
+/// A rate's refusal, with the exact time to wait.
+pub(super) fn rate_refused(refusal: &RateRefusal) -> Refusal {
+    match refusal {
+        RateRefusal::Concurrency { limit } => {
+            let message = format!("{limit} requests of this sub-key are in flight, as many as may be.");
+            Refusal::new(Code::ConcurrencyLimit, message).retry_after(chrono::TimeDelta::seconds(1))
+        }
+        RateRefusal::Exceeded { limit, wait } => {
+            let message = format!("The rate limit of {} is used up until its next window.", limit.limit);
+            Refusal::new(Code::RateLimitExceeded, message).retry_after(*wait)
+        }
+        RateRefusal::NeverFits { limit } => {
+            let message = format!("The request alone is above the rate limit of {}.", limit.limit);
+            Refusal::new(Code::ExceedsRateLimit, message)
+        }
+    }
+}
+
+pub(super) fn unresolved(error: &ResolveError) -> Refusal {
+    let code = match error {
+        ResolveError::UnknownProvider(_) => Code::UnknownOperation,
+        ResolveError::ModelRequired => Code::ModelRequired,
+        ResolveError::ModelNotAllowed { .. } | ResolveError::NoCredential { .. } => Code::ModelNotAllowed,
+        ResolveError::DialectNotSupported { .. } => Code::DialectNotSupported,
+        ResolveError::OperationNotServed { .. } => Code::OperationNotAllowed,
+        ResolveError::ModelAmbiguous { .. } => Code::ModelAmbiguous,
+        ResolveError::ProviderAmbiguous { .. } => Code::ProviderAmbiguous,
+    };
+    Refusal::new(code, clip(&error.to_string(), 600)).param("model")
+}
+
+pub(super) fn unpriced(error: &Unpriced, model: &str) -> Refusal {
+    let code = match error {
+        Unpriced::Model { .. } => Code::ModelUnpriced,
+        Unpriced::Feature { .. } | Unpriced::Unbounded { .. } => Code::FeatureUnpriced,
+    };
+    let message = format!(
+        "{error} ({}), and this sub-key has a cap. Ask your security team to set it.",
+        clip(model, 128)
+    );
+    Refusal::new(code, message)
+}
+
+pub(super) fn too_expensive(worst: NanoUsd, max: NanoUsd) -> Refusal {
+    let message = format!(
+        "The request could cost {worst} USD, and this sub-key may spend {max} USD on one. State a lower output bound."
+    );
+    Refusal::new(Code::RequestTooExpensive, message)
+        .details(json!({"limit_usd": max, "requested_usd": worst}))
+}
+
+pub(super) fn budget_exceeded(hold: &Hold, balance: &Balance, now: chrono::DateTime<chrono::Utc>) -> Refusal {
+    let message = format!(
+        "The budget of {} USD per {} has {} USD left, and the request could cost {} USD.",
+        balance.limit,
+        hold.window.as_str(),
+        balance.remaining(),
+        hold.amount
+    );
+    let refusal = Refusal::new(Code::BudgetExceeded, message).details(standing(hold, balance));
+    match hold.window_end {
+        Some(end) => refusal.retry_after(end - now),
+        None => refusal,
+    }
+}
+
+pub(super) fn budget_held(hold: &Hold, balance: &Balance) -> Refusal {
+    let message = format!(
+        "The budget of {} USD per {} is held by requests in flight. Try again.",
+        balance.limit,
+        hold.window.as_str()
+    );
+    Refusal::new(Code::BudgetHeld, message)
+        .details(standing(hold, balance))
+        .retry_after(chrono::TimeDelta::seconds(1))
+}
+
+fn standing(hold: &Hold, balance: &Balance) -> serde_json::Value {
+    json!({
+        "budget": hold.budget,
+        "window": hold.window,
+        "limit_usd": balance.limit,
+        "spent_usd": balance.posted,
+        "held_usd": balance.held,
+        "requested_usd": hold.amount,
+        "resets_at": hold.window_end,
+    })
+}
