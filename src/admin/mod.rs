@@ -1,7 +1,7 @@
 //! The admin plane: the REST of operators. It knows operator tokens only; a sub-key is nobody here.
 //!
-//! A route exists only with the permission that it needs ([`routes::Routes`]); a handler gets a caller who has it
-//! ([`call::Call`]), calls one verb and renders. A change that was begun is carried to its end, whoever hangs up.
+//! A route exists only with the permission that it needs (`routes::Routes`); a handler gets a caller who has it
+//! (`call::Call`), calls one verb and renders. A change that was begun is carried to its end, whoever hangs up.
 
 mod access_log;
 mod admin_log;

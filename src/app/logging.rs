@@ -19,8 +19,9 @@ pub(super) fn start(settings: &Settings) -> Result<(), AppError> {
     started.map_err(|error| AppError::setup("logging", error))
 }
 
-/// Says where a panic happened and never what it said: the text could hold a secret. No core dumps.
-pub(super) fn contain_crashes() -> Result<(), AppError> {
+/// Says where a panic happened and never what it said: the text could hold a secret. No core dumps, no memory open
+/// to other processes, and as many open files as the system allows.
+pub(super) fn harden() -> Result<(), AppError> {
     std::panic::set_hook(Box::new(|panic| {
         if let Some(at) = panic.location() {
             tracing::error!(file = at.file(), line = at.line(), "panic");
@@ -31,6 +32,12 @@ pub(super) fn contain_crashes() -> Result<(), AppError> {
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(rustix::process::Resource::Core, none)
         .map_err(|error| AppError::setup("core dumps cannot be switched off", error))?;
+    // Every connection is a file; the default soft limit of many systems is 1,024.
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let all = rustix::process::Rlimit { current: files.maximum, maximum: files.maximum };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, all) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
     #[cfg(target_os = "linux")]
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .map_err(|error| AppError::setup("the process's memory cannot be closed to others", error))?;

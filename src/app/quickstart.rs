@@ -39,7 +39,7 @@ pub async fn quickstart(
 ) -> Result<(), AppError> {
     let mut settings = settings(options.data_dir, None)?;
     logging::start(&settings)?;
-    logging::contain_crashes()?;
+    logging::harden()?;
     let (clock, entropy) = (Clock::system(), Entropy::new());
     files::make_data_dir(&settings.data_dir)?;
     let store = files::open_store(&settings).await?;

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 pub async fn serve(config: Option<PathBuf>, data_dir: Option<PathBuf>) -> Result<(), AppError> {
     let settings = settings(data_dir, config)?;
     logging::start(&settings)?;
-    logging::contain_crashes()?;
+    logging::harden()?;
     let kek = files::kek(&settings.kek_file)?;
     let store = files::open_current_store(&settings).await?;
     let server = Server::start(&settings, store, &kek, Clock::system(), Entropy::new()).await?;

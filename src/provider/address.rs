@@ -21,12 +21,13 @@ pub fn address_allowed(ip: IpAddr, private: &CidrSet) -> bool {
 
 /// The metadata services of clouds: whoever reaches them holds the machine's identity.
 fn is_metadata(ip: IpAddr) -> bool {
-    const V4: [Ipv4Addr; 5] = [
+    const V4: [Ipv4Addr; 6] = [
         Ipv4Addr::new(169, 254, 169, 254), // AWS, Google, Azure, Oracle, and many more
         Ipv4Addr::new(169, 254, 170, 2),   // AWS ECS task credentials
         Ipv4Addr::new(169, 254, 170, 23),  // AWS EKS pod identity
         Ipv4Addr::new(100, 100, 100, 200), // Alibaba
         Ipv4Addr::new(168, 63, 129, 16),   // Azure's host
+        Ipv4Addr::new(192, 0, 0, 192),     // Oracle
     ];
     const V6: [Ipv6Addr; 3] = [
         Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), // AWS

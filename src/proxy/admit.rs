@@ -37,7 +37,6 @@ pub(super) struct Admission<'a> {
 pub(super) struct Admitted {
     pub(super) caller: Caller,
     pub(super) permit: Permit<Whole>,
-    pub(super) snapshot: Arc<Snapshot>,
     pub(super) resolved: Resolved,
     pub(super) priced: Option<Priced>,
     pub(super) reservation: Reservation,
@@ -119,7 +118,7 @@ impl Admission<'_> {
                 "The catalog does not know this model's bounds, and this key has a token rate.",
             ));
         }
-        self.reserve(caller, snapshot, resolved, permit, priced, in_flight, entry).await
+        self.reserve(caller, &snapshot, resolved, permit, priced, in_flight, entry).await
     }
 
     fn resolve(&self, caller: &Caller, snapshot: &Snapshot) -> Result<Resolved, Refusal> {
@@ -179,7 +178,9 @@ impl Admission<'_> {
         }
         let ceiling = resolved.entry.as_ref().and_then(|model| model.max_output_tokens);
         let stated = self.ask.output.bounds.iter().map(|bound| bound.tokens).max();
+        // A default above the ceiling would be refused by the provider.
         let default = caller.key.subkey.definition.default_max_output_tokens;
+        let default = default.map(|default| ceiling.map_or(default, |ceiling| default.min(ceiling)));
         Some(stated.or(default).or(ceiling).unwrap_or(u64::MAX))
     }
 
@@ -240,7 +241,7 @@ impl Admission<'_> {
     async fn reserve(
         &mut self,
         caller: &Caller,
-        snapshot: Arc<Snapshot>,
+        snapshot: &Snapshot,
         resolved: Resolved,
         permit: Permit<Whole>,
         mut priced: Option<Priced>,
@@ -257,14 +258,14 @@ impl Admission<'_> {
             one.estimate = one.estimate.clone().with_output_bound(bound);
         }
         for _ in 0..=CLAMP_TRIES_MAX {
-            let (body, changed, strip_usage) = self.body(&snapshot, &resolved, given)?;
+            let (body, changed, strip_usage) = self.body(snapshot, &resolved, given)?;
             let opening = Entry {
                 decision: Decision::Allowed,
                 attempts: 1,
                 changed,
                 price_version: priced.as_ref().map(|priced| priced.version.version.to_string()),
                 reserved_usd: amount(priced.as_ref()),
-                credential_id: self.credential(caller, &snapshot, &resolved),
+                credential_id: self.credential(caller, snapshot, &resolved),
                 ..entry.clone()
             };
             let demand = self.demand(caller, priced.as_ref(), opening.clone());
@@ -275,7 +276,6 @@ impl Admission<'_> {
                     return Ok(Outcome::Admitted(Box::new(Admitted {
                         caller,
                         permit,
-                        snapshot,
                         resolved,
                         priced,
                         reservation,

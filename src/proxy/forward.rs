@@ -41,11 +41,10 @@ pub(super) fn prepare(
             "The provider's credential cannot be used. Tell your security team.",
         )
     };
-    let entry = admitted
-        .snapshot
-        .providers
-        .get(&admitted.resolved.provider)
-        .ok_or_else(|| unusable("no provider"))?;
+    // Not the snapshot that admitted: what was suspended or disabled meanwhile is not used.
+    let snapshot = proxy.services.snapshot();
+    let entry = snapshot.providers.get(&admitted.resolved.provider).filter(|entry| entry.active);
+    let entry = entry.ok_or_else(|| unusable("no provider"))?;
     let id = admitted.entry.credential_id.as_deref();
     let credential = entry
         .credentials

@@ -145,7 +145,7 @@ async fn add_owner(
 }
 
 impl Services {
-    /// Providers that this version knows and the database does not have yet.
+    /// Providers that this version knows and the database never had. One that an operator deleted stays deleted.
     pub(super) async fn add_missing_providers(&self) -> Result<(), StoreError> {
         let mut tx = self.store.write().await?;
         for known in &WELL_KNOWN {
@@ -160,7 +160,11 @@ impl Services {
                 status: ProviderStatus::Active,
                 created_at: self.clock.now(),
             };
-            store::provider::insert_if_absent(&mut tx.conn(), &record).await?;
+            let seeded = format!("provider_seeded/{}", known.slug);
+            if store::meta::get(&mut tx.conn(), &seeded).await?.is_none() {
+                store::provider::insert_if_absent(&mut tx.conn(), &record).await?;
+                store::meta::put(&mut tx.conn(), &seeded, "yes").await?;
+            }
         }
         tx.commit().await
     }

@@ -136,6 +136,15 @@ impl Definition {
                 "a name has 1 to 128 bytes, no control characters and no spaces around it",
             );
         }
+        let texts = [("/description", &self.description), ("/owner", &self.owner)];
+        for (field, text) in texts {
+            if text.as_ref().is_some_and(|text| text.len() > 1024 || text.contains('\0')) {
+                return error(field.into(), "at most 1,024 bytes, and no NUL");
+            }
+        }
+        if self.labels.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
+            return error("/labels".into(), "a label holds no NUL");
+        }
         for (index, budget) in self.budgets.iter().enumerate() {
             if self.budgets[..index].iter().any(|other| other.window == budget.window) {
                 return error(

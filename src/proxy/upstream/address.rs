@@ -1,7 +1,8 @@
 //! Which addresses a provider may have. Checked for every address that is dialled, however its host was written.
 
 use crate::base::CidrSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use crate::provider::address_allowed;
+use std::net::IpAddr;
 
 /// The rule for one connection's address: public ones by TLS, and what the configuration lists as private.
 ///
@@ -19,77 +20,12 @@ impl AddressRule {
 
     /// Whether a provider at this address may be reached by https.
     pub fn admits(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        !is_metadata(ip) && (self.private.contains(ip) || is_public(ip))
+        address_allowed(ip, &self.private)
     }
 
     /// Whether a provider at this address may be reached by plain http: only where the configuration lists it.
     pub fn admits_plaintext(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        !is_metadata(ip) && self.private.contains(ip)
-    }
-}
-
-/// Where clouds serve credentials to whoever asks: AWS, GCP and Azure; AWS by v6; Alibaba; Oracle; Azure's host.
-fn is_metadata(ip: IpAddr) -> bool {
-    const V4: [Ipv4Addr; 5] = [
-        Ipv4Addr::new(169, 254, 169, 254),
-        Ipv4Addr::new(169, 254, 170, 2),
-        Ipv4Addr::new(100, 100, 100, 200),
-        Ipv4Addr::new(192, 0, 0, 192),
-        Ipv4Addr::new(168, 63, 129, 16),
-    ];
-    const V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
-    match ip {
-        IpAddr::V4(v4) => V4.contains(&v4),
-        IpAddr::V6(v6) => v6 == V6 || embedded(v6).is_some_and(|v4| V4.contains(&v4)),
-    }
-}
-
-/// Whether the address is on the public internet.
-fn is_public(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => is_public_v4(v4),
-        IpAddr::V6(v6) => embedded(v6).map_or_else(|| is_public_v6(v6), is_public_v4),
-    }
-}
-
-/// Only `2000::/3` is handed out; of it `2001::/23` (Teredo and protocols) and the two documentation networks are
-/// not hosts.
-fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let [a, b, ..] = ip.segments();
-    let documentation = (a == 0x2001 && b == 0xdb8) || (a == 0x3fff && b < 0x1000);
-    a & 0xe000 == 0x2000 && !(a == 0x2001 && b < 0x200) && !documentation
-}
-
-fn is_public_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, c, _] = ip.octets();
-    !(a == 0
-        || a == 10
-        || (a == 100 && b & 0xc0 == 64)
-        || a == 127
-        || (a == 169 && b == 254)
-        || (a == 172 && b & 0xf0 == 16)
-        || (a == 192 && b == 0 && (c == 0 || c == 2))
-        || (a == 192 && b == 88 && c == 99)
-        || (a == 192 && b == 168)
-        || (a == 198 && b & 0xfe == 18)
-        || (a == 198 && b == 51 && c == 100)
-        || (a == 203 && b == 0 && c == 113)
-        || a >= 224)
-}
-
-/// The v4 address that a translator would reach: NAT64 (`64:ff9b::/96`), 6to4 (`2002::/16`), v4-compatible.
-fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let v4 = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Some(Ipv4Addr::new(a, b, c, d))
-    };
-    match ip.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0, 0, 0, 0, 0, 0 | 0xffff, high, low]
-        | [0x2002, high, low, ..] => v4(high, low),
-        _ => None,
+        self.private.contains(ip) && address_allowed(ip, &self.private)
     }
 }
 

@@ -118,16 +118,12 @@ impl Upstream {
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .enable_http2()
             .wrap_connector(Dialler { addresses: settings.addresses, connect_timeout });
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(settings.pool_idle_timeout)
             .pool_max_idle_per_host(settings.pool_idle_max)
-            .http2_adaptive_window(true)
-            .http2_keep_alive_interval(Duration::from_secs(20))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
             .retry_canceled_requests(true)
             .build(Connector { https, connect_timeout });
         Ok(Self { client })
@@ -137,7 +133,7 @@ impl Upstream {
     /// an answer too. The URI is absolute; `http` is dialled only where the configuration lists the address.
     ///
     /// Dropping the future, or the answer's body, cancels the request at the provider: an HTTP/1 connection is
-    /// closed, an HTTP/2 stream reset.
+    /// closed.
     pub async fn send(
         &self,
         mut request: Request<Full<Bytes>>,

@@ -182,6 +182,15 @@ impl Ledger {
         let _ = self.commands.send(Command::Stop).await;
     }
 
+    /// Returns when everything that the writer had taken on before is committed or refused.
+    pub async fn pass(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Probe(reply)).await.is_ok() {
+            // A writer that cannot commit admits nothing either.
+            let _ = answer.await;
+        }
+    }
+
     /// Whether the writer can commit.
     pub async fn is_writing(&self) -> bool {
         let (reply, answer) = oneshot::channel();

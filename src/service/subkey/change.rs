@@ -191,6 +191,8 @@ impl Services {
         for _ in 0..TRIES_MAX {
             if let Some(changed) = self.try_rewrite(actor, id, expected, action, &plan).await? {
                 self.registry.changed(changed.subkey.clone());
+                // What the writer had begun by the old state is committed, or not, before this returns.
+                self.ledger.pass().await;
                 return Ok(changed);
             }
         }
