@@ -15,15 +15,16 @@ use super::whole;
 use crate::log::{Entry, Outcome};
 use crate::policy::Operation;
 use crate::provider::Dialect;
+use crate::vault::EchoGuard;
 use axum::body::Body;
 use axum::response::Response;
 use http::header::CONTENT_TYPE;
 use http::response::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// Everything about one exchange that its task needs.
@@ -35,6 +36,8 @@ pub(super) struct Exchange {
     pub(super) operation: Operation,
     /// Cancelled when the sub-key is stopped.
     pub(super) stopped: CancellationToken,
+    /// One of the server's places for requests, free again when the exchange is over.
+    _place: OwnedSemaphorePermit,
     /// From sending to the head of the answer.
     pub(super) upstream_wait: Duration,
 }
@@ -45,7 +48,7 @@ pub(super) async fn conduct(
     arrival: &Arc<Arrival>,
     (dialect, operation): (Dialect, Operation),
     call: Call,
-    admitted: Box<Admitted>,
+    (admitted, place): (Box<Admitted>, OwnedSemaphorePermit),
 ) -> Response {
     let (reply, head) = oneshot::channel();
     let stopped = admitted.caller.key.stopped.clone();
@@ -57,6 +60,7 @@ pub(super) async fn conduct(
         dialect,
         operation,
         stopped,
+        _place: place,
         upstream_wait: Duration::ZERO,
     };
     proxy.tasks.spawn(exchange.run(call, reply));
@@ -104,18 +108,25 @@ impl Exchange {
                 let refusal = Refusal { was_sent: true, ..key_stopped() };
                 return self.end_unanswered(&refusal, Outcome::Cut, reply).await;
             }
+            () = self.proxy.cut_all.cancelled() => {
+                let refusal = Refusal { was_sent: true, ..shutting_down() };
+                return self.end_unanswered(&refusal, Outcome::Cut, reply).await;
+            }
         };
         self.upstream_wait = sent.elapsed();
         let response = match answer {
             Ok(response) => response,
             Err(error) => return self.fail(&error, reply).await,
         };
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        if take_echoes(&guard, &mut parts.headers) {
+            tracing::error!(
+                provider = %self.admitted.resolved.provider, alarm = "credential_echoed",
+                "the provider echoed the credential in a header, which was taken out"
+            );
+        }
         self.note_head(&parts);
         let body = IdleTimeout::new(body, idle);
-        if guard_finds(&guard, &parts.headers) {
-            tracing::error!(provider = %self.admitted.resolved.provider, alarm = "credential_echoed", "the provider echoed the credential in a header");
-        }
         if is_event_stream(&parts) {
             stream::pass(self, parts, body, guard, drains, deadline, reply).await;
         } else {
@@ -203,10 +214,12 @@ impl Exchange {
     }
 }
 
-/// Whether the key stands in an answer's headers. Such headers are not on the list of those that pass
-/// unless the provider put it into one that is.
-fn guard_finds(guard: &crate::vault::EchoGuard, headers: &HeaderMap) -> bool {
-    headers.values().any(|value| guard.is_in(value.as_bytes()))
+/// Takes out every header of an answer in which the key stands, whatever its name. Whether there was one.
+fn take_echoes(guard: &EchoGuard, headers: &mut HeaderMap) -> bool {
+    let echoing = headers.iter().filter(|(_, value)| guard.is_in(value.as_bytes()));
+    let names: Vec<HeaderName> = echoing.map(|(name, _)| name.clone()).collect();
+    names.iter().for_each(|name| drop(headers.remove(name)));
+    !names.is_empty()
 }
 
 fn is_event_stream(parts: &Parts) -> bool {
@@ -228,4 +241,9 @@ pub(super) fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Re
 /// Why a stopped key's request ends.
 pub(super) fn key_stopped() -> Refusal {
     Refusal::new(Code::KeyRevoked, "This sub-key was stopped while the request was in flight.")
+}
+
+/// Why a request ends that outlasts the drain.
+pub(super) fn shutting_down() -> Refusal {
+    Refusal::new(Code::Overloaded, "The server is shutting down.")
 }

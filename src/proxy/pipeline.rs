@@ -45,10 +45,7 @@ pub(super) async fn serve(proxy: Proxy, request: Request<Body>) -> Response {
         Ok(recognised) => recognised,
         Err(refusal) => return respond::refusal(&refusal, dialect, arrival.id.as_str(), None),
     };
-    let mut entry = match arrival.entry(&caller, &proxy.services.node, dialect) {
-        Ok(entry) => entry,
-        Err(refusal) => return respond::refusal(&refusal, dialect, arrival.id.as_str(), Some(&caller)),
-    };
+    let mut entry = arrival.entry(&caller, &proxy.services.node, dialect);
     match admitted(&proxy, &arrival, &token, &caller, matched, body, &mut entry).await {
         Ok(response) => response,
         Err(refusal) => refuse(&proxy, &arrival, &caller, dialect, &refusal, entry).await,
@@ -78,10 +75,11 @@ async fn admitted(
     body: Body,
     entry: &mut Entry,
 ) -> Result<Response, Refusal> {
-    let _place = proxy.enter().ok_or_else(|| {
+    let place = proxy.enter().ok_or_else(|| {
         Refusal::new(Code::Overloaded, "The server is at its limit of requests. Try again.")
             .retry_after(TimeDelta::seconds(1))
     })?;
+    entry.tags = arrival.tags()?;
     key_state(arrival, caller)?;
     let matched = known_operation(arrival, matched)?;
     entry.operation = Some(matched.row.operation.as_str().to_owned());
@@ -115,7 +113,9 @@ async fn admitted(
     // 9 open the credential; 10 forward; 11 meter; 12 settle and record
     let row = matched.row;
     match forward::prepare(proxy, arrival, &matched, &admitted) {
-        Ok(call) => Ok(exchange::conduct(proxy, arrival, (row.dialect, row.operation), call, admitted).await),
+        Ok(call) => {
+            Ok(exchange::conduct(proxy, arrival, (row.dialect, row.operation), call, (admitted, place)).await)
+        }
         Err(refusal) => Ok(exchange::void(arrival, row.dialect, admitted, &refusal).await),
     }
 }
