@@ -11,6 +11,7 @@ use crate::service::Caller;
 use chrono::{DateTime, Utc};
 use http::request::Parts;
 use http::{HeaderMap, Method};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -69,12 +70,11 @@ impl Arrival {
     }
 
     /// The entry with everything that is known once the caller is.
-    pub(super) fn entry(&self, caller: &Caller, node: &str, dialect: Dialect) -> Result<Entry, Refusal> {
+    pub(super) fn entry(&self, caller: &Caller, node: &str, dialect: Dialect) -> Entry {
         let subkey = &caller.key.subkey;
         let definition = &subkey.definition;
         let user_agent = self.headers.get(http::header::USER_AGENT);
-        let tags = tags(&self.headers).map_err(|error| Refusal::new(Code::InvalidBody, error));
-        let entry = Entry {
+        Entry {
             time: self.time,
             node: node.to_owned(),
             request_id: self.id.as_str().to_owned(),
@@ -94,8 +94,12 @@ impl Arrival {
                 .map(|value| clip(&String::from_utf8_lossy(value.as_bytes()), TEXT_MAX_BYTES)),
             labels: definition.labels.clone(),
             ..Entry::default()
-        };
-        Ok(Entry { tags: tags?, ..entry })
+        }
+    }
+
+    /// The tags that the request gives itself, if they fit.
+    pub(super) fn tags(&self) -> Result<BTreeMap<String, String>, Refusal> {
+        tags(&self.headers).map_err(|error| Refusal::new(Code::InvalidBody, error))
     }
 
     /// Milliseconds since the request came.

@@ -45,10 +45,7 @@ pub(super) async fn serve(proxy: Proxy, request: Request<Body>) -> Response {
         Ok(recognised) => recognised,
         Err(refusal) => return respond::refusal(&refusal, dialect, arrival.id.as_str(), None),
     };
-    let mut entry = match arrival.entry(&caller, &proxy.services.node, dialect) {
-        Ok(entry) => entry,
-        Err(refusal) => return respond::refusal(&refusal, dialect, arrival.id.as_str(), Some(&caller)),
-    };
+    let mut entry = arrival.entry(&caller, &proxy.services.node, dialect);
     match admitted(&proxy, &arrival, &token, &caller, matched, body, &mut entry).await {
         Ok(response) => response,
         Err(refusal) => refuse(&proxy, &arrival, &caller, dialect, &refusal, entry).await,
@@ -83,6 +80,7 @@ async fn admitted(
             .retry_after(TimeDelta::seconds(1))
     })?;
     key_state(arrival, caller)?;
+    entry.tags = arrival.tags()?;
     let matched = known_operation(arrival, matched)?;
     entry.operation = Some(matched.row.operation.as_str().to_owned());
 
@@ -157,7 +155,7 @@ fn known_operation<'p>(
 }
 
 /// Step 4: what needs no body, before it is read.
-fn decide_early(
+pub(super) fn decide_early(
     proxy: &Proxy,
     arrival: &Arrival,
     caller: &Caller,
@@ -180,7 +178,7 @@ fn unreadable(error: &BodyError) -> Refusal {
 }
 
 /// Writes the refusal's entry, then answers. What cannot be recorded is not answered as decided.
-async fn refuse(
+pub(super) async fn refuse(
     proxy: &Proxy,
     arrival: &Arrival,
     caller: &Caller,

@@ -39,7 +39,13 @@ async fn still_server(environment: &[(&str, &str)]) -> TestServer {
 }
 
 /// A request as a client of this dialect makes it.
-fn spoken(server: &TestServer, dialect: &str, secret: &str, path: &str, body: &Value) -> Request<Full<Bytes>> {
+fn spoken(
+    server: &TestServer,
+    dialect: &str,
+    secret: &str,
+    path: &str,
+    body: &Value,
+) -> Request<Full<Bytes>> {
     let (_, header, also) = DIALECTS.iter().find(|(name, ..)| *name == dialect).unwrap();
     let key = if *header == "authorization" { format!("Bearer {secret}") } else { secret.to_owned() };
     let request = Request::builder().uri(format!("{}{path}", server.proxy)).header(*header, key);
@@ -63,13 +69,20 @@ fn also(mut request: Request<Full<Bytes>>, headers: &[(&str, &str)]) -> Request<
 /// The whole of a refusal, in its dialect: status, type and code.
 fn assert_refusal(answer: &Answer, dialect: &str, status: u16, kind: &str, code: &str, what: &str) {
     let body = answer.json();
-    assert_eq!((answer.status.as_u16(), answer.header("x-bitting-error")), (status, Some(code)), "{what}: {body}");
+    assert_eq!(
+        (answer.status.as_u16(), answer.header("x-bitting-error")),
+        (status, Some(code)),
+        "{what}: {body}"
+    );
     let error = &body["error"];
     assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{what}: {body}");
     let said = match dialect {
         "openai" => json!([error["type"], error["code"]]),
         "anthropic" => {
-            assert_eq!((&body["type"], body["request_id"].as_str()), (&json!("error"), answer.header("x-bitting-request-id")));
+            assert_eq!(
+                (&body["type"], body["request_id"].as_str()),
+                (&json!("error"), answer.header("x-bitting-request-id"))
+            );
             json!([error["type"], error["code"]])
         }
         _ => {

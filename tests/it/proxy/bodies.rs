@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 async fn p2_one_gate_refuses_a_body_that_has_two_readings() {
     let server = TestServer::start(TestStore::sqlite().await).await;
     let (id, secret) = server.mint(json!({})).await;
-    let deep = format!(r#"{{"model":"sandbox-mini","messages":[],"x":{}1{}}}"#, "[".repeat(80), "]".repeat(80));
+    let deep =
+        format!(r#"{{"model":"sandbox-mini","messages":[],"x":{}1{}}}"#, "[".repeat(80), "]".repeat(80));
     let good = chat("sandbox-mini").to_string();
     let bodies: Vec<Vec<u8>> = vec![
         b"".to_vec(),
@@ -66,7 +67,11 @@ async fn a_body_in_the_wrong_form_is_refused_and_the_next_is_served() {
         wrong.headers_mut().insert("content-type", kind.parse().unwrap());
         assert_eq!(server.call(wrong).await.refusal(), (415, "unsupported_encoding".to_owned()), "{kind}");
     }
-    for body in [json!({"messages": []}), json!({"model": "", "messages": []}), json!({"model": null, "messages": []})] {
+    for body in [
+        json!({"messages": []}),
+        json!({"model": "", "messages": []}),
+        json!({"model": null, "messages": []}),
+    ] {
         let answer = server.post(&secret, "/v1/chat/completions", &body).await;
         assert_refusal(&answer, "openai", 400, "invalid_request_error", "model_required", &body.to_string());
         assert_eq!(answer.json()["error"]["param"], "model");
@@ -79,7 +84,13 @@ async fn a_body_in_the_wrong_form_is_refused_and_the_next_is_served() {
 }
 
 /// Writes a head and a body of so many mebibytes until the server has heard enough; its answer.
-async fn send_large(server: &TestServer, secret: &str, framing: &str, mebibytes: usize, chunked: bool) -> String {
+async fn send_large(
+    server: &TestServer,
+    secret: &str,
+    framing: &str,
+    mebibytes: usize,
+    chunked: bool,
+) -> String {
     let address = server.proxy.strip_prefix("http://").unwrap();
     let (mut reads, mut writes) = TcpStream::connect(address).await.unwrap().into_split();
     let head = format!(

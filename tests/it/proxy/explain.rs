@@ -44,7 +44,10 @@ async fn explain_agrees_with_what_the_proxy_does() {
         let (id, secret) = server.mint(fields).await;
         for (operation, model, bound) in questions {
             let (path, mut body) = match operation {
-                "chat" => ("/v1/chat/completions", json!({"model": model, "messages": [{"role": "user", "content": "hello"}]})),
+                "chat" => (
+                    "/v1/chat/completions",
+                    json!({"model": model, "messages": [{"role": "user", "content": "hello"}]}),
+                ),
                 _ => ("/v1/embeddings", json!({"model": model, "input": "hello"})),
             };
             if let Some(bound) = bound {
@@ -75,7 +78,9 @@ async fn explain_agrees_with_what_the_proxy_does() {
                 "ip_allow" => code == "ip_not_allowed",
                 "operations" => code == "operation_not_allowed",
                 "models" => code == "model_not_allowed",
-                "model" => ["model_not_allowed", "operation_not_allowed", "model_ambiguous"].contains(&code.as_str()),
+                "model" => {
+                    ["model_not_allowed", "operation_not_allowed", "model_ambiguous"].contains(&code.as_str())
+                }
                 "max_output_tokens" => code == "output_bound_exceeded",
                 "price" => code == "model_unpriced",
                 "max_request_usd" => code == "request_too_expensive",

@@ -140,27 +140,67 @@ async fn only_listed_headers_pass_in_either_direction() {
     let (id, secret) = server.mint(json!({})).await;
     let request = spoken(&server, "openai", &secret, CHAT, &chat("sandbox-mini"));
     let sent = [
-        ("accept", "application/json"), ("user-agent", "test/1"), ("openai-beta", "a=1"), ("x-stainless-lang", "rust"),
-        ("x-stainless-retry-count", "0"), ("x-client-request-id", "mine"), ("traceparent", "00-1-2-01"),
-        ("anthropic-version", "2023-06-01"), ("anthropic-beta", "a"), ("anthropic-beta", "b"), ("x-goog-api-client", "g"),
+        ("accept", "application/json"),
+        ("user-agent", "test/1"),
+        ("openai-beta", "a=1"),
+        ("x-stainless-lang", "rust"),
+        ("x-stainless-retry-count", "0"),
+        ("x-client-request-id", "mine"),
+        ("traceparent", "00-1-2-01"),
+        ("anthropic-version", "2023-06-01"),
+        ("anthropic-beta", "a"),
+        ("anthropic-beta", "b"),
+        ("x-goog-api-client", "g"),
         ("anthropic-workspace-id", "w"),
         // None of these.
-        ("cookie", "a=b"), ("forwarded", "for=1.1.1.1"), ("x-forwarded-for", "1.1.1.1"), ("x-forwarded-host", "evil"),
-        ("x-real-ip", "1.1.1.1"), ("via", "1.1 x"), ("openai-organization", "org-evil"), ("openai-project", "proj-evil"),
-        ("proxy-authorization", "Basic eA=="), ("x-bitting-tag-team", "search"), ("x-sandbox", "status=500"),
-        ("x-api-key", &secret), ("api-key", &secret), ("te", "trailers"), ("connection", "x-stainless-os"),
-        ("x-stainless-os", "named by connection"), ("accept-encoding", "gzip"), ("referer", "https://a.example"),
-        ("origin", "https://a.example"), ("idempotency-key", "order-1"), ("x-request-id", "mine"), ("range", "bytes=0-1"),
-        ("x-http-method-override", "DELETE"), ("expect-ct", "x"), ("x-unknown", "x"),
+        ("cookie", "a=b"),
+        ("forwarded", "for=1.1.1.1"),
+        ("x-forwarded-for", "1.1.1.1"),
+        ("x-forwarded-host", "evil"),
+        ("x-real-ip", "1.1.1.1"),
+        ("via", "1.1 x"),
+        ("openai-organization", "org-evil"),
+        ("openai-project", "proj-evil"),
+        ("proxy-authorization", "Basic eA=="),
+        ("x-bitting-tag-team", "search"),
+        ("x-sandbox", "status=500"),
+        ("x-api-key", &secret),
+        ("api-key", &secret),
+        ("te", "trailers"),
+        ("connection", "x-stainless-os"),
+        ("x-stainless-os", "named by connection"),
+        ("accept-encoding", "gzip"),
+        ("referer", "https://a.example"),
+        ("origin", "https://a.example"),
+        ("idempotency-key", "order-1"),
+        ("x-request-id", "mine"),
+        ("range", "bytes=0-1"),
+        ("x-http-method-override", "DELETE"),
+        ("expect-ct", "x"),
+        ("x-unknown", "x"),
     ];
     let answer = server.call(also(request, &sent)).await;
     assert_eq!(answer.status, 200, "{}", answer.json());
     let received = server.sandbox.requests().pop().unwrap();
     let names: BTreeSet<&str> = received.headers.iter().map(|(name, _)| name.as_str()).collect();
     let expected = [
-        "accept", "accept-encoding", "anthropic-beta", "anthropic-version", "anthropic-workspace-id", "authorization",
-        "content-length", "content-type", "host", "idempotency-key", "openai-beta", "traceparent", "user-agent",
-        "x-client-request-id", "x-goog-api-client", "x-stainless-lang", "x-stainless-retry-count",
+        "accept",
+        "accept-encoding",
+        "anthropic-beta",
+        "anthropic-version",
+        "anthropic-workspace-id",
+        "authorization",
+        "content-length",
+        "content-type",
+        "host",
+        "idempotency-key",
+        "openai-beta",
+        "traceparent",
+        "user-agent",
+        "x-client-request-id",
+        "x-goog-api-client",
+        "x-stainless-lang",
+        "x-stainless-retry-count",
     ];
     assert_eq!(names, BTreeSet::from(expected));
     for (name, value) in &sent[..12] {
@@ -173,16 +213,32 @@ async fn only_listed_headers_pass_in_either_direction() {
     assert_eq!(server.entries(&id).await[0]["tags"], json!({"team": "search"}));
 
     let passed: BTreeSet<&str> = answer.headers.keys().map(http::HeaderName::as_str).collect();
-    for name in ["content-type", "x-request-id", "openai-version", "openai-processing-ms", "x-bitting-request-id"] {
+    for name in
+        ["content-type", "x-request-id", "openai-version", "openai-processing-ms", "x-bitting-request-id"]
+    {
         assert!(passed.contains(name), "{name}: {passed:?}");
     }
-    for name in ["set-cookie", "openai-organization", "anthropic-organization-id", "server-timing", "location", "alt-svc", "x-echo"] {
+    for name in [
+        "set-cookie",
+        "openai-organization",
+        "anthropic-organization-id",
+        "server-timing",
+        "location",
+        "alt-svc",
+        "x-echo",
+    ] {
         assert!(!passed.contains(name), "{name}: {passed:?}");
     }
     let ours = passed.iter().filter(|name| name.starts_with("x-bitting-")).copied().collect::<BTreeSet<_>>();
     let stamps = [
-        "x-bitting-attempts", "x-bitting-cost-usd", "x-bitting-fallback", "x-bitting-model", "x-bitting-overhead-us",
-        "x-bitting-provider", "x-bitting-request-id", "x-bitting-subkey",
+        "x-bitting-attempts",
+        "x-bitting-cost-usd",
+        "x-bitting-fallback",
+        "x-bitting-model",
+        "x-bitting-overhead-us",
+        "x-bitting-provider",
+        "x-bitting-request-id",
+        "x-bitting-subkey",
     ];
     assert!(ours.is_superset(&BTreeSet::from(stamps)), "{ours:?}");
 }
@@ -236,7 +292,10 @@ async fn p6_faithful_refusals_of_the_provider_pass_unchanged() {
             assert_eq!(ids(&text), ids(&direct(&server, path, &body).await));
             assert_eq!(answer.header("retry-after"), (status == 429).then_some("1"));
             let entry = server.entries(&id).await.pop().unwrap();
-            assert_eq!((&entry["status"], &entry["upstream_status"], &entry["decision"]), (&json!(status), &json!(status), &json!("allowed")));
+            assert_eq!(
+                (&entry["status"], &entry["upstream_status"], &entry["decision"]),
+                (&json!(status), &json!(status), &json!("allowed"))
+            );
         }
     }
 }

@@ -46,7 +46,9 @@ on_both! {
 async fn one_model_is_described_if_the_key_may_use_it() {
     let server = TestServer::start(TestStore::sqlite().await).await;
     let (_, secret) = server.mint(json!({"models": ["sandbox/sandbox-mini"]})).await;
-    for (dialect, path) in [("openai", "/v1/models"), ("anthropic", "/v1/models"), ("gemini", "/v1beta/models")] {
+    for (dialect, path) in
+        [("openai", "/v1/models"), ("anthropic", "/v1/models"), ("gemini", "/v1beta/models")]
+    {
         for (name, status) in
             [("sandbox-mini", 200), ("sandbox/sandbox-mini", 200), ("sandbox-dated", 404), ("gpt-4o", 404)]
         {
@@ -76,7 +78,11 @@ async fn a_key_can_ask_about_itself_and_about_nobody_else() {
         (&json!(id), &json!("active"), &json!(["sandbox/*"]), &json!(64), &json!(["127.0.0.0/8"]))
     );
     let budget = &body["budgets"][0];
-    assert_eq!((&budget["limit_usd"], &budget["window"], &budget["spent_usd"]), (&json!("1"), &json!("day"), &json!(spent)), "{budget}");
+    assert_eq!(
+        (&budget["limit_usd"], &budget["window"], &budget["spent_usd"]),
+        (&json!("1.00"), &json!("day"), &json!(spent)),
+        "{budget}"
+    );
     assert!(!body.to_string().contains(&secret[20..]), "no secret, no hash");
     let junk = server.call(spoken(&server, "openai", "junk", "/bitting/self", &Value::Null)).await;
     assert_eq!(junk.refusal(), (401, "invalid_api_key".to_owned()));
@@ -85,9 +91,22 @@ async fn a_key_can_ask_about_itself_and_about_nobody_else() {
 #[tokio::test]
 async fn p2_one_gate_holds_for_what_a_key_asks_about_itself() {
     let server = still_server(&[]).await;
-    let (_, secret) = server.mint(json!({"ip_allow": ["192.0.2.0/24"]})).await;
+    let (id, secret) = server.mint(json!({"ip_allow": ["192.0.2.0/24"]})).await;
     for path in ["/bitting/self", "/v1/models", "/v1beta/models"] {
         let answer = server.call(spoken(&server, "openai", &secret, path, &Value::Null)).await;
         assert_eq!(answer.refusal(), (403, "ip_not_allowed".to_owned()), "{path}");
+    }
+    let entries = server.entries(&id).await;
+    assert!(
+        entries.len() == 3 && entries.iter().all(|entry| entry["rule"] == "ip_not_allowed"),
+        "{entries:?}"
+    );
+    let (id, secret) =
+        server.mint(json!({"rate_limits": [{"metric": "requests", "limit": 1, "per": "day"}]})).await;
+    for code in [None, Some("rate_limit_exceeded")] {
+        let answer = server.call(spoken(&server, "openai", &secret, "/bitting/self", &Value::Null)).await;
+        assert_eq!(answer.header("x-bitting-error"), code);
+        let entry = server.entries(&id).await.pop().unwrap();
+        assert_eq!((&entry["path"], &entry["rule"]), (&json!("/bitting/self"), &json!(code)));
     }
 }

@@ -23,7 +23,14 @@ async fn a_used_up_rate_says_exactly_how_long_to_wait() {
         ("gemini", "/v1beta/models", Value::Null),
     ] {
         let answer = server.call(spoken(&server, dialect, &secret, path, &body)).await;
-        assert_refusal(&answer, dialect, 429, kind(dialect, 429, "rate_limit_error"), "rate_limit_exceeded", dialect);
+        assert_refusal(
+            &answer,
+            dialect,
+            429,
+            kind(dialect, 429, "rate_limit_error"),
+            "rate_limit_exceeded",
+            dialect,
+        );
         assert_eq!(answer.header("retry-after"), Some("43"), "rounded up");
         assert_eq!(answer.header("retry-after-ms"), Some("42750"));
     }
@@ -45,8 +52,7 @@ async fn a_place_in_flight_is_free_again_when_its_answer_ended() {
         let mut body = chat("sandbox-mini+hold");
         body["stream"] = json!(stream);
         let (held, held_secret) = (Arc::clone(&server), secret.clone());
-        let first =
-            tokio::spawn(async move { held.post(&held_secret, "/v1/chat/completions", &body).await });
+        let first = tokio::spawn(async move { held.post(&held_secret, "/v1/chat/completions", &body).await });
         assert_eq!(server.sandbox.wait_held(1).await, 1);
         let before = server.sandbox.requests().len();
         let answer = server.chat(&secret, "sandbox-mini").await;

@@ -88,7 +88,8 @@ on_both! {
 #[tokio::test]
 async fn the_keys_order_decides_between_providers_that_are_known_to_serve() {
     let server = with_twin(TestStore::sqlite().await).await;
-    for (order, provider) in [(json!(["twin", "sandbox"]), "twin"), (json!(["openai", "sandbox"]), "sandbox")] {
+    for (order, provider) in [(json!(["twin", "sandbox"]), "twin"), (json!(["openai", "sandbox"]), "sandbox")]
+    {
         let (_, secret) = server.mint(json!({"models": ["*"], "provider_order": order})).await;
         let answer = server.chat(&secret, "sandbox-mini").await;
         assert_eq!((answer.status.as_u16(), answer.header("x-bitting-provider")), (200, Some(provider)));
@@ -114,15 +115,28 @@ async fn the_keys_order_decides_between_providers_that_are_known_to_serve() {
 async fn nothing_is_translated_between_dialects() {
     let server = with_twin(TestStore::sqlite().await).await;
     let (_, secret) = server.mint(json!({"models": ["*"]})).await;
-    for (path, model) in
-        [("/v1/messages", "plain/sandbox-plain"), ("/v1/messages", "house"), ("/p/plain/v1/messages", "sandbox-plain")]
-    {
+    for (path, model) in [
+        ("/v1/messages", "plain/sandbox-plain"),
+        ("/v1/messages", "house"),
+        ("/p/plain/v1/messages", "sandbox-plain"),
+    ] {
         let answer = server.call(spoken(&server, "anthropic", &secret, path, &chat(model))).await;
-        assert_eq!(answer.refusal(), (400, "dialect_not_supported".to_owned()), "{path} {model}: {}", answer.json());
+        assert_eq!(
+            answer.refusal(),
+            (400, "dialect_not_supported".to_owned()),
+            "{path} {model}: {}",
+            answer.json()
+        );
         assert_eq!(answer.json()["error"]["type"], "invalid_request_error");
     }
-    assert_eq!(server.post(&secret, "/v1/embeddings", &json!({"model": "house", "input": "a"})).await.refusal().0, 403);
-    assert_eq!(server.post(&secret, CHAT, &chat("sandbox-embedding")).await.refusal().1, "operation_not_allowed");
+    assert_eq!(
+        server.post(&secret, "/v1/embeddings", &json!({"model": "house", "input": "a"})).await.refusal().0,
+        403
+    );
+    assert_eq!(
+        server.post(&secret, CHAT, &chat("sandbox-embedding")).await.refusal().1,
+        "operation_not_allowed"
+    );
     assert!(server.sandbox.requests().is_empty());
 }
 
