@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
 use http::{HeaderName, HeaderValue, Method, Request, Version};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -101,6 +101,8 @@ fn name(response: &mut Response, id: &RequestId) {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let named = problem.with_request_id(id).into_response();
         *response.body_mut() = named.into_body();
+        // The length of the body before it was named.
+        response.headers_mut().remove(CONTENT_LENGTH);
     }
     if let Some(value) = id.header_value() {
         response.headers_mut().entry(REQUEST_ID).or_insert(value);

@@ -97,7 +97,7 @@ impl Arrival {
         }
     }
 
-    /// The request's own tags.
+    /// The tags that the request gives itself, if they fit.
     pub(super) fn tags(&self) -> Result<BTreeMap<String, String>, Refusal> {
         tags(&self.headers).map_err(|error| Refusal::new(Code::InvalidBody, error))
     }

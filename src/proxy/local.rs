@@ -3,11 +3,12 @@
 use super::Proxy;
 use super::arrival::Arrival;
 use super::exchange::response;
-use super::pipeline::{key_state, recognise};
+use super::pipeline::{decide_early, key_state, recognise, refuse};
 use super::refusal::{Code, Refusal};
 use super::respond::{self, Facts};
 use crate::budget::Balance;
 use crate::log::{Decision, Entry, Outcome};
+use crate::policy::Operation;
 use crate::provider::model::Model;
 use crate::provider::{Dialect, operation};
 use crate::service::{Caller, Snapshot};
@@ -46,15 +47,7 @@ pub(super) async fn models(
             describe(matched.row.dialect, id, model)
         }
     };
-    let entry = Entry {
-        decision: Decision::Allowed,
-        status: Some(StatusCode::OK.as_u16()),
-        outcome: Some(Outcome::Completed),
-        duration_ms: arrival.elapsed_ms(),
-        overhead_us: arrival.elapsed_us(),
-        ..entry
-    };
-    proxy.services.ledger.record(entry).await.map_err(|_| respond::store_unavailable())?;
+    proxy.services.ledger.record(answered(arrival, entry)).await.map_err(|_| respond::store_unavailable())?;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let facts = Facts {
@@ -69,6 +62,18 @@ pub(super) async fn models(
     headers.remove(HeaderName::from_static("x-bitting-provider"));
     headers.insert(HeaderName::from_static("x-bitting-attempts"), HeaderValue::from_static("0"));
     Ok(response(StatusCode::OK, headers, Body::from(body.to_string())))
+}
+
+/// The entry of what was answered from here.
+fn answered(arrival: &Arrival, entry: Entry) -> Entry {
+    Entry {
+        decision: Decision::Allowed,
+        status: Some(StatusCode::OK.as_u16()),
+        outcome: Some(Outcome::Completed),
+        duration_ms: arrival.elapsed_ms(),
+        overhead_us: arrival.elapsed_us(),
+        ..entry
+    }
 }
 
 /// Models that the key can reach in the request's dialect, each by the shortest name that means only it.
@@ -134,15 +139,28 @@ pub(super) async fn myself(State(proxy): State<Proxy>, request: Request) -> Resp
         Ok(arrival) => arrival,
         Err(refusal) => return respond::refusal(&refusal, Dialect::OpenAi, "", None),
     };
-    match describe_caller(&proxy, &arrival).await {
+    let dialect = arrival.spoken();
+    let (_, caller) = match recognise(&proxy, &arrival).await {
+        Ok(recognised) => recognised,
+        Err(refusal) => return respond::refusal(&refusal, dialect, arrival.id.as_str(), None),
+    };
+    let entry = arrival.entry(&caller, &proxy.services.node, dialect);
+    match describe_caller(&proxy, &arrival, &caller, entry.clone()).await {
         Ok(body) => Json(body).into_response(),
-        Err(refusal) => respond::refusal(&refusal, arrival.spoken(), arrival.id.as_str(), None),
+        Err(refusal) => refuse(&proxy, &arrival, &caller, dialect, &refusal, entry).await,
     }
 }
 
-async fn describe_caller(proxy: &Proxy, arrival: &Arrival) -> Result<Value, Refusal> {
-    let (_, caller) = recognise(proxy, arrival).await?;
-    key_state(arrival, &caller)?;
+/// Asking about oneself passes the same gate as the list of models, and leaves an entry as everything does.
+async fn describe_caller(
+    proxy: &Proxy,
+    arrival: &Arrival,
+    caller: &Caller,
+    entry: Entry,
+) -> Result<Value, Refusal> {
+    key_state(arrival, caller)?;
+    let tags = arrival.tags()?;
+    let _permit = decide_early(proxy, arrival, caller, Operation::Models)?;
     let subkey = &caller.key.subkey;
     let standing = proxy.services.budget_standing(subkey).await.map_err(|_| respond::store_unavailable())?;
     let budgets: Vec<Value> = standing
@@ -187,6 +205,8 @@ async fn describe_caller(proxy: &Proxy, arrival: &Arrival) -> Result<Value, Refu
     body.insert("id".to_owned(), json!(subkey.id.as_str()));
     body.insert("status".to_owned(), json!(subkey.status(arrival.time)));
     body.insert("budgets".to_owned(), json!(budgets));
+    let entry = Entry { tags, ..answered(arrival, entry) };
+    proxy.services.ledger.record(entry).await.map_err(|_| respond::store_unavailable())?;
     Ok(Value::Object(body))
 }
 

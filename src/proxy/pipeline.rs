@@ -79,8 +79,8 @@ async fn admitted(
         Refusal::new(Code::Overloaded, "The server is at its limit of requests. Try again.")
             .retry_after(TimeDelta::seconds(1))
     })?;
-    entry.tags = arrival.tags()?;
     key_state(arrival, caller)?;
+    entry.tags = arrival.tags()?;
     let matched = known_operation(arrival, matched)?;
     entry.operation = Some(matched.row.operation.as_str().to_owned());
 
@@ -157,7 +157,7 @@ fn known_operation<'p>(
 }
 
 /// Step 4: what needs no body, before it is read.
-fn decide_early(
+pub(super) fn decide_early(
     proxy: &Proxy,
     arrival: &Arrival,
     caller: &Caller,
@@ -180,7 +180,7 @@ fn unreadable(error: &BodyError) -> Refusal {
 }
 
 /// Writes the refusal's entry, then answers. What cannot be recorded is not answered as decided.
-async fn refuse(
+pub(super) async fn refuse(
     proxy: &Proxy,
     arrival: &Arrival,
     caller: &Caller,

@@ -1,0 +1,198 @@
+//! In, never out: the provider's key is looked for wherever anything comes out.
+
+use super::spoken;
+use crate::support::server::{Answer, CANARY, TestServer, chat};
+use crate::support::store::{TestStore, on_both};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use serde_json::json;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use tracing_subscriber::fmt::MakeWriter;
+
+fn holds_key(bytes: &[u8]) -> bool {
+    bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes())
+}
+
+fn assert_clean(answer: &Answer, what: &str) {
+    assert!(!holds_key(&answer.bytes), "{what}: the key is in the body");
+    assert!(
+        !answer.headers.values().any(|value| holds_key(value.as_bytes())),
+        "{what}: the key is in a header"
+    );
+}
+
+/// Sends a request and reads what there is of its answer: a stream that is cut ends in an error.
+async fn read_all(server: &TestServer, request: Request<Full<Bytes>>) -> Answer {
+    let (parts, mut body) = server.send(request).await.into_parts();
+    let mut bytes = Vec::new();
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+    }
+    Answer { status: parts.status, headers: parts.headers, bytes: Bytes::from(bytes) }
+}
+
+/// Everything that an application can provoke, answers checked on the way.
+async fn drive(server: &TestServer) -> String {
+    let (id, secret) = server.mint(json!({})).await;
+    for directives in [
+        "",
+        "+echo_key",
+        "+echo_key_split",
+        "+bad_key",
+        "+bad_key,echo_key",
+        "+status=401",
+        "+status=403,echo_key",
+        "+status=400,echo_key",
+        "+status=500,echo_key",
+        "+status=429,echo_key",
+        "+redirect",
+        "+redirect,echo_key",
+        "+malformed,echo_key",
+        "+cut=2",
+        "+close",
+    ] {
+        for stream in [false, true] {
+            for (dialect, path) in [("openai", "/v1/chat/completions"), ("anthropic", "/v1/messages")] {
+                let mut body = chat(&format!("sandbox-mini{directives}"));
+                body["stream"] = json!(stream);
+                let answer = read_all(server, spoken(server, dialect, &secret, path, &body)).await;
+                assert_clean(&answer, &format!("{dialect} {body}"));
+            }
+        }
+    }
+    id
+}
+
+/// Everything that an operator can read.
+async fn read_admin_plane(server: &TestServer, id: &str) {
+    let credentials = server.admin_get("/api/v1/providers/sandbox/credentials").await.json();
+    assert!(!credentials["items"].as_array().unwrap().is_empty(), "{credentials}");
+    for path in [
+        "/api/v1/providers",
+        "/api/v1/providers/sandbox",
+        "/api/v1/providers/sandbox/credentials",
+        "/api/v1/models",
+        "/api/v1/subkeys",
+        &format!("/api/v1/subkeys/{id}"),
+        "/api/v1/usage",
+        "/api/v1/access-log",
+        "/api/v1/access-log/export?format=jsonl",
+        "/api/v1/admin-log",
+        "/api/v1/admin-log/export?format=jsonl",
+        "/api/v1/operators",
+        "/metrics",
+        "/readyz",
+        "/healthz",
+    ] {
+        let answer = server.admin_get(path).await;
+        assert_clean(&answer, path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.json());
+    }
+}
+
+fn files_under(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_under(&path) } else { vec![path] }).collect()
+}
+
+on_both! {
+    async fn p1_in_never_out_of_any_answer_or_page(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let id = drive(&server).await;
+        read_admin_plane(&server, &id).await;
+    }
+}
+
+#[tokio::test]
+async fn p1_in_never_out_of_the_database_or_its_write_ahead_log() {
+    let server = TestServer::start(TestStore::sqlite().await).await;
+    drive(&server).await;
+    let rotated = "sandbox-canary-of-a-later-version-77aa";
+    let credentials = server.admin_get("/api/v1/providers/sandbox/credentials").await.json();
+    let id = credentials["items"][0]["id"].as_str().unwrap();
+    let path = format!("/api/v1/providers/sandbox/credentials/{id}/rotate");
+    assert!(server.admin_post(&path, &json!({"secret": rotated})).await.status.is_success());
+    let files = files_under(server.store.folder.path());
+    assert!(files.iter().any(|file| file.ends_with("bitting.db-wal")), "{files:?}");
+    for file in files {
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(!holds_key(&bytes), "{}", file.display());
+        assert!(
+            !bytes.windows(rotated.len()).any(|window| window == rotated.as_bytes()),
+            "{}",
+            file.display()
+        );
+    }
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// On one thread, so that this test's own lines are caught and no other's.
+#[tokio::test(flavor = "current_thread")]
+async fn p1_in_never_out_of_the_servers_own_log_at_its_most_talkative() {
+    let lines = Lines::default();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(lines.clone()).finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let server = TestServer::start(TestStore::sqlite().await).await;
+    let id = drive(&server).await;
+    read_admin_plane(&server, &id).await;
+    drop(guard);
+    let lines = lines.0.lock().unwrap();
+    let text = String::from_utf8_lossy(&lines);
+    assert!(text.contains("credential_echoed") && text.contains("TRACE"), "the log was caught");
+    assert!(!text.contains(CANARY));
+    assert!(!text.contains(&server.token), "nor is an operator's token");
+}
+
+#[tokio::test]
+async fn a_key_that_the_provider_refuses_is_our_fault_and_not_shown() {
+    let server = TestServer::start(TestStore::sqlite().await).await;
+    let (id, secret) = server.mint(json!({"budgets": []})).await;
+    for directives in ["bad_key", "status=401", "status=402", "status=403"] {
+        for (dialect, path) in [("openai", "/v1/chat/completions"), ("anthropic", "/v1/messages")] {
+            let body = chat(&format!("sandbox-mini+{directives}"));
+            let answer = server.call(spoken(&server, dialect, &secret, path, &body)).await;
+            super::assert_refusal(
+                &answer,
+                dialect,
+                502,
+                "api_error",
+                "upstream_credential_error",
+                directives,
+            );
+            assert_eq!(answer.header("x-should-retry"), Some("false"));
+            let text = String::from_utf8_lossy(&answer.bytes);
+            assert!(!text.contains(&CANARY[..8]) && !text.contains(&CANARY[CANARY.len() - 4..]), "{text}");
+            let entry = server.entries(&id).await.pop().unwrap();
+            assert_eq!(
+                (&entry["status"], &entry["outcome"]),
+                (&json!(502), &json!("upstream_failed")),
+                "{entry}"
+            );
+        }
+    }
+}
