@@ -21,7 +21,8 @@ async fn no_answer_without_its_record(installation: Installation, rounds: u64) {
         let path = format!("/api/v1/models/sandbox/{model}");
         assert!(server.admin(Method::PUT, &path, &model_document(model)).await.status.is_success());
     }
-    let definition = json!({"name": "ci", "models": ["sandbox/*"], "budgets": [{"limit_usd": CAP, "window": "total"}]});
+    let definition =
+        json!({"name": "ci", "models": ["sandbox/*"], "budgets": [{"limit_usd": CAP, "window": "total"}]});
     let (id, secret) = server.mint(&definition).await;
     let answered: Mutex<Vec<Answer>> = Mutex::new(Vec::new());
     for round in 1..=rounds {
@@ -44,7 +45,8 @@ async fn no_answer_without_its_record(installation: Installation, rounds: u64) {
             while answered.lock().unwrap().len() < before + 20 {
                 tokio::task::yield_now().await;
             }
-            let pid = rustix::process::Pid::from_raw(i32::try_from(server.child.id().unwrap()).unwrap()).unwrap();
+            let pid =
+                rustix::process::Pid::from_raw(i32::try_from(server.child.id().unwrap()).unwrap()).unwrap();
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
             stream
         };
@@ -58,8 +60,12 @@ async fn no_answer_without_its_record(installation: Installation, rounds: u64) {
         let entries = server.entries(&id).await;
         books_add_up(&installation, &entries, &answered.lock().unwrap(), round);
         let key = server.admin(Method::GET, &format!("/api/v1/subkeys/{id}"), &Value::Null).await.json();
-        let sum = entries.iter().fold(NanoUsd::ZERO, |sum, entry| sum.saturating_add(usd(&entry["cost_usd"])));
-        assert_eq!((usd(&key["budgets"][0]["spent_usd"]), usd(&key["budgets"][0]["held_usd"])), (sum, NanoUsd::ZERO));
+        let sum =
+            entries.iter().fold(NanoUsd::ZERO, |sum, entry| sum.saturating_add(usd(&entry["cost_usd"])));
+        assert_eq!(
+            (usd(&key["budgets"][0]["spent_usd"]), usd(&key["budgets"][0]["held_usd"])),
+            (sum, NanoUsd::ZERO)
+        );
         assert!(sum <= CAP.parse().unwrap(), "{sum}");
         let again = server.chat(&secret, &body).await.unwrap();
         assert_eq!(again.status, 200, "{:?}", again.json());
@@ -81,7 +87,10 @@ fn books_add_up(installation: &Installation, entries: &[Value], answered: &[Answ
     let open: Vec<_> = entries.iter().filter(|entry| entry["outcome"] == "unknown_outcome").collect();
     assert!(u64::try_from(open.len()).unwrap() >= 5 * round, "four were held and one was a stream");
     for entry in open {
-        assert_eq!((&entry["cost_usd"], &entry["usage_source"]), (&entry["reserved_usd"], &json!("reserved")));
+        assert_eq!(
+            (&entry["cost_usd"], &entry["usage_source"]),
+            (&entry["reserved_usd"], &json!("reserved"))
+        );
     }
     let sum = entries.iter().fold(NanoUsd::ZERO, |sum, entry| sum.saturating_add(usd(&entry["cost_usd"])));
     assert!(sum >= installation.sandbox.bill().cost_usd, "never below the provider's bill");

@@ -21,7 +21,8 @@ async fn store_of_its_own() -> (TestStore, String) {
 
 /// Ends every connection of the role but its own.
 async fn cut_connections(server: &TestServer, role: &str) {
-    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = ";
+    let sql =
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = ";
     server.store.tamper(&format!("{sql}'{role}'")).await;
 }
 
@@ -61,7 +62,8 @@ async fn p4_what_a_lost_connection_interrupts_is_settled_when_it_is_back() {
         answered += 3;
     }
     let entries = server.entries(&id).await;
-    let allowed: Vec<_> = entries.iter().filter(|entry| entry["decision"] == "allowed" && entry["status"] == 200).collect();
+    let allowed: Vec<_> =
+        entries.iter().filter(|entry| entry["decision"] == "allowed" && entry["status"] == 200).collect();
     assert_eq!(allowed.len(), answered);
     let ids: BTreeSet<_> = entries.iter().map(|entry| entry["request_id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), entries.len());

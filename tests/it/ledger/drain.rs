@@ -17,7 +17,8 @@ async fn a_server_told_to_stop_ends_what_it_has_begun(installation: Installation
     let mut server = installation.serve_first().await;
     let path = format!("/api/v1/models/sandbox/{STREAM}");
     assert!(server.admin(Method::PUT, &path, &model_document(STREAM)).await.status.is_success());
-    let definition = json!({"name": "ci", "models": ["sandbox/*"], "budgets": [{"limit_usd": "1", "window": "total"}]});
+    let definition =
+        json!({"name": "ci", "models": ["sandbox/*"], "budgets": [{"limit_usd": "1", "window": "total"}]});
     let (id, secret) = server.mint(&definition).await;
     let mut stream = server.send(&secret, &streamed(STREAM)).await.unwrap();
     assert_eq!(stream.status(), 200);
@@ -33,7 +34,10 @@ async fn a_server_told_to_stop_ends_what_it_has_begun(installation: Installation
     assert_eq!((entries.len(), &entries[0]["outcome"]), (1, &json!("completed")), "{entries:?}");
     assert_eq!(usd(&entries[0]["cost_usd"]), installation.sandbox.bill().cost_usd);
     let key = server.admin(Method::GET, &format!("/api/v1/subkeys/{id}"), &Value::Null).await.json();
-    assert_eq!((&key["budgets"][0]["spent_usd"], &key["budgets"][0]["held_usd"]), (&entries[0]["cost_usd"], &json!("0.00")));
+    assert_eq!(
+        (&key["budgets"][0]["spent_usd"], &key["budgets"][0]["held_usd"]),
+        (&entries[0]["cost_usd"], &json!("0.00"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,7 +91,9 @@ async fn a_kek_that_others_can_read_or_that_is_another_databases_opens_nothing()
 
 #[tokio::test]
 async fn a_newer_schema_is_refused_by_name() {
-    for (installation, checksum) in [(Installation::sqlite().await, "X'00'"), (Installation::postgres().await, "'x'")] {
+    for (installation, checksum) in
+        [(Installation::sqlite().await, "X'00'"), (Installation::postgres().await, "'x'")]
+    {
         let newer = format!(
             "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
              VALUES (9999, 'from the future', TRUE, {checksum}, 0)"

@@ -33,9 +33,9 @@ async fn is_served(server: &TestServer, secret: &str) {
 }
 
 /// A server that goes by a clock set to a minute before midnight.
-async fn before_midnight(test: TestStore) -> (TestServer, Clock) {
+async fn before_midnight(test: TestStore) -> TestServer {
     let clock = Clock::manual(Utc.with_ymd_and_hms(2026, 11, 21, 23, 59, 0).unwrap());
-    (TestServer::start_with(test, clock.clone(), &[]).await, clock)
+    TestServer::start_with(test, clock, &[]).await
 }
 
 on_both! {
@@ -165,13 +165,13 @@ on_both! {
     }
 
     async fn p3_a_new_day_gives_room_and_a_settlement_goes_to_the_day_that_admitted_it(test: TestStore) {
-        let (server, clock) = before_midnight(test).await;
+        let server = before_midnight(test).await;
         list_model(&server, "sandbox", "sandbox-mini+hold").await;
         // Room for one worst case of about 0.00006 USD at a time.
         let (id, secret) = server.mint(json!({"budgets": [{"limit_usd": "0.0001", "window": "day"}]})).await;
         let midnight = async {
             server.sandbox.wait_held(1).await;
-            clock.advance(TimeDelta::minutes(2));
+            server.clock.advance(TimeDelta::minutes(2));
             is_served(&server, &secret).await;
             let today = books(&server, &id).await;
             server.sandbox.release();
@@ -188,12 +188,12 @@ on_both! {
     }
 
     async fn p3_a_spent_day_says_when_it_ends(test: TestStore) {
-        let (server, clock) = before_midnight(test).await;
+        let server = before_midnight(test).await;
         let (_, secret) = server.mint(json!({"budgets": [{"limit_usd": "0.000001", "window": "day"}]})).await;
         let refused = server.chat(&secret, "sandbox-mini").await;
         assert_eq!(refused.refusal(), (402, "budget_exceeded".to_owned()));
         assert_eq!(refused.header("retry-after"), Some("60"));
-        clock.advance(TimeDelta::minutes(-10));
+        server.clock.advance(TimeDelta::minutes(-10));
         assert_eq!(server.chat(&secret, "sandbox-mini").await.refusal().0, 402);
         server.end().await;
     }
