@@ -104,6 +104,10 @@ impl Exchange {
                 let refusal = Refusal { was_sent: true, ..key_stopped() };
                 return self.end_unanswered(&refusal, Outcome::Cut, reply).await;
             }
+            () = self.proxy.cut_all.cancelled() => {
+                let refusal = Refusal { was_sent: true, ..shutting_down() };
+                return self.end_unanswered(&refusal, Outcome::Cut, reply).await;
+            }
         };
         self.upstream_wait = sent.elapsed();
         let response = match answer {
@@ -228,4 +232,9 @@ pub(super) fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Re
 /// Why a stopped key's request ends.
 pub(super) fn key_stopped() -> Refusal {
     Refusal::new(Code::KeyRevoked, "This sub-key was stopped while the request was in flight.")
+}
+
+/// Why a request ends that outlasts the drain.
+pub(super) fn shutting_down() -> Refusal {
+    Refusal::new(Code::Overloaded, "The server is shutting down.")
 }

@@ -1,6 +1,6 @@
 //! An answer that is a stream of events: passed on as it comes, metered on the way.
 
-use super::exchange::{AnswerBody, Exchange, key_stopped, response};
+use super::exchange::{AnswerBody, Exchange, key_stopped, response, shutting_down};
 use super::refusal::{Code, Refusal};
 use super::settle::{Bill, note_reading, settle};
 use crate::log::Outcome;
@@ -124,10 +124,7 @@ impl Passage<'_> {
                     let message = "The stream did not end in time.";
                     return End::Cut(Refusal::new(Code::UpstreamTimeout, message));
                 }
-                () = self.exchange.proxy.cut_all.cancelled() => {
-                    let message = "The server is shutting down.";
-                    return End::Cut(Refusal::new(Code::Overloaded, message));
-                }
+                () = self.exchange.proxy.cut_all.cancelled() => return End::Cut(shutting_down()),
             };
             let (mut checked, mut out) = (Vec::new(), BytesMut::new());
             let ended = match frame {

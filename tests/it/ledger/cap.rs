@@ -65,6 +65,12 @@ fn is_exceeded(answer: &Answer) -> bool {
     true
 }
 
+fn is_refused_for_ever_today(answer: &Answer) -> bool {
+    let seconds: Option<u32> = answer.header("retry-after").and_then(|seconds| seconds.parse().ok());
+    answer.refusal() == (402, "budget_exceeded".to_owned())
+        && seconds.is_some_and(|seconds| seconds <= 86_400)
+}
+
 on_both! {
     async fn p3_a_cap_is_a_cap_and_whatever_fits_beside_the_others_is_admitted(test: TestStore) {
         let server = TestServer::start(test).await;
@@ -130,6 +136,63 @@ on_both! {
         assert!(admitted > 20, "only {admitted}");
         assert!(server.sandbox.bill().in_flight_max <= 20);
         the_books_add_up(&server, &id, &answers).await;
+        server.end().await;
+    }
+
+    async fn p3_what_one_budget_refuses_is_held_in_none(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let budgets = json!([{"limit_usd": "1", "window": "total"}, {"limit_usd": "0.000001", "window": "day"},
+                             {"limit_usd": "1", "window": "month"}]);
+        let (id, secret) = server.mint(json!({"budgets": budgets})).await;
+        assert!(is_refused_for_ever_today(&server.chat(&secret, "sandbox-mini").await));
+        let key = server.admin_get(&format!("/api/v1/subkeys/{id}")).await.json();
+        for budget in key["budgets"].as_array().unwrap() {
+            assert_eq!((&budget["held_usd"], &budget["spent_usd"]), (&json!("0.00"), &json!("0.00")), "{budget}");
+        }
+        assert_eq!(server.sandbox.bill().requests, 0);
+        server.end().await;
+    }
+
+    async fn p5_who_waits_for_room_sends_nothing_once_the_key_is_revoked(test: TestStore) {
+        let server = TestServer::start(test).await;
+        list_model(&server, "sandbox", "sandbox-mini+hold").await;
+        // Room for one at a time.
+        let (id, secret) = server.mint(total("0.0001")).await;
+        let waiting = async {
+            server.sandbox.wait_held(1).await;
+            server.chat(&secret, "sandbox-mini").await
+        };
+        let revoked = async {
+            server.sandbox.wait_held(1).await;
+            server.admin_post(&format!("/api/v1/subkeys/{id}/revoke"), &json!({})).await
+        };
+        let (held, waiting, revoked) = tokio::join!(server.chat(&secret, "sandbox-mini+hold"), waiting, revoked);
+        assert_eq!(revoked.status, 200);
+        assert_eq!(held.refusal(), (401, "key_revoked".to_owned()), "{:?}", held.json());
+        // What was held for the first is charged to it, so the budget may be what refuses the second.
+        assert!([401, 402].contains(&waiting.refusal().0), "{:?}", waiting.json());
+        assert_eq!((server.entries(&id).await.len(), server.sandbox.bill().requests), (2, 1));
+        assert_eq!(books(&server, &id).await.1, NanoUsd::ZERO);
+        server.end().await;
+    }
+
+    async fn p3_clamped_requests_share_a_cap_too(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let mut definition = total("0.01");
+        definition["clamp_to_budget"] = json!(true);
+        let (id, secret) = server.mint(definition).await;
+        let body = said("sandbox-mini", 0, 16_000);
+        let calls: FuturesUnordered<_> = (0..60).map(|_| server.post(&secret, "/v1/chat/completions", &body)).collect();
+        let answers: Vec<_> = calls.collect().await;
+        assert!(answers.iter().any(|answer| answer.status == 200));
+        for answer in &answers {
+            // Who is overtaken again and again while the bound is lowered is told to come back.
+            assert!([200, 402, 429, 503].contains(&answer.status.as_u16()), "{:?}", answer.json());
+        }
+        let (spent, held) = books(&server, &id).await;
+        assert_eq!((spent, held), (server.sandbox.bill().cost_usd, NanoUsd::ZERO));
+        assert!(spent <= "0.01".parse().unwrap());
+        assert_eq!(server.entries(&id).await.len(), 60);
         server.end().await;
     }
 }

@@ -140,6 +140,14 @@ on_both! {
         server.end().await;
     }
 
+    async fn p3_a_stream_that_passes_what_is_held_for_it_is_cut(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let (text, clean, entry) = see_stream(&server, "sandbox-mini+huge_event=100000").await;
+        assert!(!clean && !text.contains("[DONE]") && text.contains("budget_exceeded"), "{}", text.len());
+        assert_eq!((&entry["outcome"], &entry["rule"]), (&json!("cut"), &json!("budget_exceeded")));
+        server.end().await;
+    }
+
     async fn nothing_sent_is_nothing_charged_and_may_be_tried_again(test: TestStore) {
         let server = TestServer::start(test).await;
         let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

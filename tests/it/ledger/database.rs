@@ -2,7 +2,7 @@
 
 use super::{books, entries_once, list_model, total, usd};
 use crate::support::server::TestServer;
-use crate::support::store::{TestStore, tamper};
+use crate::support::store::{TestStore, on_both, tamper};
 use bitting::base::{Entropy, NanoUsd};
 use bitting::store::Store;
 use std::collections::BTreeSet;
@@ -72,4 +72,32 @@ async fn p4_what_a_lost_connection_interrupts_is_settled_when_it_is_back() {
     assert_eq!(books(&server, &id).await, (sum, NanoUsd::ZERO));
     entries_once(&server, &id, entries.len()).await;
     server.end().await;
+}
+
+on_both! {
+    async fn p4_nothing_is_admitted_unrecorded_and_settlements_wait_until_they_can_be_written(test: TestStore) {
+        let server = TestServer::start(test).await;
+        list_model(&server, "sandbox", "sandbox-mini+hold").await;
+        let (id, secret) = server.mint(total("1")).await;
+        let broken = async {
+            server.sandbox.wait_held(1).await;
+            server.store.tamper("ALTER TABLE budget_windows RENAME TO budget_windows_lost").await;
+            server.sandbox.release();
+            for _ in 0..3 {
+                let refused = server.chat(&secret, "sandbox-mini").await;
+                assert_eq!(refused.refusal(), (503, "store_unavailable".to_owned()), "{:?}", refused.json());
+                assert!(refused.header("retry-after").is_some());
+            }
+            assert_eq!(server.sandbox.bill().requests, 1, "nothing is sent unrecorded");
+            server.store.tamper("ALTER TABLE budget_windows_lost RENAME TO budget_windows").await;
+        };
+        let (answer, ()) = tokio::join!(server.chat(&secret, "sandbox-mini+hold"), broken);
+        assert_eq!(answer.status, 200, "{:?}", answer.json());
+        serves_again(&server, &secret).await;
+        let entries = server.entries(&id).await;
+        let answered: Vec<_> = entries.iter().filter(|entry| entry["status"] == 200).collect();
+        assert_eq!(answered.len(), 2, "{entries:?}");
+        assert_eq!(books(&server, &id).await, (server.sandbox.bill().cost_usd, NanoUsd::ZERO));
+        server.end().await;
+    }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const STREAM: &str = "sandbox-mini+gap=50,tokens=12";
 
@@ -48,6 +49,44 @@ async fn a_server_told_to_stop_ends_what_it_has_begun_on_sqlite() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_told_to_stop_ends_what_it_has_begun_on_postgres() {
     Box::pin(a_server_told_to_stop_ends_what_it_has_begun(Installation::postgres().await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_outlasts_the_drain_is_cut_and_charged_and_the_server_ends() {
+    let installation = Installation::sqlite().await;
+    drop(installation.serve_first().await.child.kill().await);
+    let mut server = installation.serve_with_limits("drain_seconds = 0").await;
+    let (held, stream) = ("sandbox-mini+hold", "sandbox-mini+gap=500,tokens=400");
+    for model in [held, stream] {
+        let path = format!("/api/v1/models/sandbox/{model}");
+        assert!(server.admin(Method::PUT, &path, &model_document(model)).await.status.is_success());
+    }
+    let definition =
+        json!({"name": "ci", "models": ["sandbox/*"], "budgets": [{"limit_usd": "1", "window": "total"}]});
+    let (id, secret) = server.mint(&definition).await;
+    let mut long = streamed(stream);
+    long["max_tokens"] = json!(400);
+    let streaming = server.send(&secret, &long).await.unwrap();
+    let held_body = chat(held);
+    let told = async {
+        installation.sandbox.wait_held(1).await;
+        server.terminate();
+    };
+    let (answer, ()) = tokio::join!(server.chat(&secret, &held_body), told);
+    assert!(answer.is_none_or(|answer| answer.status == 503));
+    assert!(!read_to_end(streaming).await.1, "never a clean end");
+    let ended = tokio::time::timeout(Duration::from_secs(10), server.child.wait()).await;
+    assert_eq!(ended.expect("it does not end").unwrap().code(), Some(0));
+
+    let server = installation.serve().await;
+    let entries = server.entries(&id).await;
+    assert_eq!(entries.len(), 2, "{entries:?}");
+    let unanswered = entries.iter().find(|entry| entry["streamed"] == false).unwrap();
+    assert_eq!(
+        (&unanswered["outcome"], &unanswered["cost_usd"]),
+        (&json!("cut"), &unanswered["reserved_usd"])
+    );
+    assert!(entries.iter().all(|entry| entry["outcome"] != "unknown_outcome" && entry["cost_usd"] != "0.00"));
 }
 
 #[tokio::test]

@@ -86,7 +86,17 @@ impl Installation {
 
     /// Starts a server.
     pub(crate) async fn serve(&self) -> Process {
-        let mut command = self.command(&["serve", "--data"]);
+        self.serve_by(self.command(&["serve", "--data"])).await
+    }
+
+    /// Starts a server with `[limits]` of its own.
+    pub(crate) async fn serve_with_limits(&self, limits: &str) -> Process {
+        let file = self.folder.path().join("limits.toml");
+        std::fs::write(&file, format!("[limits]\n{limits}\n")).unwrap();
+        self.serve_by(self.command(&["serve", "--config", file.to_str().unwrap(), "--data"])).await
+    }
+
+    async fn serve_by(&self, mut command: Command) -> Process {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut address = async |plane: &str| {
