@@ -23,6 +23,9 @@ const PIECES_MAX: usize = 16;
 /// Visible bytes that one token can have; a stream beyond it bills more than it was held for.
 const BYTES_PER_TOKEN_MAX: u64 = 128;
 
+/// How long the last event has to leave for the socket: a connection that breaks off drops what it still holds.
+const LAST_EVENT_GRACE: Duration = Duration::from_millis(100);
+
 type Pieces = mpsc::Sender<Result<Bytes, io::Error>>;
 
 /// How a stream ended.
@@ -88,6 +91,8 @@ pub(super) async fn pass(
     if let Some(event) = event {
         // Never a clean end: an error event, and then the connection breaks off.
         let _ = pieces.send(Ok(Bytes::from(event))).await;
+        // A client that has left ends the wait early.
+        let _ = tokio::time::timeout(LAST_EVENT_GRACE, pieces.closed()).await;
         let _ = pieces.send(Err(io::Error::other("the stream was cut"))).await;
     }
 }

@@ -27,7 +27,7 @@ enum Collected {
     BrokenOff,
     Late,
     Stopped,
-    ShutDown,
+    ShuttingDown,
 }
 
 /// Reads the answer, settles, and replies. A client that leaves meanwhile changes nothing: the provider bills.
@@ -50,7 +50,7 @@ pub(super) async fn pass(
         (Collected::Whole(_), Some(refusal)) => (refusal, Outcome::UpstreamFailed),
         (Collected::Whole(bytes), None) => return pass_on(exchange, parts, bytes, reply).await,
         (Collected::Stopped, _) => (key_stopped(), Outcome::Cut),
-        (Collected::ShutDown, _) => (shutting_down(), Outcome::Cut),
+        (Collected::ShuttingDown, _) => (shutting_down(), Outcome::Cut),
         (Collected::Late, _) => (
             Refusal::new(Code::UpstreamTimeout, "The provider's answer did not end in time."),
             Outcome::UpstreamFailed,
@@ -147,7 +147,7 @@ async fn collect(
         let frame = tokio::select! {
             frame = body.frame() => frame,
             () = exchange.stopped.cancelled() => return Collected::Stopped,
-            () = exchange.proxy.cut_all.cancelled() => return Collected::ShutDown,
+            () = exchange.proxy.cut_all.cancelled() => return Collected::ShuttingDown,
             () = tokio::time::sleep_until(deadline) => return Collected::Late,
         };
         match frame {

@@ -1,4 +1,5 @@
 //! What tests stand on.
 
+pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod store;
