@@ -257,6 +257,7 @@ impl Admission<'_> {
             given = Some(bound);
             one.estimate = one.estimate.clone().with_output_bound(bound);
         }
+        let mut last = None;
         for _ in 0..=CLAMP_TRIES_MAX {
             let (body, changed, strip_usage) = self.body(snapshot, &resolved, given)?;
             let opening = Entry {
@@ -298,13 +299,15 @@ impl Admission<'_> {
                     };
                     given = Some(bound);
                     one.estimate = one.estimate.clone().with_output_bound(bound);
+                    last = Some((hold, balance));
                 }
                 Err(ReserveError::Held { hold, balance }) => return Err(budget_held(&hold, &balance)),
                 Err(ReserveError::Overloaded) => return Err(respond::overloaded()),
                 Err(ReserveError::Unavailable) => return Err(respond::store_unavailable()),
             }
         }
-        Ok(Outcome::Stale)
+        // Others took the room each time it was measured.
+        Err(last.map_or_else(respond::overloaded, |(hold, balance)| budget_held(&hold, &balance)))
     }
 
     fn demand(&self, caller: &Caller, priced: Option<&Priced>, entry: Entry) -> Demand {

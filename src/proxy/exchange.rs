@@ -218,7 +218,9 @@ impl Exchange {
 fn take_echoes(guard: &EchoGuard, headers: &mut HeaderMap) -> bool {
     let echoing = headers.iter().filter(|(_, value)| guard.is_in(value.as_bytes()));
     let names: Vec<HeaderName> = echoing.map(|(name, _)| name.clone()).collect();
-    names.iter().for_each(|name| drop(headers.remove(name)));
+    for name in &names {
+        headers.remove(name);
+    }
     !names.is_empty()
 }
 

@@ -15,7 +15,7 @@ use super::reasons;
 use super::refusal::{Code, Refusal};
 use super::respond;
 use crate::http::{BodyError, read_body};
-use crate::log::Entry;
+use crate::log::{Entry, Outcome};
 use crate::policy::{self, Head, HeadFacts, Operation, Permit};
 use crate::provider::{Dialect, operation};
 use crate::service::{AuthenticateError, Caller, InFlight};
@@ -45,10 +45,44 @@ pub(super) async fn serve(proxy: Proxy, request: Request<Body>) -> Response {
         Ok(recognised) => recognised,
         Err(refusal) => return respond::refusal(&refusal, dialect, arrival.id.as_str(), None),
     };
-    let mut entry = arrival.entry(&caller, &proxy.services.node, dialect);
-    match admitted(&proxy, &arrival, &token, &caller, matched, body, &mut entry).await {
+    let entry = arrival.entry(&caller, &proxy.services.node, dialect);
+    let mut trail = Trail { proxy: proxy.clone(), entry, is_open: true };
+    match admitted(&proxy, &arrival, &token, &caller, matched, body, &mut trail).await {
         Ok(response) => response,
-        Err(refusal) => refuse(&proxy, &arrival, &caller, dialect, &refusal, entry).await,
+        Err(refusal) => {
+            let entry = trail.close();
+            refuse(&proxy, &arrival, &caller, dialect, &refusal, entry).await
+        }
+    }
+}
+
+/// The entry of a request under way. If its client leaves before anything was decided, the request is
+/// dropped where it stands, and this writes its entry.
+struct Trail {
+    proxy: Proxy,
+    entry: Entry,
+    is_open: bool,
+}
+
+impl Trail {
+    /// Somebody else writes the entry from here on.
+    fn close(&mut self) -> Entry {
+        self.is_open = false;
+        self.entry.clone()
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        if self.is_open {
+            let ledger = self.proxy.services.ledger.clone();
+            let entry = Entry { outcome: Some(Outcome::ClientGone), ..self.entry.clone() };
+            self.proxy.tasks.spawn(async move {
+                if ledger.record(entry).await.is_err() {
+                    tracing::error!("the entry of a request whose client left was not written");
+                }
+            });
+        }
     }
 }
 
@@ -73,21 +107,23 @@ async fn admitted(
     caller: &Caller,
     matched: Option<operation::Matched<'_>>,
     body: Body,
-    entry: &mut Entry,
+    trail: &mut Trail,
 ) -> Result<Response, Refusal> {
     let place = proxy.enter().ok_or_else(|| {
         Refusal::new(Code::Overloaded, "The server is at its limit of requests. Try again.")
             .retry_after(TimeDelta::seconds(1))
     })?;
     key_state(arrival, caller)?;
-    entry.tags = arrival.tags()?;
+    trail.entry.tags = arrival.tags()?;
     let matched = known_operation(arrival, matched)?;
-    entry.operation = Some(matched.row.operation.as_str().to_owned());
+    trail.entry.operation = Some(matched.row.operation.as_str().to_owned());
 
     // 4 decide early
     let (head, in_flight) = decide_early(proxy, arrival, caller, matched.row.operation)?;
     if matched.row.operation == Operation::Models {
-        return local::models(proxy, arrival, caller, &matched, entry.clone()).await;
+        let response = local::models(proxy, arrival, caller, &matched, trail.entry.clone()).await?;
+        trail.close();
+        return Ok(response);
     }
     // 5 read the ask; 6 decide; 7 price; 8 reserve
     let bound = proxy.settings.body;
@@ -98,7 +134,7 @@ async fn admitted(
     let mut tries = 0;
     let admitted = loop {
         let (caller, head, in_flight) = current;
-        match admission.admit(&caller, &head, in_flight, entry).await? {
+        match admission.admit(&caller, &head, in_flight, &mut trail.entry).await? {
             admit::Outcome::Admitted(admitted) => break admitted,
             admit::Outcome::Stale if tries < STALE_TRIES_MAX => {
                 tries += 1;
@@ -110,6 +146,7 @@ async fn admitted(
             admit::Outcome::Stale => return Err(respond::overloaded()),
         }
     };
+    trail.close();
     // 9 open the credential; 10 forward; 11 meter; 12 settle and record
     let row = matched.row;
     match forward::prepare(proxy, arrival, &matched, &admitted) {

@@ -20,22 +20,9 @@ pub(super) enum Verdict {
     Abandoned,
 }
 
-/// Holds the amount in every budget, in order, or in none.
+/// Writes the admission and holds the amount in every budget, in order, or does neither. The key comes
+/// before its money: one that was stopped meanwhile is stale, whatever its budgets say.
 pub(super) async fn reserve(conn: &mut Conn<'_>, demand: &Demand) -> Result<Verdict, StoreError> {
-    for (index, hold) in demand.holds.iter().enumerate() {
-        budget::ensure_window(conn, &hold.budget, hold.window_start).await?;
-        if budget::hold(conn, &hold.budget, hold.window_start, hold.amount).await?.is_some() {
-            continue;
-        }
-        give_back(conn, &demand.holds[..index]).await?;
-        let balance = budget::balance(conn, &hold.budget, hold.window_start).await?.unwrap_or_default();
-        return Ok(match balance.admit(hold.amount) {
-            Err(Refusal::Exceeded) => Verdict::Exceeded(hold.clone(), balance),
-            // It fits by now, or the budget was dropped from the key: decide again.
-            Ok(()) => Verdict::Stale,
-            Err(Refusal::Held) => Verdict::Held(hold.clone(), balance),
-        });
-    }
     let admission = Admission {
         request_id: demand.entry.request_id.clone(),
         node: demand.entry.node.clone(),
@@ -44,12 +31,25 @@ pub(super) async fn reserve(conn: &mut Conn<'_>, demand: &Demand) -> Result<Verd
         holds: demand.holds.iter().map(kept).collect(),
         entry: demand.entry.clone(),
     };
-    if admission::insert_if_current(conn, &admission, demand.subkey_version).await? {
-        Ok(Verdict::Reserved)
-    } else {
-        give_back(conn, &demand.holds).await?;
-        Ok(Verdict::Stale)
+    if !admission::insert_if_current(conn, &admission, demand.subkey_version).await? {
+        return Ok(Verdict::Stale);
     }
+    for (index, hold) in demand.holds.iter().enumerate() {
+        budget::ensure_window(conn, &hold.budget, hold.window_start).await?;
+        if budget::hold(conn, &hold.budget, hold.window_start, hold.amount).await?.is_some() {
+            continue;
+        }
+        give_back(conn, &demand.holds[..index]).await?;
+        admission::take(conn, &admission.request_id).await?;
+        let balance = budget::balance(conn, &hold.budget, hold.window_start).await?.unwrap_or_default();
+        return Ok(match balance.admit(hold.amount) {
+            Err(Refusal::Exceeded) => Verdict::Exceeded(hold.clone(), balance),
+            // It fits by now, or the budget was dropped from the key: decide again.
+            Ok(()) => Verdict::Stale,
+            Err(Refusal::Held) => Verdict::Held(hold.clone(), balance),
+        });
+    }
+    Ok(Verdict::Reserved)
 }
 
 /// Posts the cost in every budget that held the worst case, and writes the entry. Exactly once: what

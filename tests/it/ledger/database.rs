@@ -28,14 +28,12 @@ async fn cut_connections(server: &TestServer, role: &str) {
 
 /// Serves again within ten seconds; whatever is refused until then is a 503.
 async fn serves_again(server: &TestServer, secret: &str) -> usize {
-    let mut refused = 0;
-    for _ in 0..100 {
+    for refused in 0..100 {
         let answer = server.chat(secret, "sandbox-mini").await;
         if answer.status == 200 {
             return refused;
         }
         assert_eq!(answer.status, 503, "{:?}", answer.json());
-        refused += 1;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     panic!("it did not recover in ten seconds");

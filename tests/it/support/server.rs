@@ -31,7 +31,6 @@ pub(crate) struct TestServer {
     pub(crate) sandbox: Sandbox,
     pub(crate) sandbox_url: String,
     pub(crate) token: String,
-    pub(crate) services: bitting::service::Services,
     pub(crate) clock: Clock,
     pub(crate) store: TestStore,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -92,11 +91,10 @@ impl TestServer {
         let settings = settings(&store, environment);
         let server =
             Server::start(&settings, store.store.clone(), &kek, clock.clone(), entropy).await.unwrap();
-        let (proxy, admin, services) = (server.proxy_url(), server.admin_url(), server.services().clone());
+        let (proxy, admin) = (server.proxy_url(), server.admin_url());
         let running = Some(tokio::spawn(server.run_until(stop.clone())));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let server =
-            Self { proxy, admin, sandbox, sandbox_url, token, services, clock, store, client, stop, running };
+        let server = Self { proxy, admin, sandbox, sandbox_url, token, clock, store, client, stop, running };
         server.register_sandbox().await;
         server
     }
