@@ -41,7 +41,6 @@ fn of_any_dialect() -> Vec<Case> {
         denied(json!({"models": []}), plain(), "model_not_allowed"),
         denied(json!({"models": ["sandbox/other-*", "openai/*"]}), plain(), "model_not_allowed"),
         denied(json!({"models": ["Sandbox/*"]}), plain(), "model_not_allowed"),
-        denied(json!({"models": ["sandbox-mini"]}), plain(), "model_not_allowed"),
         denied(json!({"models": ["*"], "deny_models": ["sandbox/sandbox-m*"]}), plain(), "model_not_allowed"),
         denied(json!({"operations": ["embeddings"]}), plain(), "operation_not_allowed"),
         denied(json!({"operations": []}), plain(), "operation_not_allowed"),

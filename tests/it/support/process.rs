@@ -14,6 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::{Output, Stdio};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -97,7 +98,11 @@ impl Installation {
     }
 
     async fn serve_by(&self, mut command: Command) -> Process {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        self.listening(command.stderr(Stdio::null())).await
+    }
+
+    async fn listening(&self, command: &mut Command) -> Process {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut address = async |plane: &str| {
             let line = lines.next_line().await.unwrap().expect("the server did not start");
@@ -108,9 +113,21 @@ impl Installation {
         Process { child, proxy, admin, token: self.token.clone(), client }
     }
 
+    /// Starts the first server, and has it say everything it can into a file.
+    pub(crate) async fn serve_tracing_to(&self, file: &Path) -> Process {
+        let mut command = self.command(&["serve", "--data"]);
+        command.env("BITTING_LOG", "trace").stderr(std::fs::File::create(file).unwrap());
+        let server = self.listening(&mut command).await;
+        self.register_sandbox(server).await
+    }
+
     /// Starts the first server, with the sandbox for its provider.
     pub(crate) async fn serve_first(&self) -> Process {
         let server = self.serve().await;
+        self.register_sandbox(server).await
+    }
+
+    async fn register_sandbox(&self, server: Process) -> Process {
         let url = &self.sandbox_url;
         let provider = json!({"slug": "sandbox", "dialects": {"openai": format!("{url}/v1")}});
         let made = server.admin(Method::POST, "/api/v1/providers", &provider).await;
@@ -163,6 +180,11 @@ impl Process {
         assert_eq!(export.status, 200, "{:?}", export.json());
         let text = String::from_utf8(export.bytes.to_vec()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The operator's token.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
     }
 
     /// Sends SIGTERM.

@@ -57,10 +57,11 @@ impl Answer {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// Status and code of a refusal in the OpenAI dialect, or of a problem.
+    /// Status and code of a refusal in any dialect, or of a problem.
     pub(crate) fn refusal(&self) -> (u16, String) {
         let body = self.json();
-        let code = body["error"]["code"].as_str().or(body["code"].as_str()).unwrap_or("").to_owned();
+        let code = body["error"]["code"].as_str().or(body["error"]["details"][0]["reason"].as_str());
+        let code = code.or(body["code"].as_str()).unwrap_or("").to_owned();
         (self.status.as_u16(), code)
     }
 }
