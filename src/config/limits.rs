@@ -1,7 +1,6 @@
 //! Every bound of the program, with its unit in its name, settable in the file's `[limits]`.
 
 use crate::http;
-use crate::proxy::upstream::Deadlines;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -66,30 +65,16 @@ limits! {
     body_read_seconds = 120, 1..=DAY_SECONDS;
     /// A JSON body on the proxy: room for pictures.
     json_body_bytes = 33_554_432, 1_024..=GIB;
-    /// A multipart body on the proxy.
-    multipart_body_bytes = 67_108_864, 1_024..=GIB;
     /// A body on the admin plane.
     admin_body_bytes = 262_144, 1_024..=1 << 26;
-    /// How deep JSON may nest.
-    json_depth_max = 64, 8..=512;
-    /// Values in one JSON body.
-    json_nodes_max = 200_000, 1_000..=10_000_000;
     /// For a connection to a provider: name service, TCP and TLS.
     connect_seconds = 5, 1..=300;
-    /// Until a provider begins to answer.
-    first_byte_seconds = 600, 1..=DAY_SECONDS;
-    /// Between two pieces of a provider's answer.
-    idle_seconds = 300, 1..=DAY_SECONDS;
-    /// A whole exchange with a provider.
-    total_seconds = 3_600, 1..=DAY_SECONDS;
     /// How long an unused connection to a provider is kept.
     pool_idle_seconds = 30, 1..=3_600;
     /// How much of a provider's answer that is no stream is read: it is metered whole before it is passed on.
     answer_body_bytes = 67_108_864, 1_024..=GIB;
     /// How much of a provider's error body is read.
     upstream_error_body_bytes = 1_048_576, 1_024..=1 << 26;
-    /// One event of a provider's stream.
-    sse_event_bytes = 33_554_432, 1_024..=GIB;
     /// Concurrent requests of a key that says nothing else.
     key_requests_max = 1_024, 1..=1_000_000;
     /// Concurrent requests in all; above it 503.
@@ -122,19 +107,6 @@ impl Bounds {
         self.body(self.json_body_bytes)
     }
 
-    /// The bound of a multipart body on the proxy.
-    pub fn multipart_body(&self) -> http::BodyBound {
-        self.body(self.multipart_body_bytes)
-    }
-
-    /// How long a request may wait for its provider.
-    pub fn deadlines(&self) -> Deadlines {
-        Deadlines {
-            connect: Duration::from_secs(self.connect_seconds),
-            first_byte: Duration::from_secs(self.first_byte_seconds),
-        }
-    }
-
     fn body(&self, bytes: u64) -> http::BodyBound {
         http::BodyBound { bytes_max: count(bytes), read_timeout: Duration::from_secs(self.body_read_seconds) }
     }
@@ -155,8 +127,7 @@ mod tests {
             (bounds.header_read_seconds, bounds.header_block_bytes, bounds.headers_max),
             (10, 32 << 10, 100)
         );
-        assert_eq!((bounds.json_body_bytes, bounds.multipart_body_bytes), (32 << 20, 64 << 20));
-        assert_eq!((bounds.connect_seconds, bounds.first_byte_seconds, bounds.idle_seconds), (5, 600, 300));
+        assert_eq!((bounds.json_body_bytes, bounds.connect_seconds), (32 << 20, 5));
         assert_eq!((bounds.key_requests_max, bounds.requests_max), (1024, 4096));
         assert_eq!(format!("{:?}", bounds.listener()), format!("{:?}", http::Limits::default()));
         for name in Bounds::NAMES {

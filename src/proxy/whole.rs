@@ -70,11 +70,9 @@ pub(super) async fn pass(
     };
     let refusal = Refusal { was_sent: true, ..refusal };
     let response = exchange.refuse(&refusal);
-    let bill = if is_unbilled(parts.status) {
-        Bill::nothing()
-    } else {
-        Bill::of(&exchange.admitted, &Reading::default())
-    };
+    // Unstreamed, all of the output was made before its first byte came: what was not read is billed too.
+    let bill =
+        if is_unbilled(parts.status) { Bill::nothing() } else { Bill::reservation(&exchange.admitted) };
     let rule = Some(refusal.code.as_str().to_owned());
     let status = Some(refusal.code.status().as_u16());
     let entry = Entry { rule, status, outcome: Some(outcome), ..exchange.admitted.entry.clone() };

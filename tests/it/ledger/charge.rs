@@ -88,9 +88,9 @@ on_both! {
             assert_eq!(seen.told(), (200, "completed", "estimated"));
             assert!(seen.cost() >= seen.billed && seen.cost() <= seen.reserved(), "{:?}", seen.entry);
         }
-        for model in ["sandbox-mini+malformed", "sandbox-mini+cut=0"] {
+        for (model, source) in [("sandbox-mini+malformed", "estimated"), ("sandbox-mini+cut=0", "reserved")] {
             let seen = see(&server, model).await;
-            assert_eq!(seen.entry["usage_source"], "estimated", "{model}: {:?}", seen.entry);
+            assert_eq!(seen.entry["usage_source"], source, "{model}: {:?}", seen.entry);
             assert!(seen.cost() >= seen.billed && seen.cost() <= seen.reserved(), "{model}: {:?} {}", seen.entry, seen.billed);
         }
         server.end().await;
