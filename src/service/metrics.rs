@@ -1,7 +1,7 @@
 //! Counters for Prometheus. No label holds a key, a name of a person, or anything that a caller chose freely.
 
 use crate::base::NanoUsd;
-use crate::log::Entry;
+use crate::log::{AlarmKind, Entry};
 use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
 
 /// What the server counts.
@@ -12,6 +12,7 @@ pub struct Metrics {
     refusals: IntCounterVec,
     tokens: IntCounterVec,
     cost_nano_usd: IntCounterVec,
+    alarms: IntCounterVec,
     overhead_seconds: HistogramVec,
 }
 
@@ -40,13 +41,19 @@ impl Metrics {
         let tokens = counter("bitting_tokens_total", "Tokens by class.", &["provider", "class"])?;
         let cost_nano_usd =
             counter("bitting_cost_nano_usd_total", "Cost posted, in 10^-9 USD.", &["provider"])?;
+        let alarms = counter("bitting_alarms_total", "Alarms raised, by kind.", &["kind"])?;
         let buckets =
             vec![0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
         let help = "Time spent in Bitting before the first byte, the provider's excluded.";
         let options = HistogramOpts::new("bitting_overhead_seconds", help).buckets(buckets);
         let overhead_seconds = HistogramVec::new(options, &["operation"])?;
         registry.register(Box::new(overhead_seconds.clone()))?;
-        Ok(Self { registry, requests, refusals, tokens, cost_nano_usd, overhead_seconds })
+        Ok(Self { registry, requests, refusals, tokens, cost_nano_usd, alarms, overhead_seconds })
+    }
+
+    /// An alarm was raised.
+    pub fn alarmed(&self, kind: AlarmKind) {
+        self.alarms.with_label_values(&[kind.as_str()]).inc();
     }
 
     /// A request was refused.

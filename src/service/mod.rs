@@ -2,12 +2,14 @@
 
 mod access_log;
 mod admin_log;
+mod alarm;
 mod authenticate;
 mod credential;
 mod directory;
 mod health;
 mod idempotency;
 mod install;
+mod kek;
 mod last_used;
 mod ledger;
 mod metrics;
@@ -28,11 +30,13 @@ use tokio_util::task::TaskTracker;
 
 pub use crate::store::StoreError;
 pub use access_log::ReadLogError;
+pub use alarm::Alarms;
 pub use authenticate::{AuthenticateError, Caller};
 pub use credential::{CredentialError, CredentialFault, NewCredential};
 pub use directory::{Credential, ProviderEntry, Snapshot, binding};
 pub use idempotency::AlreadyDone;
 pub use install::{InstallError, Installed, install, is_installed, log_key, opens, recover};
+pub use kek::{KekSource, KekSourceError};
 pub use ledger::{Demand, Hold, Ledger, LedgerLimits, Reservation, ReserveError, Settled, Unrecorded};
 pub use metrics::Metrics;
 pub use model::{ModelState, SetModelError};
@@ -69,6 +73,8 @@ pub struct Inner {
     pub registry: Registry,
     /// What the server counts.
     pub metrics: Metrics,
+    /// Where alarms are raised.
+    pub alarms: Alarms,
     /// Networks that upstreams may be in although they are private.
     pub private_upstreams: CidrSet,
     directory: directory::Directory,
@@ -147,6 +153,7 @@ impl Services {
             node: settings.node,
             ledger,
             registry: Registry::new(settings.registry),
+            alarms: Alarms::new(settings.metrics.clone()),
             metrics: settings.metrics,
             private_upstreams: settings.private_upstreams,
             directory: directory::Directory::new()?,

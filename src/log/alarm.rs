@@ -1,0 +1,67 @@
+//! The kinds of alarms. A kind is a stable word: dashboards and pagers are built on it.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $word:literal;)*) => {
+        /// What an alarm is about.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum AlarmKind {
+            $($(#[$doc])* #[serde(rename = $word)] $name,)*
+        }
+
+        impl AlarmKind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The word for it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $word,)*
+                }
+            }
+
+            /// Reads the word.
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|kind| kind.as_str() == text)
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A provider sent our key back; the answer was cut. Subject: the credential.
+    CredentialEchoed = "credential_echoed";
+    /// A provider refused our key. Subject: the credential.
+    UpstreamCredential = "upstream_credential";
+    /// A provider refused a new version of a key, and the version before it is used while it drains. Subject: the credential.
+    CredentialFellBack = "credential_fell_back";
+    /// A provider billed more than its documented bound. Subject: the provider.
+    BillAboveBound = "bill_above_bound";
+    /// What is posted to a budget's window is not what the log adds up to; the window is blocked. Subject: the budget.
+    BooksDoNotAddUp = "books_do_not_add_up";
+    /// A row that grants power was changed outside of Bitting, or an old one was put back; it is not used. Subject: table and id.
+    RowTampered = "row_tampered";
+    /// The rows that grant power do not add up to what was written: one is missing or was put in. Subject: the installation.
+    RegisterMismatch = "register_mismatch";
+    /// The database is older than the checkpoint kept outside of it, or was restored; nothing is admitted. Subject: the installation.
+    Quarantined = "quarantined";
+    /// The key-encryption key cannot be had; the server is sealed until it can. Subject: the source.
+    KekUnavailable = "kek_unavailable";
+    /// A wrong unseal code or key was presented too often. Subject: the installation.
+    UnsealRefused = "unseal_refused";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_reads_back_from_its_word_and_no_two_share_one() {
+        for kind in AlarmKind::ALL {
+            assert_eq!(AlarmKind::parse(kind.as_str()), Some(*kind));
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
+        assert_eq!(AlarmKind::parse("nothing"), None);
+    }
+}

@@ -1,0 +1,60 @@
+//! Where the key-encryption key comes from: the whole interface that a source has to fill.
+
+use crate::base::Entropy;
+use crate::vault::Kek;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+/// A source of the key-encryption key. A new one (a cloud's key service) is one file beside the others, and a line in
+/// the configuration.
+///
+/// A source gives a key together with what has to be kept to get that very key again: nothing for a file, salt and
+/// parameters for a passphrase, the wrapped key for a key service. What is kept lies in the database in clear.
+pub trait KekSource: Send + Sync {
+    /// The word for it: `file`, `passphrase`, `credential`, `transit`.
+    fn kind(&self) -> &'static str;
+
+    /// What and where it is, for people; without secrets.
+    fn describe(&self) -> String;
+
+    /// A key for a new wrapping, and what to keep.
+    fn create<'a>(
+        &'a self,
+        entropy: &'a Entropy,
+        installation: &'a str,
+    ) -> BoxFuture<'a, Result<(Kek, Value), KekSourceError>>;
+
+    /// The key of the wrapping that `kept` was kept for.
+    fn open<'a>(
+        &'a self,
+        kept: &'a Value,
+        installation: &'a str,
+    ) -> BoxFuture<'a, Result<Kek, KekSourceError>>;
+
+    /// Whether a new wrapping would be stronger than the one that `kept` was kept for.
+    fn is_outdated(&self, kept: &Value) -> bool {
+        let _ = kept;
+        false
+    }
+}
+
+/// Why a source gave no key. The texts hold no secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KekSourceError {
+    /// It cannot be reached or read now; later it may.
+    #[error("{source_is} does not answer: {reason}")]
+    Unavailable {
+        /// The source, as it describes itself.
+        source_is: String,
+        /// What happened.
+        reason: String,
+    },
+    /// It answered, and what it holds is not the key, or it does not let us have it.
+    #[error("{source_is}: {reason}")]
+    Refused {
+        /// The source, as it describes itself.
+        source_is: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+}
