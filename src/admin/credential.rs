@@ -136,6 +136,7 @@ impl From<CredentialError> for Problem {
             }
             CredentialError::AlreadyDone(error) => refusal::already_done(error),
             CredentialError::NotInForce(error) => refusal::not_confirmed(&error),
+            CredentialError::Guard(error) => refusal::guard(&error),
             CredentialError::Store(error) => refusal::store(&error),
         }
     }

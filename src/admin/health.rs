@@ -2,6 +2,7 @@
 
 use super::Admin;
 use super::call::{Call, View};
+use super::refusal;
 use super::routes::Routes;
 use crate::http::Problem;
 use crate::service::{Services, log_key};
@@ -47,5 +48,6 @@ fn rendered(services: &Services) -> Response {
 /// By which signatures of the log are checked.
 async fn public_key(call: Call<View>) -> Result<Response, Problem> {
     call.no_params()?;
-    Ok(Json(json!({"public_key": log_key(&call.services.keyring)})).into_response())
+    let keyring = call.services.vault.keyring().map_err(refusal::sealed)?;
+    Ok(Json(json!({"public_key": log_key(&keyring)})).into_response())
 }

@@ -70,6 +70,7 @@ impl From<SetModelError> for Problem {
             SetModelError::Fault(fault) => refusal::invalid_field(fault.field(), &fault.to_string()),
             SetModelError::Catalog(error) => Self::internal(&error),
             SetModelError::NotInForce(error) => refusal::not_confirmed(&error),
+            SetModelError::Guard(error) => refusal::guard(&error),
             SetModelError::Store(error) => refusal::store(&error),
         }
     }

@@ -125,6 +125,7 @@ impl From<CreateProviderError> for Problem {
             }
             CreateProviderError::AlreadyDone(error) => refusal::already_done(error),
             CreateProviderError::NotInForce(error) => refusal::not_confirmed(&error),
+            CreateProviderError::Guard(error) => refusal::guard(&error),
             CreateProviderError::Store(error) => refusal::store(&error),
         }
     }
@@ -147,6 +148,7 @@ fn changed<R>(error: ChangeProviderError<R>, refused: impl FnOnce(R) -> Problem)
         }
         ChangeProviderError::AlreadyDone(error) => refusal::already_done(error),
         ChangeProviderError::NotInForce(error) => refusal::not_confirmed(&error),
+        ChangeProviderError::Guard(error) => refusal::guard(&error),
         ChangeProviderError::Store(error) => refusal::store(&error),
     }
 }
@@ -162,6 +164,7 @@ impl From<DeleteProviderError> for Problem {
                 Self::conflict("in_use", "the provider has credentials; suspend it instead")
             }
             DeleteProviderError::NotInForce(error) => refusal::not_confirmed(&error),
+            DeleteProviderError::Guard(error) => refusal::guard(&error),
             DeleteProviderError::Store(error) => refusal::store(&error),
         }
     }

@@ -1,11 +1,12 @@
 //! What the admin plane answers where it refuses, by stable codes; and what the verbs' common reasons come to.
 
 use crate::http::Problem;
-use crate::service::{AlreadyDone, OutOfReach, StoreError};
+use crate::service::{AlreadyDone, GuardError, OutOfReach, SealReason, Sealed, StoreError};
 use crate::subkey::DefinitionError;
 use http::StatusCode;
 
 const RETRY_SECONDS: u64 = 1;
+const SEALED_RETRY_SECONDS: u64 = 10;
 
 /// 401, whatever was presented.
 pub(super) fn unauthenticated() -> Problem {
@@ -82,6 +83,34 @@ pub(super) fn not_confirmed(error: &StoreError) -> Problem {
     tracing::error!(%error, "a change is written and could not be put in force");
     let detail = "the change is written, but could not be put in force; repeat the call";
     Problem::unavailable("not_confirmed", detail, RETRY_SECONDS)
+}
+
+/// What cannot be used comes to: sealed, tampered with, or a failure of the database.
+pub(super) fn guard(error: &GuardError) -> Problem {
+    match error {
+        GuardError::Sealed(reason) => sealed(*reason),
+        GuardError::Tampered(row) => {
+            let detail = format!("{row}; it is not used until an operator has looked (bitting alarm list)");
+            Problem::conflict("row_tampered", detail)
+        }
+        GuardError::Store(error) => store(error),
+    }
+}
+
+/// 503 while the vault is closed.
+pub(super) fn sealed(Sealed(reason): Sealed) -> Problem {
+    let detail = match reason {
+        SealReason::ByOperator => "an operator sealed the vault; unseal it with the unseal code",
+        SealReason::KekUnavailable => {
+            "the key-encryption key cannot be had now; it is asked for again by itself"
+        }
+        SealReason::KekRefused => {
+            "the key-encryption key of the configuration does not open the vault; run bitting doctor"
+        }
+        SealReason::StoreUnavailable => "the database did not answer",
+    };
+    Problem::unavailable("sealed", detail, SEALED_RETRY_SECONDS)
+        .with_member("reason", reason.as_str().to_owned())
 }
 
 /// What the database's failure comes to. Its text goes to the log.

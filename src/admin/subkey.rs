@@ -207,6 +207,7 @@ impl From<MintError> for Problem {
             MintError::OutOfReach(error) => refusal::out_of_reach(error),
             MintError::NameTaken { id } => taken(id),
             MintError::AlreadyDone(error) => refusal::already_done(error),
+            MintError::Guard(error) => refusal::guard(&error),
             MintError::Store(error) => refusal::store(&error),
         }
     }
@@ -232,6 +233,7 @@ fn changed<R>(error: ChangeSubkeyError<R>, refused: impl FnOnce(R) -> Problem) -
         ChangeSubkeyError::OutOfReach(error) => refusal::out_of_reach(error),
         ChangeSubkeyError::NameTaken { id } => taken(id),
         ChangeSubkeyError::AlreadyDone(error) => refusal::already_done(error),
+        ChangeSubkeyError::Guard(error) => refusal::guard(&error),
         ChangeSubkeyError::Store(error) => refusal::store(&error),
     }
 }

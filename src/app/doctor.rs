@@ -1,7 +1,7 @@
 //! `doctor`: checks one thing after the other and says what to do about each that is wrong.
 
 use super::server::upstream;
-use super::{AppError, files, probe, settings};
+use super::{AppError, files, kek, probe, settings};
 use crate::base::Clock;
 use crate::config::Settings;
 use crate::log::Filter;
@@ -21,9 +21,6 @@ pub async fn doctor() -> Result<(), AppError> {
     };
     report
         .say("configuration", Ok(format!("data in {}, {}", settings.data_dir.display(), settings.database)));
-    let kek = files::kek(&settings.kek_file);
-    let kek_is = kek.as_ref().map(|_| settings.kek_file.display().to_string()).map_err(ToString::to_string);
-    report.say("KEK file", kek_is);
     let store = match files::open_current_store(&settings).await {
         Ok(store) => store,
         Err(error) => {
@@ -32,13 +29,10 @@ pub async fn doctor() -> Result<(), AppError> {
         }
     };
     report.say("store", Ok("open, schema up to date".to_owned()));
-    if let Ok(kek) = kek {
-        let opened = service::opens(&store, &kek).await;
-        report.say(
-            "vault",
-            opened.map(|()| "the KEK opens the keyring".to_owned()).map_err(|error| error.to_string()),
-        );
-    }
+    let source = kek::source(&settings);
+    let opened = service::open_keyring(&store, source.as_ref()).await;
+    let opens = |_| format!("{} opens the keyring", source.describe());
+    report.say("vault", opened.map(opens).map_err(|error| error.to_string()));
     report.say("clock", clock(&store).await);
     providers(&mut report, &settings, &store).await?;
     store.close().await;

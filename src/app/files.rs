@@ -1,13 +1,11 @@
-//! The files beside the data: the directory, the KEK, the database.
+//! The files beside the data: the directory and the database.
 
 use super::AppError;
-use crate::base::{Entropy, Secret};
 use crate::config::{Database, Settings};
 use crate::store::{SchemaState, Store};
-use crate::vault::Kek;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 /// Makes the data directory, readable by its owner only, and keeps it out of version control.
@@ -19,37 +17,6 @@ pub(super) fn make_data_dir(dir: &Path) -> Result<(), AppError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(failed(error)),
     }
-}
-
-/// Reads the KEK, or makes one where the file is missing.
-pub(super) fn kek_or_new(path: &Path, entropy: &Entropy) -> Result<Kek, AppError> {
-    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let mut file = match created {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return kek(path),
-        Err(error) => return Err(AppError::File { path: path.to_owned(), error }),
-    };
-    let kek = Kek::generate(entropy);
-    let written = file.write_all(kek.to_line().expose().as_bytes()).and_then(|()| file.sync_all());
-    written.map_err(|error| AppError::File { path: path.to_owned(), error })?;
-    Ok(kek)
-}
-
-/// Reads the KEK. Others than its owner may not be able to.
-pub(super) fn kek(path: &Path) -> Result<Kek, AppError> {
-    let failed = |error| AppError::File { path: path.to_owned(), error };
-    let wrong = |reason: &str| AppError::Kek { path: path.to_owned(), reason: reason.to_owned() };
-    let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        let path = path.display();
-        return Err(wrong(&format!(
-            "others than its owner can read it (mode {:o}); run: chmod 600 {path}",
-            mode & 0o777
-        )));
-    }
-    let text = Secret::new(fs::read_to_string(path).map_err(failed)?);
-    Kek::parse(&text)
-        .map_err(|error| wrong(&format!("{error}; put the file back that belongs to this database")))
 }
 
 /// Opens the database, whatever its schema.

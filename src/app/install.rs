@@ -1,6 +1,6 @@
 //! `init` and `migrate`.
 
-use super::{AppError, files, settings};
+use super::{AppError, files, kek, settings};
 use crate::base::{Clock, Entropy};
 use crate::service;
 use crate::store::SchemaState;
@@ -17,8 +17,8 @@ pub async fn init(data_dir: Option<PathBuf>, as_json: bool) -> Result<(), AppErr
     if service::is_installed(&store).await? {
         return Err(service::InstallError::AlreadyInstalled.into());
     }
-    let kek = files::kek_or_new(&settings.kek_file, &entropy)?;
-    let installed = service::install(&store, &kek, &clock, &entropy).await?;
+    let source = kek::source(&settings);
+    let installed = service::install(&store, source.as_ref(), &clock, &entropy).await?;
     let data_dir = settings.data_dir.display().to_string();
     let token = installed.operator_token.expose();
     if as_json {

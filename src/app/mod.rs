@@ -3,6 +3,7 @@
 mod doctor;
 mod files;
 mod install;
+pub mod kek;
 mod logging;
 mod probe;
 mod quickstart;
@@ -16,7 +17,7 @@ pub use recover::recover;
 pub use server::{sandbox, serve};
 
 use crate::config::{ConfigError, Overrides, Settings};
-use crate::service::{InstallError, StartError, StoreError};
+use crate::service::{InstallError, RecoverError, StartError, StoreError};
 use crate::store::{MigrateError, OpenError};
 use std::io;
 use std::path::PathBuf;
@@ -35,14 +36,6 @@ pub enum AppError {
         /// What is wrong.
         error: io::Error,
     },
-    /// The KEK file is not one.
-    #[error("{} is no KEK file: {reason}", path.display())]
-    Kek {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong, and what to do.
-        reason: String,
-    },
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -58,6 +51,9 @@ pub enum AppError {
     /// Setting up failed.
     #[error(transparent)]
     Install(#[from] InstallError),
+    /// No owner was made.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
     /// The services did not start.
     #[error(transparent)]
     Start(#[from] StartError),

@@ -1,7 +1,7 @@
 //! `quickstart`: set up and serve, the main job in one command. Run again, it serves what is there.
 
 use super::server::{Server, sandbox_key, stop_signal, upstream, with_networks};
-use super::{AppError, files, logging, probe, settings};
+use super::{AppError, files, kek, logging, probe, settings};
 use crate::base::{Clock, Entropy, Secret};
 use crate::config::Settings;
 use crate::policy::Operation;
@@ -44,11 +44,11 @@ pub async fn quickstart(
     files::make_data_dir(&settings.data_dir)?;
     let store = files::open_store(&settings).await?;
     store.migrate().await?;
-    let kek = files::kek_or_new(&settings.kek_file, &entropy)?;
+    let kek = kek::source(&settings);
     let installed = if service::is_installed(&store).await? {
         None
     } else {
-        Some(service::install(&store, &kek, &clock, &entropy).await?)
+        Some(service::install(&store, kek.as_ref(), &clock, &entropy).await?)
     };
     let keys = if options.no_import || installed.is_none() { Vec::new() } else { keys_found(environment) };
     let sandbox_at =
@@ -62,7 +62,7 @@ pub async fn quickstart(
         }
         None => None,
     };
-    let server = Server::start(&settings, store, &kek, clock, entropy).await?;
+    let server = Server::start(&settings, store, kek, clock, entropy).await?;
     match installed {
         Some(installed) => {
             let upstream = upstream(&settings)?;

@@ -1,18 +1,20 @@
 //! The server: two listeners, one ledger, and an orderly end.
 
-use super::{AppError, files, logging, settings};
+use super::{AppError, files, kek, logging, settings};
 use crate::base::{CidrSet, Clock, Entropy, Secret};
 use crate::config::{Plane, Settings};
 use crate::http::{Tls, serve as serve_http};
 use crate::proxy::upstream::{AddressRule, Upstream, UpstreamSettings};
 use crate::proxy::{Proxy, ProxySettings};
 use crate::sandbox::Sandbox;
-use crate::service::{LedgerLimits, Metrics, RegistryLimits, Services, Settings as ServiceSettings};
+use crate::service::{
+    KekSource, LedgerLimits, Metrics, RegistryLimits, Services, Settings as ServiceSettings,
+};
 use crate::store::Store;
-use crate::vault::Kek;
 use chrono::TimeDelta;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -23,9 +25,9 @@ pub async fn serve(config: Option<PathBuf>, data_dir: Option<PathBuf>) -> Result
     let settings = settings(data_dir, config)?;
     logging::start(&settings)?;
     logging::harden()?;
-    let kek = files::kek(&settings.kek_file)?;
     let store = files::open_current_store(&settings).await?;
-    let server = Server::start(&settings, store, &kek, Clock::system(), Entropy::new()).await?;
+    let server =
+        Server::start(&settings, store, kek::source(&settings), Clock::system(), Entropy::new()).await?;
     println!("proxy  {}", server.proxy_url());
     println!("admin  {}", server.admin_url());
     server.run_until(stop_signal()?).await;
@@ -61,7 +63,7 @@ impl Server {
     pub async fn start(
         settings: &Settings,
         store: Store,
-        kek: &Kek,
+        kek: Arc<dyn KekSource>,
         clock: Clock,
         entropy: Entropy,
     ) -> Result<Self, AppError> {
@@ -178,7 +180,7 @@ pub(super) fn upstream(settings: &Settings) -> Result<Upstream, AppError> {
 pub(super) async fn start_services(
     settings: &Settings,
     store: Store,
-    kek: &Kek,
+    kek: Arc<dyn KekSource>,
     clock: Clock,
     entropy: Entropy,
     tasks: &TaskTracker,

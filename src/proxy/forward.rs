@@ -5,6 +5,7 @@ use super::admit::Admitted;
 use super::arrival::Arrival;
 use super::headers::request_headers;
 use super::refusal::{Code, Refusal};
+use super::respond;
 use super::upstream::Deadlines;
 use crate::provider::{AuthScheme, Endpoint, OnClientGone, Timeouts, operation};
 use crate::service::Credential;
@@ -53,9 +54,9 @@ pub(super) fn prepare(
         .ok_or_else(|| unusable("no credential"))?;
     let endpoint =
         entry.provider.dialects.get(&matched.row.dialect).ok_or_else(|| unusable("no endpoint"))?;
-    let key =
-        open_credential(&admitted.permit, &proxy.services.keyring, &credential.binding, &credential.sealed)
-            .map_err(|error| unusable(&error.to_string()))?;
+    let keyring = proxy.services.vault.keyring().map_err(|_| respond::sealed())?;
+    let key = open_credential(&admitted.permit, &keyring, &credential.binding, &credential.sealed)
+        .map_err(|error| unusable(&error.to_string()))?;
     let uri = uri(endpoint, matched, arrival.query.as_deref()).ok_or_else(|| unusable("no address"))?;
     let headers =
         headers(arrival, endpoint, credential, &key, admitted).ok_or_else(|| unusable("no header"))?;

@@ -91,6 +91,7 @@ pub(super) async fn recognise(proxy: &Proxy, arrival: &Arrival) -> Result<(SubKe
     let token = identify::presented_secret(&arrival.headers, arrival.query.as_deref())?;
     let caller = proxy.services.authenticate(&token).await.map_err(|error| match error {
         AuthenticateError::Unknown => identify::unknown_key(),
+        AuthenticateError::Sealed(_) => respond::sealed(),
         AuthenticateError::Store(error) => {
             tracing::error!(%error, "a sub-key cannot be looked up");
             respond::store_unavailable()

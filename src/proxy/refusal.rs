@@ -41,6 +41,7 @@ pub(super) enum Code {
     ConcurrencyLimit,
     ExceedsRateLimit,
     WebsocketNotSupported,
+    Sealed,
     StoreUnavailable,
     Overloaded,
     UpstreamCredentialError,
@@ -82,6 +83,7 @@ impl Code {
             Self::ConcurrencyLimit => "concurrency_limit",
             Self::ExceedsRateLimit => "exceeds_rate_limit",
             Self::WebsocketNotSupported => "websocket_not_supported",
+            Self::Sealed => "sealed",
             Self::StoreUnavailable => "store_unavailable",
             Self::Overloaded => "overloaded",
             Self::UpstreamCredentialError => "upstream_credential_error",
@@ -121,7 +123,7 @@ impl Code {
                 StatusCode::TOO_MANY_REQUESTS
             }
             Self::WebsocketNotSupported => StatusCode::UPGRADE_REQUIRED,
-            Self::StoreUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Sealed | Self::StoreUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamCredentialError | Self::UpstreamError => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -145,7 +147,8 @@ impl Code {
             | Self::FeatureUnpriced
             | Self::ExceedsRateLimit => "permission_error",
             Self::BudgetHeld | Self::RateLimitExceeded | Self::ConcurrencyLimit => "rate_limit_error",
-            Self::StoreUnavailable
+            Self::Sealed
+            | Self::StoreUnavailable
             | Self::Overloaded
             | Self::UpstreamCredentialError
             | Self::UpstreamError

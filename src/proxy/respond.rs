@@ -91,6 +91,12 @@ pub(super) fn store_unavailable() -> Refusal {
         .retry_after(TimeDelta::seconds(1))
 }
 
+/// The vault is closed: nobody can be recognised.
+pub(super) fn sealed() -> Refusal {
+    Refusal::new(Code::Sealed, "The gateway is sealed and serves nothing until an operator opens it.")
+        .retry_after(TimeDelta::seconds(10))
+}
+
 /// The server is at its limit.
 pub(super) fn overloaded() -> Refusal {
     Refusal::new(Code::Overloaded, "The server is at its limit. Try again.")

@@ -1,7 +1,7 @@
 //! Who presents a secret: by id in memory, by HMAC in constant time.
 
 use super::registry::{ActiveKey, Cached};
-use super::{Services, StoreError};
+use super::{Sealed, Services, StoreError};
 use crate::store;
 use crate::subkey::{SubKeyId, SubKeyToken};
 use std::sync::Arc;
@@ -21,6 +21,9 @@ pub enum AuthenticateError {
     /// No such sub-key, or not its secret, or a secret that was rotated out. Nothing tells which.
     #[error("the secret is nobody's")]
     Unknown,
+    /// Nobody can be recognised while the vault is closed.
+    #[error(transparent)]
+    Sealed(#[from] Sealed),
     /// It could not be looked up.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -29,15 +32,15 @@ pub enum AuthenticateError {
 impl Services {
     /// Recognises the sub-key that a token belongs to, in whatever state it is.
     pub async fn authenticate(&self, token: &SubKeyToken) -> Result<Caller, AuthenticateError> {
+        let keyring = self.vault.keyring()?;
         let Some(key) = self.active_key(token.id()).await? else {
             // As much work as for a known id, so that time does not tell which ids exist.
-            let _ = self.keyring.recognises(&token.mac_input(), &[0; 32], self.keyring.current_term());
+            let _ = keyring.recognises(&token.mac_input(), &[0; 32], keyring.current_term());
             return Err(AuthenticateError::Unknown);
         };
         let (now, input) = (self.clock.now(), token.mac_input());
         let recognised = key.subkey.live_secrets(now).find(|secret| {
-            u32::try_from(secret.mac_term)
-                .is_ok_and(|term| self.keyring.recognises(&input, &secret.mac, term))
+            u32::try_from(secret.mac_term).is_ok_and(|term| keyring.recognises(&input, &secret.mac, term))
         });
         let secret_id = recognised.ok_or(AuthenticateError::Unknown)?.id.clone();
         self.last_used.touch(&key.subkey.id, &secret_id, now);

@@ -1,7 +1,8 @@
 //! Credentials: the real keys of providers. They go in, are sealed at once, and never come out here.
 
 use super::provider::sealed_secret;
-use super::{Actor, AlreadyDone, Services, StoreError, binding};
+use super::vault::Change;
+use super::{Actor, AlreadyDone, GuardError, Services, StoreError, binding};
 use crate::base::Secret;
 use crate::provider::endpoint::ProviderDocument;
 use crate::store::credential::{CredentialRecord, CredentialStatus, SealedSecret};
@@ -62,6 +63,9 @@ pub enum CredentialError {
     /// It is written and not in force yet; the same call again, or a restart, puts it in force.
     #[error("the change is written and could not be put in force")]
     NotInForce(StoreError),
+    /// The vault is sealed, or a row was changed outside of Bitting.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -110,9 +114,9 @@ impl Services {
             created_at: self.clock.now(),
             created_by: actor.operator.name.clone(),
         };
-        let mut tx = self.store.write().await?;
+        let mut tx = self.change().await?;
         self.claim(&mut tx.conn(), actor, &record.id).await??;
-        let sealed = self.seal_for(&mut tx.conn(), &record, 1, &secret).await?;
+        let sealed = self.seal_for(&mut tx, &record, 1, &secret).await?;
         match store::credential::insert(&mut tx.conn(), &record).await {
             Ok(()) => {}
             Err(StoreError::Conflict { .. }) => {
@@ -142,11 +146,11 @@ impl Services {
         secret: &Secret<String>,
     ) -> Result<CredentialRecord, CredentialError> {
         check_secret(secret)?;
-        let mut tx = self.store.write().await?;
+        let mut tx = self.change().await?;
         self.claim(&mut tx.conn(), actor, id).await??;
         let old = found(&mut tx.conn(), provider, id, expected).await?;
         let secret_version = old.secret_version + 1;
-        let sealed = self.seal_for(&mut tx.conn(), &old, secret_version, secret).await?;
+        let sealed = self.seal_for(&mut tx, &old, secret_version, secret).await?;
         let now = self.clock.now();
         store::credential::insert_secret(&mut tx.conn(), id, secret_version, &sealed, now).await?;
         let version = store::credential::rotate(&mut tx.conn(), id, old.version, secret_version).await?;
@@ -166,7 +170,7 @@ impl Services {
         (provider, id): (&str, &str),
         expected: Option<i64>,
     ) -> Result<CredentialRecord, CredentialError> {
-        let mut tx = self.store.write().await?;
+        let mut tx = self.change().await?;
         self.claim(&mut tx.conn(), actor, id).await??;
         let mut record = found(&mut tx.conn(), provider, id, expected).await?;
         if record.status != CredentialStatus::Disabled {
@@ -185,18 +189,19 @@ impl Services {
     /// Seals a key for the place where the provider is now.
     async fn seal_for(
         &self,
-        conn: &mut Conn<'_>,
+        change: &mut Change,
         credential: &CredentialRecord,
         secret_version: i64,
         secret: &Secret<String>,
     ) -> Result<SealedSecret, CredentialError> {
-        let record =
-            store::provider::get(conn, &credential.provider).await?.ok_or(CredentialError::NotFound)?;
+        let record = store::provider::get(&mut change.conn(), &credential.provider)
+            .await?
+            .ok_or(CredentialError::NotFound)?;
         let document: Option<ProviderDocument> = serde_json::from_value(record.document).ok();
         let provider = document.and_then(|document| document.check(&self.private_upstreams).ok());
         let provider = provider.ok_or(CredentialError::ProviderUnusable)?;
         let place = binding(&self.installation, &provider, &credential.id, secret_version);
-        Ok(sealed_secret(&seal_credential(&self.entropy, &self.keyring, &place, secret)))
+        Ok(sealed_secret(&seal_credential(&self.entropy, change.keyring(), &place, secret)))
     }
 }
 

@@ -1,18 +1,18 @@
 //! Setting an installation up, and opening its vault.
 
-use super::{Services, StartError, StoreError};
+use super::vault::{Book, Change, INSTALLATION, KEYRING, new_wrap, operator_row, project_row, provider_row};
+use super::{KekSource, KekSourceError, OpenVaultError, Opened, Services, StoreError, open_keyring};
 use crate::base::{Clock, Entropy, Secret};
 use crate::log::AdminEntry;
 use crate::provider::WELL_KNOWN;
 use crate::store::provider::{ProviderRecord, ProviderStatus};
 use crate::store::{self, Store};
-use crate::vault::{Kek, Keyring};
+use crate::vault::{Keyring, Root};
 use data_encoding::{BASE64, HEXLOWER};
 use ring::digest;
 use serde_json::json;
-
-const INSTALLATION: &str = "installation";
-const KEYRING: &str = "kek";
+use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// What a new installation hands to its first operator.
 pub struct Installed {
@@ -28,6 +28,20 @@ pub enum InstallError {
     /// There is one already.
     #[error("this database is set up already; nothing was changed")]
     AlreadyInstalled,
+    /// The source gave no key-encryption key.
+    #[error(transparent)]
+    Source(#[from] KekSourceError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why no owner was made from beside the data.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// Only who holds the key-encryption key may do this.
+    #[error(transparent)]
+    Vault(#[from] OpenVaultError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -35,42 +49,56 @@ pub enum InstallError {
 
 /// Whether the database has an installation.
 pub async fn is_installed(store: &Store) -> Result<bool, StoreError> {
-    let mut read = store.read().await?;
-    Ok(store::meta::get(&mut read.conn(), INSTALLATION).await?.is_some())
+    Ok(installation(store).await?.is_some())
 }
 
-/// Sets a migrated database up: installation id, keyring under `kek`, well-known providers, and the
-/// first operator, who owns everything.
+/// The installation's id.
+pub(super) async fn installation(store: &Store) -> Result<Option<String>, StoreError> {
+    let mut read = store.read().await?;
+    store::meta::get(&mut read.conn(), INSTALLATION).await
+}
+
+/// Sets a migrated database up: installation id, keyring under a key of the source, and the first operator, who owns
+/// everything.
 pub async fn install(
     store: &Store,
-    kek: &Kek,
+    source: &dyn KekSource,
     clock: &Clock,
     entropy: &Entropy,
 ) -> Result<Installed, InstallError> {
-    let (installation, keyring, now) = (entropy.id("inst"), Keyring::generate(entropy), clock.now());
+    let (installation, now) = (entropy.id("inst"), clock.now());
+    let (root, keyring) = (Root::generate(entropy), Arc::new(Keyring::generate(entropy)));
+    let wrap = new_wrap(source, &root, &installation, (clock, entropy)).await?;
     let mut tx = store.write().await?;
     if store::meta::put_if_absent(&mut tx.conn(), INSTALLATION, &installation).await? != installation {
         return Err(InstallError::AlreadyInstalled);
     }
-    let sealed = keyring.seal(entropy, kek, &installation);
+    let sealed = keyring.seal(entropy, &root, &installation);
+    store::keyring::put_wrap(&mut tx.conn(), &wrap).await?;
     store::keyring::put(&mut tx.conn(), KEYRING, &sealed, now).await?;
-    let operator_token = add_owner(&mut tx, "owner", clock, entropy).await?;
-    tx.commit().await?;
+    let book = Arc::new(Mutex::new(Book::default())).lock_owned().await;
+    let mut change = Change::begin(tx, Arc::clone(&keyring), book);
+    for project in store::project::list(&mut change.conn()).await? {
+        change.sign(&project_row(&project)).await?;
+    }
+    let operator_token = add_owner(&mut change, "owner", clock, entropy).await?;
+    change.commit().await?;
     Ok(Installed { operator_token, log_key: log_key(&keyring) })
 }
 
 /// Gives out a token for a new owner, from beside the data: for an installation whose last token was lost.
 pub async fn recover(
     store: &Store,
-    kek: &Kek,
+    source: &dyn KekSource,
     clock: &Clock,
     entropy: &Entropy,
-) -> Result<Secret<String>, StartError> {
-    // Only who holds the KEK may do this.
-    open(store, kek).await?;
-    let mut tx = store.write().await?;
+) -> Result<Secret<String>, RecoverError> {
+    let Opened { keyring, .. } = open_keyring(store, source).await?;
+    let (book, _) = Book::read(&mut store.snapshot().await?, &keyring).await?;
+    let book = Arc::new(Mutex::new(book)).lock_owned().await;
+    let mut change = Change::begin(store.write().await?, Arc::new(keyring), book);
     let name = format!("recovered-{}", entropy.base62(8));
-    let token = add_owner(&mut tx, &name, clock, entropy).await?;
+    let token = add_owner(&mut change, &name, clock, entropy).await?;
     let entry = AdminEntry {
         time: clock.now(),
         actor: "local".to_owned(),
@@ -79,24 +107,9 @@ pub async fn recover(
         request_id: String::new(),
         detail: json!({"roles": ["owner"]}),
     };
-    store::admin_log::append(&mut tx.conn(), &entry).await?;
-    tx.commit().await?;
+    store::admin_log::append(&mut change.conn(), &entry).await?;
+    change.commit().await?;
     Ok(token)
-}
-
-/// Opens the vault.
-pub(super) async fn open(store: &Store, kek: &Kek) -> Result<(String, Keyring), StartError> {
-    let mut read = store.read().await?;
-    let installation =
-        store::meta::get(&mut read.conn(), INSTALLATION).await?.ok_or(StartError::NotInstalled)?;
-    let sealed = store::keyring::get(&mut read.conn(), KEYRING).await?.ok_or(StartError::NotInstalled)?;
-    let keyring = Keyring::open(kek, &installation, &sealed).map_err(StartError::Sealed)?;
-    Ok((installation, keyring))
-}
-
-/// Whether the KEK opens the vault.
-pub async fn opens(store: &Store, kek: &Kek) -> Result<(), StartError> {
-    open(store, kek).await.map(drop)
 }
 
 /// How the log's public key is written: `ed25519:` and base64.
@@ -117,7 +130,7 @@ pub(super) fn operator_token_hash(token: &str) -> [u8; 32] {
 }
 
 async fn add_owner(
-    tx: &mut store::Tx<'_>,
+    change: &mut Change,
     name: &str,
     clock: &Clock,
     entropy: &Entropy,
@@ -128,10 +141,11 @@ async fn add_owner(
         name: name.to_owned(),
         roles: vec!["owner".to_owned()],
         projects: None,
+        version: 1,
         created_at: now,
         created_by: "local".to_owned(),
     };
-    store::operator::insert(&mut tx.conn(), &operator).await?;
+    store::operator::insert(&mut change.conn(), &operator).await?;
     let sha256 = operator_token_hash(token.expose());
     let record = store::operator::TokenRecord {
         id: entropy.id("ot"),
@@ -140,14 +154,17 @@ async fn add_owner(
         created_at: now,
         expires_at: None,
     };
-    store::operator::insert_token(&mut tx.conn(), &record).await?;
+    store::operator::insert_token(&mut change.conn(), &record).await?;
+    change.sign(&operator_row(&operator, &[record])).await?;
     Ok(token)
 }
 
 impl Services {
     /// Providers that this version knows and the database never had. One that an operator deleted stays deleted.
-    pub(super) async fn add_missing_providers(&self) -> Result<(), StoreError> {
-        let mut tx = self.store.write().await?;
+    pub(super) async fn add_missing_providers(&self, keyring: &Arc<Keyring>) -> Result<(), StoreError> {
+        let tx = self.store.write().await?;
+        let book = Arc::clone(&self.book).lock_owned().await;
+        let mut change = Change::begin(tx, Arc::clone(keyring), book);
         for known in &WELL_KNOWN {
             let Some(document) = known.document().and_then(|document| serde_json::to_value(document).ok())
             else {
@@ -161,11 +178,13 @@ impl Services {
                 created_at: self.clock.now(),
             };
             let seeded = format!("provider_seeded/{}", known.slug);
-            if store::meta::get(&mut tx.conn(), &seeded).await?.is_none() {
-                store::provider::insert_if_absent(&mut tx.conn(), &record).await?;
-                store::meta::put(&mut tx.conn(), &seeded, "yes").await?;
+            if store::meta::get(&mut change.conn(), &seeded).await?.is_none() {
+                if store::provider::insert_if_absent(&mut change.conn(), &record).await? {
+                    change.sign(&provider_row(&record)).await?;
+                }
+                store::meta::put(&mut change.conn(), &seeded, "yes").await?;
             }
         }
-        tx.commit().await
+        change.commit().await
     }
 }

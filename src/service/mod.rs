@@ -16,16 +16,19 @@ mod metrics;
 mod model;
 mod operator;
 mod provider;
+mod quarantine;
 mod rates;
 mod registry;
 mod subkey;
 mod usage;
+mod vault;
 
 use crate::base::{CidrSet, Clock, Entropy};
 use crate::store::Store;
-use crate::vault::{Kek, Keyring, OpenError};
+use crate::vault::Quarantine;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
+use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
 pub use crate::store::StoreError;
@@ -35,7 +38,7 @@ pub use authenticate::{AuthenticateError, Caller};
 pub use credential::{CredentialError, CredentialFault, NewCredential};
 pub use directory::{Credential, ProviderEntry, Snapshot, binding};
 pub use idempotency::AlreadyDone;
-pub use install::{InstallError, Installed, install, is_installed, log_key, opens, recover};
+pub use install::{InstallError, Installed, RecoverError, install, is_installed, log_key, recover};
 pub use kek::{KekSource, KekSourceError};
 pub use ledger::{Demand, Hold, Ledger, LedgerLimits, Reservation, ReserveError, Settled, Unrecorded};
 pub use metrics::Metrics;
@@ -48,6 +51,7 @@ pub use subkey::{
     BudgetState, ChangeSubkeyError, Explanation, ListSubkeysError, MintError, Minted, Question,
     RotateRefusal, Rotated, StateRefusal, Step, SubKeyQuery, SubKeyState, SubKeyStatus,
 };
+pub use vault::{GuardError, OpenVaultError, Opened, SealReason, Sealed, Tampered, Vault, open_keyring};
 
 /// Everything a verb needs. Clones share it.
 #[derive(Clone)]
@@ -61,8 +65,8 @@ pub struct Inner {
     pub clock: Clock,
     /// Randomness.
     pub entropy: Entropy,
-    /// The open keyring.
-    pub keyring: Keyring,
+    /// The keyring, while it is open.
+    pub vault: Vault,
     /// Names this installation; ciphertexts are bound to it.
     pub installation: String,
     /// Names this server in entries.
@@ -77,6 +81,10 @@ pub struct Inner {
     pub alarms: Alarms,
     /// Networks that upstreams may be in although they are private.
     pub private_upstreams: CidrSet,
+    kek: Arc<dyn KekSource>,
+    book: Arc<Mutex<vault::Book>>,
+    quarantined: RwLock<Option<Quarantine>>,
+    opening: Mutex<()>,
     directory: directory::Directory,
     last_used: last_used::LastUsed,
     loading: authenticate::SingleFlight,
@@ -114,11 +122,6 @@ pub enum StartError {
     /// The database was never set up.
     #[error("this database has no installation; run `bitting init` first")]
     NotInstalled,
-    /// The key-encryption key does not open the keyring.
-    #[error(
-        "the KEK does not open this installation's keyring ({0}); use the KEK file that belongs to this database"
-    )]
-    Sealed(OpenError),
     /// Another server runs on the database, or it cannot be written.
     #[error(transparent)]
     Writer(#[from] crate::store::WriterError),
@@ -131,14 +134,15 @@ pub enum StartError {
 }
 
 impl Services {
-    /// Opens the vault, settles what a crash left, and starts the ledger's writer on `tasks`.
+    /// Settles what a crash left, starts the ledger's writer on `tasks`, and opens the vault. Where that fails, the
+    /// services start sealed.
     pub async fn start(
         store: Store,
-        kek: &Kek,
+        kek: Arc<dyn KekSource>,
         settings: Settings,
         tasks: &TaskTracker,
     ) -> Result<Self, StartError> {
-        let (installation, keyring) = install::open(&store, kek).await?;
+        let installation = install::installation(&store).await?.ok_or(StartError::NotInstalled)?;
         let unsettled = ledger::settle_what_a_crash_left(&store).await?;
         if unsettled > 0 {
             tracing::warn!(count = unsettled, "admissions that an earlier run left open were posted in full");
@@ -148,7 +152,7 @@ impl Services {
             store,
             clock: settings.clock,
             entropy: settings.entropy,
-            keyring,
+            vault: Vault::closed(SealReason::KekUnavailable),
             installation,
             node: settings.node,
             ledger,
@@ -156,12 +160,17 @@ impl Services {
             alarms: Alarms::new(settings.metrics.clone()),
             metrics: settings.metrics,
             private_upstreams: settings.private_upstreams,
+            kek,
+            book: Arc::default(),
+            quarantined: RwLock::default(),
+            opening: Mutex::default(),
             directory: directory::Directory::new()?,
             last_used: last_used::LastUsed::default(),
             loading: authenticate::SingleFlight::default(),
         }));
-        services.add_missing_providers().await?;
-        services.reload_directory().await?;
+        if let Err(error) = services.open_vault().await {
+            tracing::error!(%error, reason = error.reason().as_str(), "the vault is sealed; nothing is served until it is open");
+        }
         Ok(services)
     }
 

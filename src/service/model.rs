@@ -1,7 +1,7 @@
 //! Models for operators: the catalog with what they said about it, and setting that.
 
 use super::directory::as_override;
-use super::{Actor, Services, StoreError};
+use super::{Actor, GuardError, Services, StoreError};
 use crate::provider::catalog::{Catalog, CatalogError, ModelFault};
 use crate::provider::model::{Model, ModelDocument};
 use crate::store;
@@ -40,6 +40,9 @@ pub enum SetModelError {
     /// It is written and not in force yet; the same call again puts it in force.
     #[error("the change is written and could not be put in force")]
     NotInForce(StoreError),
+    /// The vault is sealed, or a row was changed outside of Bitting.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -75,7 +78,7 @@ impl Services {
         let now = self.clock.now();
         let effective_from = document.effective_from.unwrap_or(now);
         let document = ModelDocument { effective_from: Some(effective_from), ..document };
-        let mut tx = self.store.write().await?;
+        let mut tx = self.change().await?;
         if store::provider::get(&mut tx.conn(), provider).await?.is_none() {
             return Err(SetModelError::NoProvider);
         }

@@ -3,7 +3,8 @@
 //! A provider's keys are sealed for its origins. A change of an origin seals each of them anew in the transaction of
 //! the change, so a base URL that was edited behind our back opens nothing. A change is in force when the call returns.
 
-use super::{Actor, AlreadyDone, Services, StoreError, binding};
+use super::vault::Change;
+use super::{Actor, AlreadyDone, GuardError, Services, StoreError, binding};
 use crate::provider::endpoint::{Provider, ProviderDocument, ProviderError};
 use crate::store::credential::SealedSecret;
 use crate::store::provider::{ProviderRecord, ProviderStatus};
@@ -29,6 +30,9 @@ pub enum CreateProviderError {
     /// It was registered and is not in force yet; the same call again, or a restart, puts it in force.
     #[error("the change is written and could not be put in force")]
     NotInForce(StoreError),
+    /// The vault is sealed, or a row was changed outside of Bitting.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -68,6 +72,9 @@ pub enum ChangeProviderError<R> {
     /// It is written and not in force yet; the same call again puts it in force.
     #[error("the change is written and could not be put in force")]
     NotInForce(StoreError),
+    /// The vault is sealed, or a row was changed outside of Bitting.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -88,6 +95,9 @@ pub enum DeleteProviderError {
     /// It is removed and still in force; a restart ends that.
     #[error("the change is written and could not be put in force")]
     NotInForce(StoreError),
+    /// The vault is sealed, or a row was changed outside of Bitting.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -120,7 +130,7 @@ impl Services {
             status: ProviderStatus::Active,
             created_at: self.clock.now(),
         };
-        let mut tx = self.store.write().await?;
+        let mut tx = self.change().await?;
         self.claim(&mut tx.conn(), actor, &record.slug).await??;
         if !store::provider::insert_if_absent(&mut tx.conn(), &record).await? {
             return Err(CreateProviderError::SlugTaken { slug: record.slug });
@@ -140,7 +150,7 @@ impl Services {
         expected: Option<i64>,
         change: impl Fn(&Value) -> Result<ProviderDocument, R> + Send + Sync,
     ) -> Result<ProviderRecord, ChangeProviderError<R>> {
-        let mut tx = self.store.write().await?;
+        let mut tx = self.change().await?;
         self.claim(&mut tx.conn(), actor, slug).await??;
         let old = found(&mut tx.conn(), slug, expected).await?;
         let document = change(&old.document).map_err(ChangeProviderError::Refused)?;
@@ -148,7 +158,7 @@ impl Services {
             return Err(ChangeProviderError::SlugChanged);
         }
         let new = document.check(&self.private_upstreams)?;
-        self.reseal(&mut tx.conn(), &old, &new).await?;
+        self.reseal(&mut tx, &old, &new).await?;
         let document = kept(&new);
         let detail = json!({"before": old.document, "after": document});
         let record = self.write_provider(&mut tx.conn(), old, document, None).await?;
@@ -166,7 +176,7 @@ impl Services {
         expected: Option<i64>,
         status: ProviderStatus,
     ) -> Result<ProviderRecord, ChangeProviderError<std::convert::Infallible>> {
-        let mut tx = self.store.write().await?;
+        let mut tx = self.change().await?;
         self.claim(&mut tx.conn(), actor, slug).await??;
         let mut record = found(&mut tx.conn(), slug, expected).await?;
         if record.status != status {
@@ -191,7 +201,7 @@ impl Services {
         slug: &str,
         expected: Option<i64>,
     ) -> Result<(), DeleteProviderError> {
-        let mut tx = self.store.write().await?;
+        let mut tx = self.change().await?;
         let old = store::provider::get(&mut tx.conn(), slug).await?.ok_or(DeleteProviderError::NotFound)?;
         let is_expected = expected.is_none_or(|expected| expected == old.version);
         if !is_expected {
@@ -225,13 +235,13 @@ impl Services {
     /// Seals every kept key of the provider for its new origins, where those differ.
     async fn reseal<R>(
         &self,
-        conn: &mut Conn<'_>,
+        change: &mut Change,
         old: &ProviderRecord,
         new: &Provider,
     ) -> Result<(), ChangeProviderError<R>> {
         let old_provider =
             read(&old.document).and_then(|document| document.check(&self.private_upstreams).ok());
-        for credential in store::credential::list(conn).await? {
+        for credential in store::credential::list(&mut change.conn()).await? {
             if credential.provider != old.slug {
                 continue;
             }
@@ -239,7 +249,9 @@ impl Services {
                 |source| ChangeProviderError::Unmovable { credential: credential.id.clone(), source };
             let mut moved = Vec::new();
             for version in 1..=credential.secret_version {
-                let Some(secret) = store::credential::secret(conn, &credential.id, version).await? else {
+                let Some(secret) =
+                    store::credential::secret(&mut change.conn(), &credential.id, version).await?
+                else {
                     continue;
                 };
                 let to = binding(&self.installation, new, &credential.id, version);
@@ -249,19 +261,29 @@ impl Services {
                     break;
                 }
                 let sealed = sealed_credential(secret).ok_or_else(|| unmovable(OpenError::UnknownForm))?;
-                let sealed = reseal_credential(&self.entropy, &self.keyring, &from, &to, &sealed)
+                let sealed = reseal_credential(&self.entropy, change.keyring(), &from, &to, &sealed)
                     .map_err(unmovable)?;
                 moved.push((version, sealed));
             }
             if !moved.is_empty() {
                 // A version is written once, so the old ones give way.
-                store::credential::delete_secrets_before(conn, &credential.id, credential.secret_version + 1)
-                    .await?;
+                store::credential::delete_secrets_before(
+                    &mut change.conn(),
+                    &credential.id,
+                    credential.secret_version + 1,
+                )
+                .await?;
             }
             for (version, sealed) in moved {
                 let now = self.clock.now();
-                store::credential::insert_secret(conn, &credential.id, version, &sealed_secret(&sealed), now)
-                    .await?;
+                store::credential::insert_secret(
+                    &mut change.conn(),
+                    &credential.id,
+                    version,
+                    &sealed_secret(&sealed),
+                    now,
+                )
+                .await?;
             }
         }
         Ok(())

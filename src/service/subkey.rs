@@ -3,7 +3,7 @@
 mod change;
 mod explain;
 
-use super::{Actor, AlreadyDone, Hold, OutOfReach, Services, StoreError};
+use super::{Actor, AlreadyDone, GuardError, Hold, OutOfReach, Services, StoreError};
 use crate::base::{NanoUsd, Secret};
 use crate::budget::{Balance, BudgetSpec};
 use crate::store::budget::{BudgetId, BudgetOwner};
@@ -74,6 +74,9 @@ pub enum MintError {
     /// The request is a repeat.
     #[error(transparent)]
     AlreadyDone(#[from] AlreadyDone),
+    /// The vault is sealed, or a row was changed outside of Bitting.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -157,7 +160,7 @@ impl Services {
             version: 1,
             definition,
             state: State::Active,
-            secrets: vec![self.secret_record(&token, now)],
+            secrets: vec![self.secret_record(&token, now)?],
             created_at: now,
             created_by: actor.operator.name.clone(),
             last_used_at: None,
@@ -177,7 +180,7 @@ impl Services {
     }
 
     async fn insert_subkey(&self, actor: &Actor, subkey: &SubKey) -> Result<(), MintError> {
-        let mut tx = self.store.write().await?;
+        let mut tx = self.change().await?;
         self.claim(&mut tx.conn(), actor, subkey.id.as_str()).await??;
         check_references(&mut tx.conn(), &subkey.definition).await??;
         store::subkey::insert(&mut tx.conn(), subkey).await.map_err(unknown_project)?;
@@ -257,16 +260,16 @@ impl Services {
         Ok(subkeys.into_iter().map(|subkey| standing(subkey, &balances, now)).collect())
     }
 
-    fn secret_record(&self, token: &SubKeyToken, now: DateTime<Utc>) -> SecretRecord {
-        let (mac, mac_term) = self.keyring.mac(&token.mac_input());
-        SecretRecord {
+    fn secret_record(&self, token: &SubKeyToken, now: DateTime<Utc>) -> Result<SecretRecord, GuardError> {
+        let (mac, mac_term) = self.vault.keyring()?.mac(&token.mac_input());
+        Ok(SecretRecord {
             id: self.entropy.id("sec"),
             mac,
             mac_term: i64::from(mac_term),
             created_at: now,
             expires_at: None,
             last_used_at: None,
-        }
+        })
     }
 
     async fn holder_of_name(&self, definition: &Definition) -> Result<String, StoreError> {

@@ -175,6 +175,20 @@ pub async fn secret(
     Ok(row.map(|SealedRow { term, wrapped_dek, sealed }| SealedSecret { term, wrapped_dek, sealed }))
 }
 
+/// The kept versions of a credential's secret, each as a text of its number, state and end.
+pub async fn versions_of(conn: &mut Conn<'_>, credential_id: &str) -> Result<Vec<String>, StoreError> {
+    const SQL: &str = "
+        SELECT secret_version, status, drain_until FROM credential_versions
+         WHERE credential_id = $1 ORDER BY secret_version";
+    let rows: Vec<(i64, String, Option<DateTime<Utc>>)> =
+        on_db!(conn, |db| sqlx::query_as(SQL).bind(credential_id).fetch_all(db).await)
+            .map_err(StoreError::of(VERSIONS))?;
+    let told = |(version, status, until): (i64, String, Option<DateTime<Utc>>)| {
+        format!("{version} {status} {}", until.map_or(0, |until| until.timestamp_micros()))
+    };
+    Ok(rows.into_iter().map(told).collect())
+}
+
 /// Removes sealed versions older than `secret_version`; returns how many.
 pub async fn delete_secrets_before(
     conn: &mut Conn<'_>,

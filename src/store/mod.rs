@@ -49,8 +49,10 @@ pub mod meta;
 pub mod model;
 mod open;
 pub mod operator;
+pub mod project;
 pub mod provider;
 mod query;
+pub mod register;
 mod schema;
 pub mod subkey;
 mod writer;
@@ -94,6 +96,15 @@ enum ReadKind {
     Postgres(PoolConnection<Postgres>),
 }
 
+/// A moment of the database: every statement on it sees what was committed before its first one, and nothing later. It
+/// holds no writer up.
+pub struct Snapshot(SnapshotKind);
+
+enum SnapshotKind {
+    Sqlite(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
 /// A transaction that may change things. Dropped without [`Tx::commit`], it changes nothing.
 pub struct Tx<'c>(TxKind<'c>);
 
@@ -106,6 +117,9 @@ enum TxKind<'c> {
 const BEGIN_SQLITE: &str = "BEGIN IMMEDIATE";
 /// Named, because conditional updates rely on it whatever the server's default is.
 const BEGIN_POSTGRES: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+/// A read transaction of SQLite's WAL sees one moment from its first statement on.
+const SNAPSHOT_SQLITE: &str = "BEGIN DEFERRED";
+const SNAPSHOT_POSTGRES: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 impl Store {
     /// A connection for reading, within five seconds.
@@ -115,6 +129,17 @@ impl Store {
             Backend::Postgres { read, .. } => read.acquire().await.map(ReadKind::Postgres),
         };
         kind.map(Read).map_err(StoreError::Unavailable)
+    }
+
+    /// A moment of the database to read from, within five seconds.
+    pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let kind = match &self.0 {
+            Backend::Sqlite { read, .. } => read.begin_with(SNAPSHOT_SQLITE).await.map(SnapshotKind::Sqlite),
+            Backend::Postgres { read, .. } => {
+                read.begin_with(SNAPSHOT_POSTGRES).await.map(SnapshotKind::Postgres)
+            }
+        };
+        kind.map(Snapshot).map_err(StoreError::Unavailable)
     }
 
     /// Begins a transaction that may change things, within five seconds. On SQLite there is one at a time.
@@ -170,6 +195,16 @@ impl Read {
         match &mut self.0 {
             ReadKind::Sqlite(db) => Conn::Sqlite(db),
             ReadKind::Postgres(db) => Conn::Postgres(db),
+        }
+    }
+}
+
+impl Snapshot {
+    /// Lends the connection to a statement.
+    pub fn conn(&mut self) -> Conn<'_> {
+        match &mut self.0 {
+            SnapshotKind::Sqlite(db) => Conn::Sqlite(db),
+            SnapshotKind::Postgres(db) => Conn::Postgres(db),
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct OperatorRecord {
     pub roles: Vec<String>,
     /// The projects its roles reach; `None` is all.
     pub projects: Option<Vec<String>>,
+    /// Counts the changes; 1 at first.
+    pub version: i64,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// Who made it.
@@ -59,6 +61,7 @@ struct Row {
     name: String,
     roles: Json<Vec<String>>,
     projects: Option<Json<Vec<String>>>,
+    version: i64,
     created_at: DateTime<Utc>,
     created_by: String,
 }
@@ -74,12 +77,13 @@ struct HolderRow {
 
 impl From<Row> for OperatorRecord {
     fn from(row: Row) -> Self {
-        let Row { id, name, roles, projects, created_at, created_by } = row;
+        let Row { id, name, roles, projects, version, created_at, created_by } = row;
         Self {
             id,
             name,
             roles: roles.0,
             projects: projects.map(|projects| projects.0),
+            version,
             created_at,
             created_by,
         }
@@ -89,13 +93,15 @@ impl From<Row> for OperatorRecord {
 /// Adds an operator. [`StoreError::Conflict`] when the name is taken.
 pub async fn insert(conn: &mut Conn<'_>, operator: &OperatorRecord) -> Result<(), StoreError> {
     const SQL: &str = "
-        INSERT INTO operators (id, name, roles, projects, created_at, created_by) VALUES ($1, $2, $3, $4, $5, $6)";
+        INSERT INTO operators (id, name, roles, projects, version, created_at, created_by)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)";
     on_db!(conn, |db| {
         sqlx::query(SQL)
             .bind(&operator.id)
             .bind(&operator.name)
             .bind(Json(&operator.roles))
             .bind(operator.projects.as_ref().map(Json))
+            .bind(operator.version)
             .bind(micros(operator.created_at))
             .bind(&operator.created_by)
             .execute(db)
@@ -108,7 +114,7 @@ pub async fn insert(conn: &mut Conn<'_>, operator: &OperatorRecord) -> Result<()
 /// The operator of that name, if there is one.
 pub async fn find_by_name(conn: &mut Conn<'_>, name: &str) -> Result<Option<OperatorRecord>, StoreError> {
     const SQL: &str =
-        "SELECT id, name, roles, projects, created_at, created_by FROM operators WHERE name = $1";
+        "SELECT id, name, roles, projects, version, created_at, created_by FROM operators WHERE name = $1";
     let row: Option<Row> = on_db!(conn, |db| sqlx::query_as(SQL).bind(name).fetch_optional(db).await)
         .map_err(StoreError::of(TABLE))?;
     Ok(row.map(OperatorRecord::from))
@@ -116,7 +122,8 @@ pub async fn find_by_name(conn: &mut Conn<'_>, name: &str) -> Result<Option<Oper
 
 /// All operators, by name.
 pub async fn list(conn: &mut Conn<'_>) -> Result<Vec<OperatorRecord>, StoreError> {
-    const SQL: &str = "SELECT id, name, roles, projects, created_at, created_by FROM operators ORDER BY name";
+    const SQL: &str =
+        "SELECT id, name, roles, projects, version, created_at, created_by FROM operators ORDER BY name";
     let rows: Vec<Row> =
         on_db!(conn, |db| sqlx::query_as(SQL).fetch_all(db).await).map_err(StoreError::of(TABLE))?;
     Ok(rows.into_iter().map(OperatorRecord::from).collect())
@@ -147,13 +154,37 @@ pub async fn insert_token(conn: &mut Conn<'_>, token: &TokenRecord) -> Result<()
     .map_err(StoreError::of(TOKENS))
 }
 
+#[derive(sqlx::FromRow)]
+struct TokenRow {
+    id: String,
+    operator_id: String,
+    sha256: Vec<u8>,
+    created_at: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// The tokens of an operator, by id.
+pub async fn tokens_of(conn: &mut Conn<'_>, operator_id: &str) -> Result<Vec<TokenRecord>, StoreError> {
+    const SQL: &str = "
+        SELECT id, operator_id, sha256, created_at, expires_at FROM operator_tokens
+         WHERE operator_id = $1 ORDER BY id";
+    let rows: Vec<TokenRow> = on_db!(conn, |db| sqlx::query_as(SQL).bind(operator_id).fetch_all(db).await)
+        .map_err(StoreError::of(TOKENS))?;
+    let token = |row: TokenRow| {
+        let TokenRow { id, operator_id, sha256, created_at, expires_at } = row;
+        let sha256 = sha256.as_slice().try_into().map_err(|_| StoreError::corrupt(TOKENS, "sha256"))?;
+        Ok(TokenRecord { id, operator_id, sha256, created_at, expires_at })
+    };
+    rows.into_iter().map(token).collect()
+}
+
 /// Whose token has this SHA-256. Expired ones are found, too: the caller looks at the time.
 pub async fn find_by_token(
     conn: &mut Conn<'_>,
     sha256: &[u8; 32],
 ) -> Result<Option<TokenHolder>, StoreError> {
     const SQL: &str = "
-        SELECT o.id, o.name, o.roles, o.projects, o.created_at, o.created_by,
+        SELECT o.id, o.name, o.roles, o.projects, o.version, o.created_at, o.created_by,
                t.id AS token_id, t.expires_at, t.last_used_at
           FROM operator_tokens t JOIN operators o ON o.id = t.operator_id
          WHERE t.sha256 = $1";

@@ -97,7 +97,7 @@ fn open(
     sealed: &SealedCredential,
 ) -> Result<Secret<String>, OpenError> {
     let wrap_term = envelope::term_of(&sealed.wrapped_dek)?;
-    if wrap_term != sealed.term || envelope::term_of(&sealed.sealed)? != sealed.term {
+    if wrap_term != sealed.term {
         return Err(OpenError::Refused);
     }
     let place = binding.place();

@@ -16,8 +16,12 @@ pub(super) type Key = Secret<[u8; 32]>;
 /// What an envelope is for: the first part of its associated data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// The keyring under the key-encryption key.
+    /// The root key under a key-encryption key.
+    Root,
+    /// The keyring under the root key.
     Keyring,
+    /// The keyring under the key-encryption key, as the first version of the format had it.
+    FirstKeyring,
     /// A data key under the wrap key.
     DataKey,
     /// A provider's key under its data key.
@@ -27,7 +31,9 @@ pub enum Purpose {
 impl Purpose {
     fn label(self) -> &'static str {
         match self {
-            Self::Keyring => "bitting/keyring/v1",
+            Self::Root => "bitting/root/v1",
+            Self::Keyring => "bitting/keyring/v2",
+            Self::FirstKeyring => "bitting/keyring/v1",
             Self::DataKey => "bitting/dek/v1",
             Self::ProviderKey => "bitting/secret/v1",
         }

@@ -2,9 +2,10 @@
 
 use super::envelope::Key;
 use crate::base::{Entropy, Secret};
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER};
+use ring::hmac;
 
-/// The key that wraps the keyring.
+/// The key that wraps the root key.
 pub struct Kek(Key);
 
 /// Why a text is not a key-encryption key.
@@ -18,6 +19,11 @@ impl Kek {
         Self(Secret::new(entropy.bytes()))
     }
 
+    /// A key that was derived, or unwrapped by a key service.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(Secret::new(bytes))
+    }
+
     /// Reads what the file holds.
     pub fn parse(text: &Secret<String>) -> Result<Self, KekError> {
         let decoded = Secret::new(BASE64.decode(text.expose().trim_end().as_bytes()).map_err(|_| KekError)?);
@@ -28,6 +34,17 @@ impl Kek {
     /// The line to write into the file, with its line end.
     pub fn to_line(&self) -> Secret<String> {
         Secret::new(BASE64.encode(self.0.expose()) + "\n")
+    }
+
+    /// The bytes, for a key service to wrap.
+    pub fn expose(&self) -> &[u8; 32] {
+        self.0.expose()
+    }
+
+    /// Tells one key from another without telling either: 16 hexadecimal digits.
+    pub fn id(&self) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.expose());
+        HEXLOWER.encode(&hmac::sign(&key, b"bitting/kek-id/v1").as_ref()[..8])
     }
 
     pub(super) fn key(&self) -> &Key {
@@ -44,6 +61,8 @@ mod tests {
         let kek = Kek::generate(&Entropy::new());
         let read = Kek::parse(&kek.to_line()).unwrap_or_else(|_| panic!("reads back"));
         assert_eq!(read.key().expose(), kek.key().expose());
+        assert_eq!(read.id(), kek.id());
+        assert_ne!(Kek::generate(&Entropy::new()).id(), kek.id());
         for bad in ["", "\n", "c2hvcnQ=", "not base64!"] {
             assert!(Kek::parse(&Secret::new(bad.to_owned())).is_err(), "{bad:?}");
         }

@@ -1,14 +1,18 @@
 //! The vault: envelopes around the real keys of providers.
 //!
-//! A key-encryption key wraps the keyring; the keyring's wrap key wraps one random data key for each
-//! version of a credential; the data key seals the provider's key. Associated data binds each
-//! ciphertext to its place, so one moved to another row, or a base URL edited beside it, does not open.
+//! A key-encryption key wraps the root key, which wraps the keyring; the keyring's wrap key wraps one random data key
+//! for each version of a credential; the data key seals the provider's key. Associated data binds each ciphertext to
+//! its place, so one moved to another row, or a base URL edited beside it, does not open. The keyring's row-MAC key
+//! signs each row that grants power, and the register of all of them.
 
 mod credential;
 mod echo;
 mod envelope;
 mod kek;
 mod keyring;
+mod register;
+mod root;
+mod row;
 
 pub use credential::{
     Binding, ProviderKey, SealedCredential, open_credential, reseal_credential, seal_credential,
@@ -16,4 +20,7 @@ pub use credential::{
 pub use echo::{EchoGuard, Echoed};
 pub use envelope::{OpenError, Purpose};
 pub use kek::{Kek, KekError};
-pub use keyring::Keyring;
+pub use keyring::{KeyUse, Keyring};
+pub use register::{Quarantine, Register, RegisterState, SealedBy};
+pub use root::Root;
+pub use row::{PowerRow, PowerTable};

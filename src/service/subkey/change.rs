@@ -6,7 +6,7 @@
 
 use super::{SubKeyState, check_references, no_project};
 use crate::base::Secret;
-use crate::service::{Actor, AlreadyDone, OutOfReach, Services, StoreError};
+use crate::service::{Actor, AlreadyDone, GuardError, OutOfReach, Services, StoreError};
 use crate::store::budget::BudgetOwner;
 use crate::store::{self, Conn};
 use crate::subkey::{Definition, DefinitionError, SecretRecord, State, SubKey, SubKeyId, SubKeyToken};
@@ -43,6 +43,9 @@ pub enum ChangeSubkeyError<R> {
     /// The request is a repeat.
     #[error(transparent)]
     AlreadyDone(#[from] AlreadyDone),
+    /// The vault is sealed, or a row was changed outside of Bitting.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -131,7 +134,7 @@ impl Services {
             return Err(ChangeSubkeyError::Refused(RotateRefusal::Overlap));
         }
         let token = SubKeyToken::generate(id.clone(), &self.entropy);
-        let new = self.secret_record(&token, self.clock.now());
+        let new = self.secret_record(&token, self.clock.now())?;
         let plan = |subkey: &SubKey| {
             if subkey.state == State::Revoked {
                 return Err(ChangeSubkeyError::Refused(RotateRefusal::Revoked));
@@ -210,7 +213,7 @@ impl Services {
         action: &'static str,
         plan: &(impl Fn(&SubKey) -> Result<Option<Plan>, ChangeSubkeyError<R>> + Send + Sync),
     ) -> Result<Option<SubKeyState>, ChangeSubkeyError<R>> {
-        let mut tx = self.store.write().await?;
+        let mut tx = self.change().await?;
         self.claim(&mut tx.conn(), actor, id.as_str()).await??;
         let old = store::subkey::get(&mut tx.conn(), id).await?;
         let old = old.filter(|subkey| actor.operator.reaches(&subkey.definition.project));

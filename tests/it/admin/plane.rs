@@ -3,15 +3,16 @@
 use crate::support::store::TestStore;
 use axum::Router;
 use axum::body::Body;
+use bitting::app::kek::FileKek;
 use bitting::base::{CidrSet, Clock, Entropy};
 use bitting::http::BodyBound;
 use bitting::service::{self, LedgerLimits, Metrics, RegistryLimits, Role, Services, Settings};
 use bitting::store::operator::{OperatorRecord, TokenRecord};
-use bitting::vault::Kek;
 use chrono::{DateTime, TimeDelta, Utc};
 use http::{HeaderMap, Method, Request};
 use ring::digest;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -68,8 +69,8 @@ impl Plane {
 
     pub(crate) async fn with_private(test: TestStore, private: &[&str]) -> Self {
         let (clock, entropy) = (Clock::manual(now()), Entropy::new());
-        let kek = Kek::generate(&entropy);
-        let installed = service::install(&test.store, &kek, &clock, &entropy).await.ok().unwrap();
+        let kek = Arc::new(FileKek::new(test.folder.path().join("kek")));
+        let installed = service::install(&test.store, kek.as_ref(), &clock, &entropy).await.ok().unwrap();
         let settings = Settings {
             clock: clock.clone(),
             entropy,
@@ -85,7 +86,7 @@ impl Plane {
             },
         };
         let tasks = TaskTracker::new();
-        let services = Services::start(test.store.clone(), &kek, settings, &tasks).await.ok().unwrap();
+        let services = Services::start(test.store.clone(), kek, settings, &tasks).await.ok().unwrap();
         let bound = BodyBound { bytes_max: 256 * 1024, read_timeout: Duration::from_secs(5) };
         let app = bitting::admin::router(services.clone(), bound);
         let owner = installed.operator_token.expose().clone();
@@ -110,6 +111,7 @@ impl Plane {
             name: format!("{}-{}", role.as_str(), entropy.base62(6)),
             roles: vec![role.as_str().to_owned()],
             projects: projects.map(|list| list.iter().map(|one| (*one).to_owned()).collect()),
+            version: 1,
             created_at: now(),
             created_by: "test".to_owned(),
         };

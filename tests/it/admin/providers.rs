@@ -132,7 +132,7 @@ on_both! {
         plane.ask("PATCH", "/api/v1/providers/openai", Some(patch)).await.expect(200);
         let (after, is) = sealed(&plane);
         assert_ne!(before, after);
-        let (entropy, keyring) = (&plane.services.entropy, &plane.services.keyring);
+        let (entropy, keyring) = (&plane.services.entropy, &plane.services.vault.keyring().unwrap());
         let opens_at = |place| bitting::vault::reseal_credential(entropy, keyring, place, place, &is).is_ok();
         assert!(opens_at(&after) && !opens_at(&before));
         // What was moved once can be moved back.

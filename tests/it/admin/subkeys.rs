@@ -13,6 +13,7 @@ async fn is_known(plane: &Plane, secret: &str) -> bool {
     match plane.services.authenticate(&SubKeyToken::parse(secret).unwrap()).await {
         Ok(_) => true,
         Err(AuthenticateError::Unknown) => false,
+        Err(AuthenticateError::Sealed(error)) => panic!("{error}"),
         Err(AuthenticateError::Store(error)) => panic!("{error}"),
     }
 }

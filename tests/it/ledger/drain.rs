@@ -108,27 +108,6 @@ fn kek_file(folder: &Path) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_kek_that_others_can_read_or_that_is_another_databases_opens_nothing() {
-    let (one, other) = (Installation::sqlite().await, Installation::sqlite().await);
-    let kek = kek_file(one.folder.path());
-    fs::set_permissions(&kek, Permissions::from_mode(0o644)).unwrap();
-    let said = one.refuses_to_serve().await;
-    assert!(said.contains("644") && said.contains("chmod 600"), "{said}");
-    fs::set_permissions(&kek, Permissions::from_mode(0o600)).unwrap();
-    fs::copy(kek_file(other.folder.path()), &kek).unwrap();
-    let said = one.refuses_to_serve().await;
-    assert!(said.to_lowercase().contains("kek"), "{said}");
-    let right = fs::read_to_string(&kek).unwrap();
-    fs::write(&kek, "nonsense\n").unwrap();
-    let said = one.refuses_to_serve().await;
-    assert!(said.contains("is no KEK file") && !said.contains("nonsense"), "{said}");
-    assert!(!said.contains(right.trim()), "{said}");
-    fs::remove_file(&kek).unwrap();
-    let said = one.refuses_to_serve().await;
-    assert!(said.contains(kek.file_name().unwrap().to_str().unwrap()), "{said}");
-}
-
-#[tokio::test]
 async fn a_newer_schema_is_refused_by_name() {
     for (installation, checksum) in
         [(Installation::sqlite().await, "X'00'"), (Installation::postgres().await, "'x'")]

@@ -125,6 +125,7 @@ on_both! {
             name: "root".into(),
             roles: vec!["owner".into()],
             projects: None,
+            version: 1,
             created_at: at(0),
             created_by: "local".into(),
         };

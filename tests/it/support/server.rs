@@ -4,12 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::store::TestStore;
+use bitting::app::kek::FileKek;
 use bitting::app::server::Server;
 use bitting::base::{Clock, Entropy};
 use bitting::config::{Overrides, Settings};
 use bitting::sandbox::Sandbox;
 use bitting::service;
-use bitting::vault::Kek;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -20,6 +20,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -75,8 +76,8 @@ impl TestServer {
     /// Starts one by another clock, with settings as the environment would give them.
     pub(crate) async fn start_with(store: TestStore, clock: Clock, environment: &[(&str, &str)]) -> Self {
         let entropy = Entropy::new();
-        let kek = Kek::generate(&entropy);
-        let installed = service::install(&store.store, &kek, &clock, &entropy).await.unwrap();
+        let kek = Arc::new(FileKek::new(store.folder.path().join("kek")));
+        let installed = service::install(&store.store, kek.as_ref(), &clock, &entropy).await.unwrap();
         let token = installed.operator_token.expose().clone();
         let (sandbox, listener) =
             (Sandbox::new(clock.clone()), TcpListener::bind("127.0.0.1:0").await.unwrap());
@@ -91,7 +92,7 @@ impl TestServer {
 
         let settings = settings(&store, environment);
         let server =
-            Server::start(&settings, store.store.clone(), &kek, clock.clone(), entropy).await.unwrap();
+            Server::start(&settings, store.store.clone(), kek, clock.clone(), entropy).await.unwrap();
         let (proxy, admin) = (server.proxy_url(), server.admin_url());
         let running = Some(tokio::spawn(server.run_until(stop.clone())));
         let client = Client::builder(TokioExecutor::new()).build_http();

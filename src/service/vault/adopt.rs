@@ -1,0 +1,82 @@
+//! A database of the first version: its keyring gets a root, and its rows are signed for the first time.
+
+use super::open::{FIRST_KEYRING, KEYRING, OpenVaultError, new_wrap};
+use super::{Book, Change, credential_row, model_row, operator_row, project_row, provider_row, subkey_row};
+use crate::base::{Clock, Entropy};
+use crate::log::AdminEntry;
+use crate::service::{KekSource, StoreError};
+use crate::store::budget::BudgetOwner;
+use crate::store::subkey::SubKeyFilter;
+use crate::store::{self, Cursor, PAGE_MAX, Store};
+use crate::vault::{Keyring, Root};
+use serde_json::json;
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// Puts a keyring of the first form under a root and signs every row that is there, in one transaction. The rows are
+/// believed this once: whoever could write the database before could write them.
+pub(super) async fn adopt(
+    store: &Store,
+    source: &dyn KekSource,
+    keyring: &Arc<Keyring>,
+    installation: &str,
+    (clock, entropy): (&Clock, &Entropy),
+) -> Result<(), OpenVaultError> {
+    let root = Root::generate(entropy);
+    let wrap = new_wrap(source, &root, installation, (clock, entropy)).await?;
+    let sealed = keyring.seal(entropy, &root, installation);
+    let mut tx = store.write().await?;
+    store::keyring::put_wrap(&mut tx.conn(), &wrap).await?;
+    store::keyring::put(&mut tx.conn(), KEYRING, &sealed, clock.now()).await?;
+    store::keyring::delete(&mut tx.conn(), FIRST_KEYRING).await?;
+    let book = Arc::new(Mutex::new(Book::default())).lock_owned().await;
+    let mut change = Change::begin(tx, Arc::clone(keyring), book);
+    let signed = sign_all(&mut change).await?;
+    let entry = AdminEntry {
+        time: clock.now(),
+        actor: "bitting".to_owned(),
+        action: "vault.adopt".to_owned(),
+        target: installation.to_owned(),
+        request_id: String::new(),
+        detail: json!({"rows_signed": signed, "kek": source.kind()}),
+    };
+    store::admin_log::append(&mut change.conn(), &entry).await?;
+    change.commit().await?;
+    tracing::info!(rows = signed, "the rows that grant power are signed from now on");
+    Ok(())
+}
+
+/// Signs every row as it is; returns how many.
+async fn sign_all(change: &mut Change) -> Result<usize, StoreError> {
+    let mut rows = Vec::new();
+    for operator in store::operator::list(&mut change.conn()).await? {
+        let tokens = store::operator::tokens_of(&mut change.conn(), &operator.id).await?;
+        rows.push(operator_row(&operator, &tokens));
+    }
+    rows.extend(store::project::list(&mut change.conn()).await?.iter().map(project_row));
+    rows.extend(store::provider::list(&mut change.conn()).await?.iter().map(provider_row));
+    rows.extend(store::model::list(&mut change.conn()).await?.iter().map(model_row));
+    for credential in store::credential::list(&mut change.conn()).await? {
+        let versions = store::credential::versions_of(&mut change.conn(), &credential.id).await?;
+        rows.push(credential_row(&credential, versions));
+    }
+    let mut signed = rows.len();
+    for row in rows {
+        change.sign(&row).await?;
+    }
+    let mut after: Option<Cursor<String>> = None;
+    loop {
+        let filter = SubKeyFilter::default();
+        let page = store::subkey::list(&mut change.conn(), &filter, after.as_ref(), PAGE_MAX).await?;
+        signed += page.items.len();
+        for subkey in &page.items {
+            let owner = BudgetOwner::subkey(&subkey.id);
+            let budgets = store::budget::of_owner(&mut change.conn(), &owner).await?;
+            change.sign(&subkey_row(subkey, &budgets)).await?;
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(signed);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! A change of rows that grant power: the one way to write them.
+//!
+//! It is one transaction. Every row that it writes is signed in it, the register counts it, and once it is committed
+//! the book follows. One change at a time; a change that is dropped changes nothing.
+
+use super::book::{Book, Signed, Tampered};
+use crate::service::StoreError;
+use crate::store::register::{self, RowMac, SignedRegister};
+use crate::store::{Conn, Tx};
+use crate::vault::{Keyring, PowerRow, PowerTable, Register, RegisterState};
+use std::sync::Arc;
+use tokio::sync::OwnedMutexGuard;
+
+/// A change under way.
+pub(in crate::service) struct Change {
+    tx: Tx<'static>,
+    keyring: Arc<Keyring>,
+    book: OwnedMutexGuard<Book>,
+    register: Register,
+    written: Vec<((&'static str, String), Option<Signed>)>,
+    is_new: bool,
+}
+
+impl Change {
+    /// Begins one. The book must be what the database holds.
+    pub(in crate::service) fn begin(
+        tx: Tx<'static>,
+        keyring: Arc<Keyring>,
+        book: OwnedMutexGuard<Book>,
+    ) -> Self {
+        let register = book.register.clone();
+        let is_new = register.seq == 0;
+        Self { tx, keyring, book, register, written: Vec::new(), is_new }
+    }
+
+    /// Lends the transaction to a statement.
+    pub(in crate::service) fn conn(&mut self) -> Conn<'_> {
+        self.tx.conn()
+    }
+
+    /// The keyring that this change signs with.
+    pub(in crate::service) fn keyring(&self) -> &Keyring {
+        &self.keyring
+    }
+
+    /// Whether a row that was read in this change is the one that was written last. To be asked before the row is
+    /// written anew: signing what was tampered with would make it good.
+    pub(in crate::service) fn check(&self, row: &PowerRow) -> Result<(), Tampered> {
+        self.book.check(&self.keyring, row)
+    }
+
+    /// Signs a row as this change leaves it. Of several signatures of one row the last counts.
+    pub(in crate::service) async fn sign(&mut self, row: &PowerRow) -> Result<(), StoreError> {
+        let (mac, term) = self.keyring.sign_row(row.canonical());
+        let (tbl, id) = (row.table.as_str(), row.id.clone());
+        let kept = RowMac { tbl: tbl.to_owned(), id: id.clone(), term: i64::from(term), mac: mac.to_vec() };
+        register::put_mac(&mut self.tx.conn(), &kept).await?;
+        self.replace((tbl, id), Some(Signed { mac, term }));
+        Ok(())
+    }
+
+    /// Forgets a row that this change removes.
+    pub(in crate::service) async fn remove(&mut self, table: PowerTable, id: &str) -> Result<(), StoreError> {
+        register::delete_mac(&mut self.tx.conn(), table.as_str(), id).await?;
+        self.replace((table.as_str(), id.to_owned()), None);
+        Ok(())
+    }
+
+    /// What the register says of sealing and quarantine.
+    pub(in crate::service) fn state(&mut self) -> &mut RegisterState {
+        &mut self.register.state
+    }
+
+    /// Counts a restore.
+    pub(in crate::service) fn begin_epoch(&mut self) {
+        self.register.epoch += 1;
+    }
+
+    /// Commits. Whoever used the rows has to be told of it afterwards. After an error the book is read anew at the next
+    /// change: whether this one is in the database is not known then.
+    pub(in crate::service) async fn commit(mut self) -> Result<(), StoreError> {
+        if self.register == self.book.register && self.written.is_empty() {
+            return self.tx.commit().await;
+        }
+        let expected = (!self.is_new).then_some(self.book.register.seq);
+        self.register.seq += 1;
+        let (mac, term) = self.keyring.sign_row(&self.register.canonical());
+        let signed =
+            SignedRegister { register: self.register.clone(), mac: mac.to_vec(), term: i64::from(term) };
+        if !register::replace(&mut self.tx.conn(), expected, &signed).await? {
+            self.book.is_stale = true;
+            return Err(StoreError::Conflict { table: "register" });
+        }
+        // Until the commit has answered, nobody knows which of the two holds.
+        self.book.is_stale = true;
+        self.tx.commit().await?;
+        self.book.register = self.register;
+        for (key, signed) in self.written {
+            match signed {
+                Some(signed) => self.book.rows.insert(key, signed),
+                None => self.book.rows.remove(&key),
+            };
+        }
+        self.book.is_stale = false;
+        Ok(())
+    }
+
+    /// The register's sum follows: the row's last share out, its new one in.
+    fn replace(&mut self, key: (&'static str, String), new: Option<Signed>) {
+        let earlier = self.written.iter().position(|(written, _)| *written == key);
+        let old = match earlier {
+            Some(index) => self.written.swap_remove(index).1,
+            None => self.book.rows.get(&key).copied(),
+        };
+        let share = |signed: Signed| self.keyring.share(&signed.mac, signed.term);
+        if let Some(share) = old.and_then(share) {
+            self.register.subtract(&share);
+        }
+        if let Some(share) = new.and_then(share) {
+            self.register.add(&share);
+        }
+        self.written.push((key, new));
+    }
+}
