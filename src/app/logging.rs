@@ -21,7 +21,7 @@ pub(super) fn start(settings: &Settings) -> Result<(), AppError> {
 
 /// Says where a panic happened and never what it said: the text could hold a secret. No core dumps, no memory open
 /// to other processes, and as many open files as the system allows.
-pub(super) fn harden() -> Result<(), AppError> {
+pub fn harden() -> Result<(), AppError> {
     std::panic::set_hook(Box::new(|panic| {
         if let Some(at) = panic.location() {
             tracing::error!(file = at.file(), line = at.line(), "panic");

@@ -12,6 +12,7 @@ pub mod server;
 
 pub use doctor::doctor;
 pub use install::{init, migrate};
+pub use logging::harden;
 pub use quickstart::{QuickstartOptions, quickstart};
 pub use recover::recover;
 pub use server::{sandbox, serve};

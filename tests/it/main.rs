@@ -5,5 +5,6 @@ mod floors;
 mod ledger;
 mod proxy;
 mod sandbox;
+mod secrets;
 mod store;
 mod support;

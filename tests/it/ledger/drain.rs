@@ -7,9 +7,6 @@ use crate::support::store::tamper;
 use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const STREAM: &str = "sandbox-mini+gap=50,tokens=12";
@@ -99,12 +96,6 @@ async fn two_servers_never_share_a_database() {
         let answer = first.chat(&secret, &chat("sandbox-mini")).await.unwrap();
         assert_eq!(answer.status, 200, "the first is not disturbed");
     }
-}
-
-fn kek_file(folder: &Path) -> PathBuf {
-    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-    let mut keks = files.filter(|path| path.to_string_lossy().contains("kek"));
-    keks.next().unwrap()
 }
 
 #[tokio::test]
