@@ -3,8 +3,9 @@
 use super::{AppError, files, kek, logging, settings};
 use crate::base::{CidrSet, Clock, Entropy, Secret};
 use crate::config::{Plane, Settings};
+use crate::http::client::AddressRule;
 use crate::http::{Tls, serve as serve_http};
-use crate::proxy::upstream::{AddressRule, Upstream, UpstreamSettings};
+use crate::proxy::upstream::{Upstream, UpstreamSettings};
 use crate::proxy::{Proxy, ProxySettings};
 use crate::sandbox::Sandbox;
 use crate::service::{

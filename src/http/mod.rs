@@ -1,7 +1,8 @@
-//! What both planes share at the edge: the listener and its limits, request ids, bounded bodies,
-//! strict JSON, problem details. Nothing here knows a route, a key or a provider.
+//! What the edges share: the listener and its limits, request ids, bounded bodies, strict JSON, problem details, and
+//! the one client for connections to the outside. Nothing here knows a route, a key or what a provider is asked.
 
 pub mod body;
+pub mod client;
 mod edge;
 mod framing;
 pub mod json;

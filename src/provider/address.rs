@@ -7,32 +7,47 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether Bitting may open a connection to the address.
 pub fn address_allowed(ip: IpAddr, private: &CidrSet) -> bool {
+    if address_denied_always(ip) {
+        return false;
+    }
     let ip = ip.to_canonical();
     let embedded = match ip {
         IpAddr::V4(_) => None,
         IpAddr::V6(v6) => embedded_v4(v6).map(IpAddr::V4),
     };
-    let never = std::iter::once(ip).chain(embedded).any(is_metadata);
-    if never || is_nowhere(ip) {
-        return false;
-    }
     private.contains(ip) || !(is_internal(ip) || embedded.is_some_and(|v4| is_internal(v4) || is_nowhere(v4)))
+}
+
+/// Whether the address is one that nothing in any configuration opens: a metadata service of a cloud, in whatever
+/// form, or no address of a server at all.
+pub fn address_denied_always(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let inside = match ip {
+        IpAddr::V4(_) => [None; 3],
+        IpAddr::V6(v6) => v4_inside(v6),
+    };
+    is_nowhere(ip) || std::iter::once(ip).chain(inside.into_iter().flatten().map(IpAddr::V4)).any(is_metadata)
 }
 
 /// The metadata services of clouds: whoever reaches them holds the machine's identity.
 fn is_metadata(ip: IpAddr) -> bool {
-    const V4: [Ipv4Addr; 6] = [
+    const V4: [Ipv4Addr; 9] = [
         Ipv4Addr::new(169, 254, 169, 254), // AWS, Google, Azure, Oracle, and many more
         Ipv4Addr::new(169, 254, 170, 2),   // AWS ECS task credentials
         Ipv4Addr::new(169, 254, 170, 23),  // AWS EKS pod identity
+        Ipv4Addr::new(169, 254, 0, 23),    // Tencent
+        Ipv4Addr::new(169, 254, 42, 42),   // Scaleway
         Ipv4Addr::new(100, 100, 100, 200), // Alibaba
+        Ipv4Addr::new(100, 96, 0, 96),     // Volcano Engine
         Ipv4Addr::new(168, 63, 129, 16),   // Azure's host
         Ipv4Addr::new(192, 0, 0, 192),     // Oracle
     ];
-    const V6: [Ipv6Addr; 3] = [
-        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), // AWS
-        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),  // AWS EKS pod identity
-        Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),  // Google
+    const V6: [Ipv6Addr; 5] = [
+        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),   // AWS
+        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),    // AWS EKS pod identity
+        Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),    // Google
+        Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),     // Scaleway
+        Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1), // Linode
     ];
     match ip {
         IpAddr::V4(v4) => V4.contains(&v4),
@@ -76,15 +91,31 @@ fn is_internal(ip: IpAddr) -> bool {
 
 /// The v4 address that a translator (`64:ff9b::/96`) or a tunnel (`2002::/16`) would dial.
 fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
-    let segments = v6.segments();
-    let from = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Ipv4Addr::new(a, b, c, d)
-    };
-    match segments {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Some(from(high, low)),
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => Some(v4(high, low)),
         _ => None,
     }
+}
+
+/// Every v4 address that a v6 one could stand for by some mechanism, however local: a network that lists it as private
+/// does not know what the packet turns into.
+fn v4_inside(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 3] {
+    let [.., high, low] = v6.segments();
+    let last = match v6.segments() {
+        // Compatible and translated (SIIT) addresses; the translator's local prefixes (RFC 8215).
+        [0, 0, 0, 0, 0 | 0xffff, 0, ..] | [0x64, 0xff9b, 1, ..] => Some(v4(high, low)),
+        // ISATAP.
+        [_, _, _, _, 0 | 0x0200, 0x5efe, ..] => Some(v4(high, low)),
+        _ => None,
+    };
+    // Teredo writes the client's address with its bits turned over.
+    let teredo = matches!(v6.segments(), [0x2001, 0, ..]).then(|| v4(!high, !low));
+    [embedded_v4(v6), last, teredo]
+}
+
+fn v4(high: u16, low: u16) -> Ipv4Addr {
+    let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+    Ipv4Addr::new(a, b, c, d)
 }
 
 #[cfg(test)]
@@ -186,10 +217,31 @@ mod tests {
             "::ffff:169.254.169.254",
             "64:ff9b::a9fe:a9fe",
             "2002:a9fe:a9fe::1",
+            "169.254.170.23",
+            "169.254.0.23",
+            "169.254.42.42",
+            "100.96.0.96",
+            "168.63.129.16",
+            "192.0.0.192",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "fd00:42::42",
+            "fd00:a9fe:a9fe::1",
+            "::a9fe:a9fe",               // compatible
+            "::ffff:0:a9fe:a9fe",        // translated
+            "64:ff9b:1::a9fe:a9fe",      // a translator's local prefix
+            "64:ff9b:1:fffe::a9fe:a9fe", // another
+            "fd12::5efe:a9fe:a9fe",      // ISATAP
+            "fd12::200:5efe:a9fe:a9fe",  // ISATAP with the universal bit
+            "2001:0:1234::5601:5601",    // Teredo
             "0.0.0.0",
+            "0.1.2.3",
             "224.0.0.1",
+            "255.255.255.255",
+            "ff02::1",
             "::",
         ] {
+            assert!(address_denied_always(ip.parse().unwrap()), "{ip}");
             assert!(!allowed(ip, &["0.0.0.0/0", "::/0"]), "{ip}");
         }
         assert!(allowed("169.254.1.1", &["169.254.0.0/16"]));

@@ -16,7 +16,7 @@ mod usage;
 pub mod wellknown;
 pub mod worst_case;
 
-pub use address::address_allowed;
+pub use address::{address_allowed, address_denied_always};
 pub use base_url::{BaseUrl, BaseUrlError, Host, Scheme};
 pub use catalog::{Catalog, CatalogError, ModelFault, Override};
 pub use dialect::Dialect;

@@ -1,31 +1,24 @@
 //! The one client for providers.
 //!
-//! It follows no redirect, uses no proxy, unpacks nothing, dials only checked addresses, and is exact about whether
-//! anything of a request was sent: on that hangs what the request costs. Nothing is sent twice: a request is put on a
-//! second connection only where hyper gives it back unwritten.
+//! It dials by [`crate::http::client`], keeps a pool, and is exact about whether anything of a request was sent: on that
+//! hangs what the request costs. Nothing is sent twice: a request is put on a second connection only where hyper gives
+//! it back unwritten.
 
-mod address;
-mod connect;
 mod idle;
 
-pub use address::AddressRule;
-pub use connect::ConnectError;
 pub use idle::{AnswerError, IdleTimeout};
 
+use crate::http::client::{AddressRule, ConnectError, Connector, Outgoing, OutgoingError, cause};
 use bytes::Bytes;
-use connect::{Connector, Dialler};
 use http::{Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
 use std::error::Error;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -96,36 +89,21 @@ pub struct Upstream {
     client: Client<Connector, Full<Bytes>>,
 }
 
-/// Why the client cannot be built.
-#[derive(Debug, thiserror::Error)]
-#[error("TLS cannot be set up: {0}")]
-pub struct UpstreamSetupError(#[from] rustls::Error);
-
 impl Upstream {
     /// A client that trusts the roots of the web.
-    pub fn new(settings: UpstreamSettings) -> Result<Self, UpstreamSetupError> {
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-        Self::with_roots(settings, roots)
+    pub fn new(settings: UpstreamSettings) -> Result<Self, OutgoingError> {
+        let outgoing = Outgoing::new(settings.addresses.clone()).within(settings.connect_timeout);
+        Self::over(outgoing, &settings)
     }
 
-    fn with_roots(settings: UpstreamSettings, roots: RootCertStore) -> Result<Self, UpstreamSetupError> {
-        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connect_timeout = settings.connect_timeout;
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(Dialler { addresses: settings.addresses, connect_timeout });
+    fn over(outgoing: Outgoing, settings: &UpstreamSettings) -> Result<Self, OutgoingError> {
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(settings.pool_idle_timeout)
             .pool_max_idle_per_host(settings.pool_idle_max)
             .retry_canceled_requests(true)
-            .build(Connector { https, connect_timeout });
+            .build(outgoing.connector()?);
         Ok(Self { client })
     }
 
@@ -188,18 +166,6 @@ fn failure(error: &legacy::Error) -> UpstreamError {
         (None, None) => "the connection ended".to_owned(),
     };
     UpstreamError::BrokenOff { reason }
-}
-
-/// The first error of this type in the chain.
-fn cause<E: Error + 'static>(error: &legacy::Error) -> Option<&E> {
-    let mut next = error.source();
-    while let Some(inner) = next {
-        if let Some(found) = inner.downcast_ref() {
-            return Some(found);
-        }
-        next = inner.source();
-    }
-    None
 }
 
 #[cfg(test)]

@@ -6,9 +6,8 @@ use crate::http::{Limits, Tls, serve};
 use axum::Router;
 use axum::routing::{any, post};
 use http_body_util::BodyExt;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -250,10 +249,10 @@ async fn a_trusted_provider_is_spoken_to_over_tls() {
         |request: http::Request<axum::body::Body>| async move { format!("{:?}", request.version()) };
     let app = Router::new().route("/v1", post(version)).route("/never", any(std::future::pending::<()>));
     let (uri, _shutdown) = https_server(app).await;
-    let mut roots = RootCertStore::empty();
-    let certificate = include_bytes!("../../http/testdata/one.cert.pem");
-    roots.add(CertificateDer::from_pem_slice(certificate).unwrap()).unwrap();
-    let upstream = Upstream::with_roots(settings(&["127.0.0.0/8"]), roots).unwrap();
+    let settings = settings(&["127.0.0.0/8"]);
+    let authority = include_bytes!("../../http/testdata/one.cert.pem");
+    let outgoing = Outgoing::new(settings.addresses.clone()).trusting(authority).unwrap();
+    let upstream = Upstream::over(outgoing, &settings).unwrap();
     for _ in 0..2 {
         let answer = upstream.send(request(&uri), Deadlines::default()).await.unwrap();
         assert_eq!(text(answer).await, "HTTP/1.1");

@@ -1,31 +1,50 @@
-//! Which addresses a provider may have. Checked for every address that is dialled, however its host was written.
+//! Which addresses a client may dial. Checked for every address that is dialled, however its host was written.
 
 use crate::base::CidrSet;
-use crate::provider::address_allowed;
+use crate::provider::{address_allowed, address_denied_always};
 use std::net::IpAddr;
 
-/// The rule for one connection's address: public ones by TLS, and what the configuration lists as private.
-///
-/// Addresses of cloud metadata services are never dialled, whatever is listed.
-#[derive(Clone, Debug, Default)]
-pub struct AddressRule {
-    private: CidrSet,
+/// The rule for one connection's address. Addresses of cloud metadata services are never dialled, whatever the rule.
+#[derive(Clone, Debug)]
+pub enum AddressRule {
+    /// Whose URL comes through the API (providers): public addresses by TLS, and what the configuration lists as
+    /// private, by plain http too.
+    Upstream {
+        /// The networks of the server's configuration that upstreams may use.
+        private: CidrSet,
+    },
+    /// Whose URL stands in the server's own configuration (a key service): private networks too, and by plain http
+    /// this machine alone.
+    Configured,
+}
+
+impl Default for AddressRule {
+    /// Public addresses alone.
+    fn default() -> Self {
+        Self::new(CidrSet::default())
+    }
 }
 
 impl AddressRule {
     /// `private` are the networks of the server's configuration that upstreams may use, and by plain http.
     pub fn new(private: CidrSet) -> Self {
-        Self { private }
+        Self::Upstream { private }
     }
 
-    /// Whether a provider at this address may be reached by https.
+    /// Whether a server at this address may be reached by https.
     pub fn admits(&self, ip: IpAddr) -> bool {
-        address_allowed(ip, &self.private)
+        match self {
+            Self::Upstream { private } => address_allowed(ip, private),
+            Self::Configured => !address_denied_always(ip),
+        }
     }
 
-    /// Whether a provider at this address may be reached by plain http: only where the configuration lists it.
+    /// Whether a server at this address may be reached by plain http.
     pub fn admits_plaintext(&self, ip: IpAddr) -> bool {
-        self.private.contains(ip) && address_allowed(ip, &self.private)
+        match self {
+            Self::Upstream { private } => private.contains(ip) && address_allowed(ip, private),
+            Self::Configured => ip.to_canonical().is_loopback(),
+        }
     }
 }
 
@@ -112,6 +131,25 @@ mod tests {
         ] {
             let ip = never.parse().unwrap();
             assert!(!all.admits(ip) && !all.admits_plaintext(ip), "{never}");
+        }
+    }
+
+    #[test]
+    fn what_the_configuration_names_may_be_private_and_in_clear_only_on_this_machine() {
+        let rule = AddressRule::Configured;
+        for private in ["10.1.2.3", "192.168.1.1", "fd12::1", "127.0.0.1", "::1", "1.1.1.1", "100.64.0.9"] {
+            assert!(rule.admits(private.parse().unwrap()), "{private}");
+        }
+        for clear in ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"] {
+            assert!(rule.admits_plaintext(clear.parse().unwrap()), "{clear}");
+        }
+        for tls_only in ["10.1.2.3", "1.1.1.1", "fd12::1", "64:ff9b::7f00:1", "0.0.0.0"] {
+            assert!(!rule.admits_plaintext(tls_only.parse().unwrap()), "{tls_only}");
+        }
+        for never in
+            ["169.254.169.254", "fd00:ec2::254", "::a9fe:a9fe", "0.0.0.0", "::", "224.0.0.1", "ff02::1"]
+        {
+            assert!(!rule.admits(never.parse().unwrap()), "{never}");
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Dials a provider: resolves the host itself, checks every address, and connects to exactly a checked one.
+//! Dials: resolves the host itself, checks every address, and connects to exactly a checked one.
 //!
 //! Nothing between the check and the connection looks a name up again, so an answer of the name service that
 //! changes in between changes nothing.
 
 use super::address::AddressRule;
+use futures_util::future::BoxFuture;
 use http::Uri;
 use http::uri::Scheme;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
@@ -12,9 +13,10 @@ use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 use tower::Service;
 
@@ -70,12 +72,29 @@ pub enum ConnectError {
 }
 
 type BoxError = Box<dyn Error + Send + Sync>;
-type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
+type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 type Tcp = TokioIo<TcpStream>;
+
+/// Looks names up. Asked once for each connection; what it answers is checked before it is dialled.
+pub trait Resolve: Send + Sync {
+    /// The addresses of a host that is no literal address, in the order in which to try them.
+    fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
+}
+
+/// The system's name service.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemResolver;
+
+impl Resolve for SystemResolver {
+    fn resolve<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        let lookup = async move { Ok(lookup_host((host, 0)).await?.map(|address| address.ip()).collect()) };
+        Box::pin(lookup)
+    }
+}
 
 /// The whole of connecting, within one timeout. Its only error is [`ConnectError`].
 #[derive(Clone)]
-pub(super) struct Connector {
+pub struct Connector {
     pub(super) https: HttpsConnector<Dialler>,
     pub(super) connect_timeout: Duration,
 }
@@ -83,7 +102,7 @@ pub(super) struct Connector {
 impl Service<Uri> for Connector {
     type Response = MaybeHttpsStream<Tcp>;
     type Error = BoxError;
-    type Future = BoxFuture<Self::Response>;
+    type Future = Connecting<Self::Response>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.https.poll_ready(cx)
@@ -112,12 +131,13 @@ impl Service<Uri> for Connector {
 pub(super) struct Dialler {
     pub(super) addresses: AddressRule,
     pub(super) connect_timeout: Duration,
+    pub(super) resolver: Arc<dyn Resolve>,
 }
 
 impl Service<Uri> for Dialler {
     type Response = Tcp;
     type Error = BoxError;
-    type Future = BoxFuture<Tcp>;
+    type Future = Connecting<Tcp>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
@@ -135,7 +155,7 @@ impl Dialler {
         let tls = uri.scheme() != Some(&Scheme::HTTP);
         let host = uri.host().unwrap_or_default();
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        let resolved = resolve(host, port).await?;
+        let resolved = self.resolve(host, port).await?;
         let admitted = |address: &&SocketAddr| {
             let ip = address.ip();
             if tls { self.addresses.admits(ip) } else { self.addresses.admits_plaintext(ip) }
@@ -164,16 +184,17 @@ impl Dialler {
         }
         Err(failure)
     }
-}
 
-/// The addresses of a host; of a literal address, that one.
-async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    if let Ok(ip) = bare.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, port)]);
-    }
-    match tokio::net::lookup_host((host, port)).await {
-        Ok(addresses) => Ok(addresses.collect()),
-        Err(error) => Err(ConnectError::Resolve { host: host.to_owned(), reason: error.to_string() }),
+    /// The addresses of a host; of a literal address, that one. Odd spellings of addresses (`0x7f.1`) are left to the
+    /// name service, and its answer to the check.
+    async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        if let Ok(ip) = bare.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(ip, port)]);
+        }
+        match self.resolver.resolve(host).await {
+            Ok(addresses) => Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()),
+            Err(error) => Err(ConnectError::Resolve { host: host.to_owned(), reason: error.to_string() }),
+        }
     }
 }
