@@ -29,7 +29,7 @@ pub async fn doctor() -> Result<(), AppError> {
         }
     };
     report.say("store", Ok("open, schema up to date".to_owned()));
-    let source = kek::source(&settings);
+    let source = kek::source(&settings)?;
     let opened = service::open_keyring(&store, source.as_ref()).await;
     let opens = |_| format!("{} opens the keyring", source.describe());
     report.say("vault", opened.map(opens).map_err(|error| error.to_string()));

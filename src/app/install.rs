@@ -17,7 +17,7 @@ pub async fn init(data_dir: Option<PathBuf>, as_json: bool) -> Result<(), AppErr
     if service::is_installed(&store).await? {
         return Err(service::InstallError::AlreadyInstalled.into());
     }
-    let source = kek::source(&settings);
+    let source = kek::source(&settings)?;
     let installed = service::install(&store, source.as_ref(), &clock, &entropy).await?;
     let data_dir = settings.data_dir.display().to_string();
     let token = installed.operator_token.expose();
@@ -25,7 +25,7 @@ pub async fn init(data_dir: Option<PathBuf>, as_json: bool) -> Result<(), AppErr
         println!("{}", json!({"operator_token": token, "data_dir": data_dir, "log_key": installed.log_key}));
     } else {
         println!("data directory  {data_dir}");
-        println!("KEK file        {}  (keep a copy apart from the database)", settings.kek_file.display());
+        println!("KEK             {}  (keep a copy apart from the database)", source.describe());
         println!("log key         {}", installed.log_key);
         println!("operator token  {token}  (shown once)");
         println!("next            bitting serve --data {data_dir}");

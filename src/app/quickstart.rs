@@ -44,7 +44,7 @@ pub async fn quickstart(
     files::make_data_dir(&settings.data_dir)?;
     let store = files::open_store(&settings).await?;
     store.migrate().await?;
-    let kek = kek::source(&settings);
+    let kek = kek::source(&settings)?;
     let installed = if service::is_installed(&store).await? {
         None
     } else {

@@ -28,7 +28,7 @@ pub async fn serve(config: Option<PathBuf>, data_dir: Option<PathBuf>) -> Result
     logging::harden()?;
     let store = files::open_current_store(&settings).await?;
     let server =
-        Server::start(&settings, store, kek::source(&settings), Clock::system(), Entropy::new()).await?;
+        Server::start(&settings, store, kek::source(&settings)?, Clock::system(), Entropy::new()).await?;
     println!("proxy  {}", server.proxy_url());
     println!("admin  {}", server.admin_url());
     server.run_until(stop_signal()?).await;

@@ -5,11 +5,13 @@
 //! written, what is wrong with it, and what to write; it never shows a database URL, which holds a password.
 
 mod database;
+mod kek;
 pub mod limits;
 mod read;
 mod source;
 
 pub use database::Database;
+pub use kek::{KekSettings, TransitSettings};
 pub use limits::Bounds;
 pub use source::Origin;
 
@@ -36,8 +38,8 @@ pub struct Settings {
     pub sandbox_listen: SocketAddr,
     /// A listener for metrics alone, without authentication.
     pub metrics_listen: Option<SocketAddr>,
-    /// The key that wraps the keyring.
-    pub kek_file: PathBuf,
+    /// Where the key comes from that wraps the keyring.
+    pub kek: KekSettings,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: CidrSet,
     /// Private networks that providers may be in, and be reached by plain http.
@@ -142,14 +144,6 @@ pub enum ConfigError {
         /// What to write.
         write: String,
     },
-    /// A setting of a later version.
-    #[error("{origin} is not available in this version; {instead}")]
-    NotAvailable {
-        /// Where it stands.
-        origin: Origin,
-        /// What to use.
-        instead: &'static str,
-    },
     /// An open listener without TLS.
     #[error(
         "{origin}: {address} is reachable from other machines and has no TLS; set {tls}, \
@@ -206,7 +200,7 @@ impl Settings {
             }
         }
         source.add_environment(environment)?;
-        settings(overrides, &source)
+        settings(overrides, &source, environment)
     }
 }
 
@@ -214,9 +208,11 @@ const DATA_DIR: &str = "BITTING_DATA_DIR";
 const DEFAULT_DATA_DIR: &str = "bitting-data";
 const FILE_NAME: &str = "bitting.toml";
 
-/// The variables of this process that are ours.
+/// The variables of this process that are ours, and where systemd puts our credentials.
 pub fn environment() -> Result<BTreeMap<String, String>, ConfigError> {
-    let ours = |name: &std::ffi::OsString| name.to_string_lossy().starts_with(PREFIX);
+    let ours = |name: &std::ffi::OsString| {
+        name == kek::CREDENTIALS_DIRECTORY || name.to_string_lossy().starts_with(PREFIX)
+    };
     let text = |text: std::ffi::OsString, name: &str| {
         text.into_string().map_err(|_| ConfigError::Encoding { name: name.to_owned() })
     };
@@ -229,15 +225,15 @@ pub fn environment() -> Result<BTreeMap<String, String>, ConfigError> {
         .collect()
 }
 
-fn settings(overrides: &Overrides, source: &Source) -> Result<Settings, ConfigError> {
+fn settings(
+    overrides: &Overrides,
+    source: &Source,
+    environment: &BTreeMap<String, String>,
+) -> Result<Settings, ConfigError> {
     let data_dir = match &overrides.data_dir {
         Some(dir) => dir.clone(),
         None => path(source, "data_dir")?.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
     };
-    if let Some(given) = source.get("kek_passphrase_file") {
-        let instead = "use a key file: BITTING_KEK_FILE, by default `kek` in the data directory";
-        return Err(ConfigError::NotAvailable { origin: given.origin.clone(), instead });
-    }
     let plaintext = flag(source, "plaintext")?.unwrap_or(false);
     let plane = |listen_key, default, cert_key, key_key, tls| -> Result<Plane, ConfigError> {
         let files = tls_files(source, cert_key, key_key)?;
@@ -264,7 +260,7 @@ fn settings(overrides: &Overrides, source: &Source) -> Result<Settings, ConfigEr
         )?,
         sandbox_listen: listen(source, "sandbox_listen", plaintext, no_tls)?.unwrap_or(local(8402)),
         metrics_listen: listen(source, "metrics_listen", plaintext, no_tls)?,
-        kek_file: path(source, "kek_file")?.unwrap_or_else(|| data_dir.join("kek")),
+        kek: kek::kek(source, environment, &data_dir)?,
         trusted_proxies: networks(source, "trusted_proxies")?,
         private_upstreams: networks(source, "private_upstreams")?,
         durability: durability(source)?,

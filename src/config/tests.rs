@@ -27,7 +27,7 @@ fn nothing_written_is_the_contract_s_defaults() {
     let settings = settings.unwrap();
     assert_eq!(settings.data_dir, Path::new("bitting-data"));
     assert_eq!(settings.database.to_string(), "sqlite://bitting-data/bitting.db");
-    assert_eq!(settings.kek_file, Path::new("bitting-data/kek"));
+    assert_eq!(settings.kek, KekSettings::File { path: "bitting-data/kek".into() });
     let local = |port| Plane { listen: SocketAddr::from(([127, 0, 0, 1], port)), tls: None };
     assert_eq!((settings.proxy, settings.admin), (local(8400), local(8401)));
     assert_eq!(settings.sandbox_listen, SocketAddr::from(([127, 0, 0, 1], 8402)));
@@ -60,7 +60,7 @@ fn every_setting_is_read_from_the_file_and_the_environment_wins() {
     "#;
     let settings = load(Some(file), &[]).unwrap();
     assert_eq!(settings.data_dir, Path::new("/var/lib/bitting"));
-    assert_eq!(settings.kek_file, Path::new("/k"));
+    assert_eq!(settings.kek, KekSettings::File { path: "/k".into() });
     assert_eq!(settings.proxy.tls.unwrap().key_file, Path::new("/k.pem"));
     assert_eq!(settings.proxy.listen.to_string(), "0.0.0.0:443");
     assert_eq!(settings.trusted_proxies.iter().count(), 2);
@@ -88,7 +88,7 @@ fn every_setting_is_read_from_the_file_and_the_environment_wins() {
 #[test]
 fn an_error_says_where_what_and_what_to_write() {
     type Row<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], &'a [&'a str]);
-    let table: [Row<'_>; 21] = [
+    let table: [Row<'_>; 20] = [
         (
             Some("proxy_listn = \"x\""),
             &[],
@@ -125,11 +125,6 @@ fn an_error_says_where_what_and_what_to_write() {
         (None, &[("BITTING_LOG", "a=b=c")], &["BITTING_LOG", "not a filter", "info"]),
         (None, &[("BITTING_LOG", " ")], &["BITTING_LOG", "it is empty"]),
         (None, &[("BITTING_DURABILITY", "never")], &["\"before_answer\" or \"before_forward\""]),
-        (
-            None,
-            &[("BITTING_KEK_PASSPHRASE_FILE", "/p")],
-            &["not available in this version", "BITTING_KEK_FILE"],
-        ),
         (None, &[("BITTING_PROXY_TLS_CERT_FILE", "/c")], &["go together", "BITTING_PROXY_TLS_KEY_FILE too"]),
         (None, &[("BITTING_ADMIN_TLS_KEY_FILE", "/c")], &["go together", "BITTING_ADMIN_TLS_CERT_FILE too"]),
         (None, &[("BITTING_PROXY_LISTEN", "0.0.0.0:8400")], &["0.0.0.0:8400", "no TLS", "plaintext = true"]),
@@ -197,11 +192,131 @@ fn the_file_in_the_data_directory_is_read_where_there_is_one() {
     assert_eq!(load(Some("/data"), &[], None).unwrap().log, "debug");
     assert_eq!(load(None, &[("BITTING_DATA_DIR", "/data")], None).unwrap().log, "debug");
     let settings = load(Some("/other"), &[("BITTING_DATA_DIR", "/data")], None).unwrap();
-    assert_eq!((settings.log.as_str(), settings.kek_file.as_path()), ("info", Path::new("/other/kek")));
+    assert_eq!(settings.log, "info");
+    assert_eq!(settings.kek, KekSettings::File { path: "/other/kek".into() });
     assert!(load(Some("/wrong"), &[], None).unwrap_err().to_string().contains("cannot name another"));
     assert!(
         matches!(load(Some("/secret"), &[], None), Err(ConfigError::Read { .. })),
         "not silently skipped"
     );
     assert!(matches!(load(None, &[], Some("/missing.toml")), Err(ConfigError::Read { .. })));
+}
+
+const TRANSIT: [(&str, &str); 3] = [
+    ("BITTING_KEK_TRANSIT_URL", "https://10.1.2.3:8200"),
+    ("BITTING_KEK_TRANSIT_KEY", "bitting"),
+    ("BITTING_KEK_TRANSIT_TOKEN_FILE", "/t"),
+];
+
+#[test]
+fn each_source_of_the_kek_is_read() {
+    let kek = |environment: &[(&str, &str)]| load(None, environment).unwrap().kek;
+    let passphrase = kek(&[("BITTING_KEK_PASSPHRASE_FILE", "/p")]);
+    assert_eq!(passphrase, KekSettings::Passphrase { path: "/p".into() });
+    let credential = kek(&[("BITTING_KEK_CREDENTIAL", "kek"), ("CREDENTIALS_DIRECTORY", "/run/c")]);
+    let path = PathBuf::from("/run/c/kek");
+    assert_eq!(credential, KekSettings::Credential { name: "kek".to_owned(), path });
+    let KekSettings::Transit(transit) = kek(&TRANSIT) else { panic!("it is transit") };
+    assert_eq!((transit.key.as_str(), transit.mount.as_str()), ("bitting", "transit"));
+    assert_eq!(transit.url.to_string(), "https://10.1.2.3:8200");
+    assert_eq!((transit.namespace, transit.ca_file), (None, None));
+    let more = [
+        ("BITTING_KEK_TRANSIT_MOUNT", "teams/transit/"),
+        ("BITTING_KEK_TRANSIT_NAMESPACE", "a/b"),
+        ("BITTING_KEK_TRANSIT_CA_FILE", "/ca"),
+    ];
+    let all: Vec<_> = TRANSIT.into_iter().chain(more).collect();
+    let KekSettings::Transit(transit) = kek(&all) else { panic!("it is transit") };
+    assert_eq!((transit.mount.as_str(), transit.namespace.as_deref()), ("teams/transit", Some("a/b")));
+    assert_eq!(transit.ca_file.as_deref(), Some(Path::new("/ca")));
+}
+
+#[test]
+fn two_sources_of_the_kek_are_an_error_that_names_both() {
+    let file = ("BITTING_KEK_FILE", "/k");
+    let passphrase = ("BITTING_KEK_PASSPHRASE_FILE", "/p");
+    let credential = ("BITTING_KEK_CREDENTIAL", "c");
+    let sources = [file, passphrase, credential, TRANSIT[0]];
+    for one in sources {
+        for other in sources.into_iter().filter(|other| *other != one) {
+            let message = error(None, &[one, other]);
+            assert!(message.contains(one.0) && message.contains(other.0), "{message}");
+        }
+    }
+    let message = error(Some("kek_file = \"/k\""), &[passphrase]);
+    assert!(message.contains("`kek_file` in /etc") && message.contains(passphrase.0), "{message}");
+}
+
+#[test]
+fn half_a_source_of_the_kek_is_an_error_that_says_what_is_missing() {
+    for (environment, part) in [
+        (vec![("BITTING_KEK_CREDENTIAL", "kek")], "LoadCredential=kek:"),
+        (vec![("BITTING_KEK_CREDENTIAL", "kek"), ("CREDENTIALS_DIRECTORY", "here")], "not set"),
+        (vec![("BITTING_KEK_CREDENTIAL", "../kek"), ("CREDENTIALS_DIRECTORY", "/c")], "is no name"),
+        (vec![("BITTING_KEK_CREDENTIAL", "a/b"), ("CREDENTIALS_DIRECTORY", "/c")], "is no name"),
+        (vec![TRANSIT[1]], "BITTING_KEK_TRANSIT_URL too"),
+        (vec![("BITTING_KEK_FILE", "/k"), TRANSIT[2]], "BITTING_KEK_TRANSIT_URL too"),
+        (vec![TRANSIT[0], TRANSIT[2]], "BITTING_KEK_TRANSIT_KEY too"),
+        (vec![TRANSIT[0], TRANSIT[1]], "BITTING_KEK_TRANSIT_TOKEN_FILE too"),
+    ] {
+        let message = error(None, &environment);
+        assert!(message.contains(part), "{part:?} is not in {message:?}");
+    }
+    for (variable, value) in [
+        ("BITTING_KEK_TRANSIT_KEY", "a/b"),
+        ("BITTING_KEK_TRANSIT_KEY", "a?b"),
+        ("BITTING_KEK_TRANSIT_KEY", ".."),
+        ("BITTING_KEK_TRANSIT_MOUNT", "../sys"),
+        ("BITTING_KEK_TRANSIT_MOUNT", "a//b"),
+        ("BITTING_KEK_TRANSIT_MOUNT", "/a"),
+        ("BITTING_KEK_TRANSIT_NAMESPACE", "a b"),
+    ] {
+        let all: Vec<_> =
+            TRANSIT.into_iter().filter(|given| given.0 != variable).chain([(variable, value)]).collect();
+        let message = error(None, &all);
+        assert!(message.contains(variable) && message.contains("is no name"), "{value}: {message}");
+    }
+}
+
+#[test]
+fn a_key_service_is_anywhere_but_at_a_metadata_address_and_in_clear_on_this_machine_alone() {
+    let with = |url| {
+        let all = [("BITTING_KEK_TRANSIT_URL", url), TRANSIT[1], TRANSIT[2]];
+        load(None, &all)
+    };
+    for fine in [
+        "https://vault.example",
+        "https://vault:8200",
+        "https://10.0.0.1/",
+        "https://[fd12::1]:8200",
+        "https://localhost",
+        "http://127.0.0.1:8200",
+        "http://[::1]:8200",
+        "http://localhost:8200",
+    ] {
+        assert!(with(fine).is_ok(), "{fine}: {:?}", with(fine).err());
+    }
+    for refused in [
+        "http://vault.example",
+        "http://10.0.0.1:8200",
+        "http://[fd12::1]",
+        "http://a.localhost",
+        "https://169.254.169.254",
+        "http://169.254.169.254",
+        "https://[fd00:ec2::254]",
+        "https://[::a9fe:a9fe]",
+        "https://0.0.0.0",
+        "http://0x7f.1",
+        "http://2130706433",
+        "https://user@vault.example",
+        "https://vault.example#x",
+        "https://vault.example?x=1",
+        "https://vault.example.",
+        "https://vault.example/../v1",
+        "vault.example",
+        "unix:///run/vault",
+    ] {
+        let message = with(refused).unwrap_err().to_string();
+        assert!(message.contains("BITTING_KEK_TRANSIT_URL"), "{refused}: {message}");
+    }
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod floors;
+mod kek;
 mod ledger;
 mod proxy;
 mod sandbox;

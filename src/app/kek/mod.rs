@@ -1,14 +1,34 @@
-//! Where the key-encryption key comes from: one file for each kind of source.
+//! The sources of the key-encryption key, one file each. Which one is used is the configuration's to say.
+//!
+//! A new one (a cloud's key service) is a file here, a variant of [`KekSettings`], and a line in [`from_settings`].
 
+mod credential;
 mod file;
+mod passphrase;
+mod secret_file;
+mod transit;
 
+pub use credential::CredentialKek;
 pub use file::FileKek;
+pub use passphrase::PassphraseKek;
+pub use transit::TransitKek;
 
-use crate::config::Settings;
+use super::AppError;
+use crate::config::{KekSettings, Settings};
 use crate::service::KekSource;
 use std::sync::Arc;
 
-/// The source that the settings name.
-pub(super) fn source(settings: &Settings) -> Arc<dyn KekSource> {
-    Arc::new(FileKek::new(settings.kek_file.clone()))
+/// The configured source. Nothing of it is read or called yet, but for the authority of a transit engine.
+pub fn source(settings: &Settings) -> Result<Arc<dyn KekSource>, AppError> {
+    from_settings(&settings.kek)
+}
+
+/// The source that these settings name: also one that is moved to.
+pub fn from_settings(settings: &KekSettings) -> Result<Arc<dyn KekSource>, AppError> {
+    Ok(match settings {
+        KekSettings::File { path } => Arc::new(FileKek::new(path.clone())),
+        KekSettings::Passphrase { path } => Arc::new(PassphraseKek::new(path.clone())),
+        KekSettings::Credential { name, path } => Arc::new(CredentialKek::new(name.clone(), path.clone())),
+        KekSettings::Transit(transit) => Arc::new(TransitKek::new(transit.clone())?),
+    })
 }

@@ -22,7 +22,10 @@ async fn a_schema_is_judged_by_name((url, _folder): (String, tempfile::TempDir))
     let cases = [
         ("UPDATE _sqlx_migrations SET checksum = 'x'", SchemaState::Changed(first())),
         (newer, SchemaState::Newer(vec!["9999_from_the_future".into()])),
-        ("UPDATE _sqlx_migrations SET success = FALSE WHERE version = 1", SchemaState::HalfMigrated(vec!["0001_first".to_owned()])),
+        (
+            "UPDATE _sqlx_migrations SET success = FALSE WHERE version = 1",
+            SchemaState::HalfMigrated(vec!["0001_first".to_owned()]),
+        ),
     ];
     for (sql, state) in cases {
         let sql = if url.starts_with("sqlite") { sql.replace("'x'", "X'00'") } else { sql.to_owned() };

@@ -3,3 +3,4 @@
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod store;
+pub(crate) mod transit;
