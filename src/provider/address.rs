@@ -102,10 +102,10 @@ fn embedded_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
 fn v4_inside(v6: Ipv6Addr) -> [Option<Ipv4Addr>; 3] {
     let [.., high, low] = v6.segments();
     let last = match v6.segments() {
-        // Compatible and translated (SIIT) addresses; the translator's local prefixes (RFC 8215).
-        [0, 0, 0, 0, 0 | 0xffff, 0, ..] | [0x64, 0xff9b, 1, ..] => Some(v4(high, low)),
-        // ISATAP.
-        [_, _, _, _, 0 | 0x0200, 0x5efe, ..] => Some(v4(high, low)),
+        // Compatible and translated (SIIT) addresses; the translator's local prefixes (RFC 8215); ISATAP.
+        [0, 0, 0, 0, 0 | 0xffff, 0, ..] | [0x64, 0xff9b, 1, ..] | [_, _, _, _, 0 | 0x0200, 0x5efe, ..] => {
+            Some(v4(high, low))
+        }
         _ => None,
     };
     // Teredo writes the client's address with its bits turned over.

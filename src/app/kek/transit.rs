@@ -1,4 +1,4 @@
-//! The key-encryption key, wrapped by the transit engine of a HashiCorp Vault or an `OpenBao`.
+//! The key-encryption key, wrapped by the transit engine of a `HashiCorp` Vault or an `OpenBao`.
 //!
 //! The key is drawn here and wrapped there; what is kept is the wrapped key. Purpose and installation go with every
 //! call, so a wrapped key opens for nothing else: as `associated_data`, which authenticated ciphers bind (the default

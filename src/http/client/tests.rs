@@ -165,7 +165,7 @@ async fn a_connection_that_breaks_off_may_have_carried_the_call_out() {
     let uri = format!("http://{}/", listener.local_addr().unwrap());
     let server = async move {
         let mut stream = listener.accept().await.unwrap().0;
-        stream.read(&mut [0; 64]).await.unwrap();
+        stream.read_exact(&mut [0; 16]).await.unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n1").await.unwrap();
         listener
     };

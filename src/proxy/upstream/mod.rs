@@ -92,16 +92,21 @@ pub struct Upstream {
 impl Upstream {
     /// A client that trusts the roots of the web.
     pub fn new(settings: UpstreamSettings) -> Result<Self, OutgoingError> {
-        let outgoing = Outgoing::new(settings.addresses.clone()).within(settings.connect_timeout);
-        Self::over(outgoing, &settings)
+        let UpstreamSettings { addresses, connect_timeout, pool_idle_timeout, pool_idle_max } = settings;
+        let outgoing = Outgoing::new(addresses).within(connect_timeout);
+        Self::over(outgoing, pool_idle_timeout, pool_idle_max)
     }
 
-    fn over(outgoing: Outgoing, settings: &UpstreamSettings) -> Result<Self, OutgoingError> {
+    fn over(
+        outgoing: Outgoing,
+        pool_idle_timeout: Duration,
+        pool_idle_max: usize,
+    ) -> Result<Self, OutgoingError> {
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(settings.pool_idle_timeout)
-            .pool_max_idle_per_host(settings.pool_idle_max)
+            .pool_idle_timeout(pool_idle_timeout)
+            .pool_max_idle_per_host(pool_idle_max)
             .retry_canceled_requests(true)
             .build(outgoing.connector()?);
         Ok(Self { client })

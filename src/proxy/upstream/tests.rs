@@ -251,8 +251,8 @@ async fn a_trusted_provider_is_spoken_to_over_tls() {
     let (uri, _shutdown) = https_server(app).await;
     let settings = settings(&["127.0.0.0/8"]);
     let authority = include_bytes!("../../http/testdata/one.cert.pem");
-    let outgoing = Outgoing::new(settings.addresses.clone()).trusting(authority).unwrap();
-    let upstream = Upstream::over(outgoing, &settings).unwrap();
+    let outgoing = Outgoing::new(settings.addresses).trusting(authority).unwrap();
+    let upstream = Upstream::over(outgoing, settings.pool_idle_timeout, settings.pool_idle_max).unwrap();
     for _ in 0..2 {
         let answer = upstream.send(request(&uri), Deadlines::default()).await.unwrap();
         assert_eq!(text(answer).await, "HTTP/1.1");
