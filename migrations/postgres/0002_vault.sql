@@ -77,9 +77,12 @@ CREATE TABLE window_audits (
     mac          BYTEA NOT NULL,
     PRIMARY KEY (budget_id, window_start)
 );
+-- How far that is, how many rows of `window_audits` there are, and what they add up to: a missing one is noticed.
 CREATE TABLE audit_progress (
     id          BIGINT PRIMARY KEY CHECK (id = 1),
     through_seq BIGINT NOT NULL,
+    windows     BIGINT NOT NULL,
+    total_nano  TEXT COLLATE "C" NOT NULL,
     term        BIGINT NOT NULL,
     mac         BYTEA NOT NULL
 );

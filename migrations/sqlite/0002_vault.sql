@@ -77,9 +77,12 @@ CREATE TABLE window_audits (
     mac          BLOB NOT NULL,
     PRIMARY KEY (budget_id, window_start)
 ) STRICT;
+-- How far that is, how many rows of `window_audits` there are, and what they add up to: a missing one is noticed.
 CREATE TABLE audit_progress (
     id          INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
     through_seq INTEGER NOT NULL,
+    windows     INTEGER NOT NULL,
+    total_nano  TEXT NOT NULL,
     term        INTEGER NOT NULL,
     mac         BLOB NOT NULL
 ) STRICT;

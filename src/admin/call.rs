@@ -44,7 +44,9 @@ needs!(
     SetPrices,
     IssueSubkeys,
     ChangeSubkeys,
-    StopSubkeys
+    StopSubkeys,
+    ViewAlarms,
+    CloseAlarms
 );
 
 /// A request of an operator who has the permission `P`.

@@ -5,6 +5,7 @@
 
 mod access_log;
 mod admin_log;
+mod alarm;
 mod call;
 mod credential;
 mod entity;
@@ -82,6 +83,7 @@ fn guarded() -> Routes {
     let routes = model::routes(routes);
     let routes = usage::routes(routes);
     let routes = access_log::routes(routes);
+    let routes = alarm::routes(routes);
     admin_log::routes(routes)
 }
 

@@ -4,6 +4,7 @@
 //! commands hold no rules of their own: they turn flags into REST calls and answers into tables. No secret comes in
 //! as an argument or leaves in an error. A closed pipe on standard output is the reader's choice, not a failure.
 
+mod alarm;
 mod client;
 mod credential;
 mod definition;
@@ -37,7 +38,7 @@ use client::Client;
 #[command(
     name = "bitting",
     version,
-    after_help = "The commands subkey, provider, credential, model, usage and log ask the admin API of a running \
+    after_help = "The commands subkey, provider, credential, model, usage, log and alarm ask the admin API of a running \
         server:\n  BITTING_URL    where it listens [default: http://127.0.0.1:8401]\n  BITTING_TOKEN  the token of the \
         operator who asks (bo_...)\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage."
 )]
@@ -83,6 +84,9 @@ pub enum Remote {
     /// The access log, and with --admin the admin log
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// What an operator has to look at
+    #[command(subcommand)]
+    Alarm(alarm::AlarmCommand),
 }
 
 /// What the commands need of the world; tests bring their own.
@@ -111,6 +115,7 @@ pub async fn run_remote(
         Remote::Model(command) => model::run(command, &client, now).await,
         Remote::Usage(args) => usage::run(args, &client, now).await,
         Remote::Log(command) => log::run(command, &client, now).await,
+        Remote::Alarm(command) => alarm::run(command, &client).await,
     }
 }
 
@@ -168,6 +173,8 @@ mod tests {
             "usage --by model,tag:team --from 2026-11-01 --to 2026-12-01",
             "log list --decision denied --limit 5",
             "log export --format jsonl --admin --output f",
+            "alarm list --open --json",
+            "alarm close alarm_1 --reason repaired",
         ] {
             let words = std::iter::once("bitting").chain(line.split_whitespace());
             if let Err(error) = Cli::try_parse_from(words) {
@@ -188,6 +195,7 @@ mod tests {
             "credential add openai --name main --secret sk-123",
             "model set gpt-4o",
             "log export --format xml",
+            "alarm close alarm_1",
             "usage --token bo_x",
         ] {
             let words = std::iter::once("bitting").chain(line.split_whitespace());

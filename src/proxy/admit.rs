@@ -3,7 +3,8 @@
 use super::Proxy;
 use super::arrival::Arrival;
 use super::reasons::{
-    budget_exceeded, budget_held, denied, rate_refused, too_expensive, unpriced, unresolved,
+    books_in_disorder, budget_exceeded, budget_held, budget_tampered, denied, rate_refused, too_expensive,
+    unpriced, unresolved,
 };
 use super::refusal::{Code, Refusal};
 use super::respond;
@@ -302,6 +303,8 @@ impl Admission<'_> {
                     last = Some((hold, balance));
                 }
                 Err(ReserveError::Held { hold, balance }) => return Err(budget_held(&hold, &balance)),
+                Err(ReserveError::Blocked { hold }) => return Err(books_in_disorder(&hold)),
+                Err(ReserveError::Tampered { .. }) => return Err(budget_tampered()),
                 Err(ReserveError::Overloaded) => return Err(respond::overloaded()),
                 Err(ReserveError::Unavailable) => return Err(respond::store_unavailable()),
             }

@@ -12,7 +12,7 @@ use super::settle::{Bill, settle};
 use super::stream;
 use super::upstream::{IdleTimeout, UpstreamError};
 use super::whole;
-use crate::log::{Entry, Outcome};
+use crate::log::{AlarmKind, Entry, Outcome};
 use crate::policy::Operation;
 use crate::provider::Dialect;
 use crate::vault::EchoGuard;
@@ -22,6 +22,7 @@ use http::header::CONTENT_TYPE;
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
 use hyper::body::Incoming;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -120,10 +121,7 @@ impl Exchange {
         };
         let (mut parts, body) = response.into_parts();
         if take_echoes(&guard, &mut parts.headers) {
-            tracing::error!(
-                provider = %self.admitted.resolved.provider, alarm = "credential_echoed",
-                "the provider echoed the credential in a header, which was taken out"
-            );
+            self.alarm(AlarmKind::CredentialEchoed, &json!({"place": "headers"}));
         }
         self.note_head(&parts);
         let body = IdleTimeout::new(body, idle);
@@ -132,6 +130,15 @@ impl Exchange {
         } else {
             whole::pass(self, parts, body, guard, deadline, reply).await;
         }
+    }
+
+    /// Raises an alarm about the credential that the request went out with.
+    pub(super) fn alarm(&self, kind: AlarmKind, detail: &Value) {
+        let mut detail = detail.clone();
+        detail["provider"] = json!(self.admitted.resolved.provider.to_string());
+        detail["request_id"] = json!(self.arrival.id.as_str());
+        let credential = self.admitted.entry.credential_id.as_deref().unwrap_or("unknown");
+        self.proxy.services.alarms.raise(kind, credential, &detail);
     }
 
     /// The provider gave no answer.

@@ -228,7 +228,7 @@ pub(super) async fn refuse(
 ) -> Response {
     proxy.services.metrics.refused(entry.operation.as_deref(), refusal.code.as_str());
     let entry = Entry {
-        rule: Some(refusal.code.as_str().to_owned()),
+        rule: Some(refusal.rule.unwrap_or(refusal.code.as_str()).to_owned()),
         status: Some(refusal.code.status().as_u16()),
         duration_ms: arrival.elapsed_ms(),
         overhead_us: arrival.elapsed_us(),

@@ -134,6 +134,20 @@ pub(super) fn budget_held(hold: &Hold, balance: &Balance) -> Refusal {
         .retry_after(chrono::TimeDelta::seconds(1))
 }
 
+pub(super) fn books_in_disorder(hold: &Hold) -> Refusal {
+    let message = format!(
+        "The books of this sub-key's budget per {} do not add up, so nothing is admitted. An operator must look at the alarm.",
+        hold.window.as_str()
+    );
+    Refusal::new(Code::BudgetExceeded, message)
+        .details(json!({"budget": hold.budget, "window": hold.window, "requested_usd": hold.amount}))
+}
+
+pub(super) fn budget_tampered() -> Refusal {
+    let message = "The record of this sub-key was changed outside of Bitting, so it is not used. Tell your security team.";
+    Refusal { rule: Some("row_tampered"), ..Refusal::new(Code::KeySuspended, message) }
+}
+
 fn standing(hold: &Hold, balance: &Balance) -> serde_json::Value {
     json!({
         "budget": hold.budget,

@@ -204,6 +204,8 @@ pub(super) struct Refusal {
     pub retry_after: Option<TimeDelta>,
     /// Something was sent to the provider: trying again could pay twice.
     pub was_sent: bool,
+    /// The rule of the entry, where that says more than the code.
+    pub rule: Option<&'static str>,
     /// Facts about the refusal for programs: budget, limit, spent, held, requested.
     pub details: Option<Value>,
 }
@@ -211,7 +213,15 @@ pub(super) struct Refusal {
 impl Refusal {
     /// A refusal that says only what to do.
     pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), param: None, retry_after: None, was_sent: false, details: None }
+        Self {
+            code,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+            was_sent: false,
+            rule: None,
+            details: None,
+        }
     }
 
     /// Names the field at fault.

@@ -5,8 +5,9 @@ use super::exchange::Exchange;
 use super::headers::tokens_of;
 use crate::base::{NanoUsd, clip};
 use crate::budget::Balance;
-use crate::log::{Entry, UsageSource};
+use crate::log::{AlarmKind, Entry, UsageSource};
 use crate::provider::{Reading, Usage};
+use serde_json::json;
 
 /// What is charged, and by what it is known.
 #[derive(Clone, Debug)]
@@ -61,11 +62,12 @@ pub(super) async fn settle(exchange: Exchange, bill: Bill, entry: Entry) -> Vec<
     let Exchange { proxy, arrival, admitted, .. } = exchange;
     let Admitted { reservation, mut in_flight, resolved, .. } = *admitted;
     if bill.cost > reservation.amount() && !reservation.holds().is_empty() {
-        tracing::error!(
-            request_id = arrival.id.as_str(), provider = %resolved.provider, model = resolved.model,
-            reserved = %reservation.amount(), cost = %bill.cost, alarm = "bill_above_bound",
-            "the provider billed above its documented bound"
-        );
+        let detail = json!({
+            "request_id": arrival.id.as_str(), "model": resolved.model,
+            "reserved_usd": reservation.amount(), "cost_usd": bill.cost,
+        });
+        let provider = resolved.provider.to_string();
+        proxy.services.alarms.raise(AlarmKind::BillAboveBound, &provider, &detail);
     }
     let Usage {
         input,

@@ -3,7 +3,7 @@
 use super::exchange::{AnswerBody, Exchange, key_stopped, response, shutting_down};
 use super::refusal::{Code, Refusal};
 use super::settle::{Bill, note_reading, settle};
-use crate::log::Outcome;
+use crate::log::{AlarmKind, Outcome};
 use crate::provider::answer::SseMeter;
 use crate::vault::EchoGuard;
 use axum::body::Body;
@@ -13,6 +13,7 @@ use futures_util::stream::poll_fn;
 use http::StatusCode;
 use http::response::Parts;
 use http_body_util::BodyExt;
+use serde_json::json;
 use std::io;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -136,7 +137,7 @@ impl Passage<'_> {
                 Some(Ok(frame)) => {
                     let Some(data) = frame.data_ref() else { continue };
                     if self.guard.push(data, &mut checked).is_err() {
-                        tracing::error!(provider = %self.exchange.admitted.resolved.provider, alarm = "credential_echoed", "the provider echoed the credential");
+                        self.exchange.alarm(AlarmKind::CredentialEchoed, &json!({"place": "stream"}));
                         let message = "The provider's answer contained the credential and was cut.";
                         return End::Cut(Refusal::new(Code::UpstreamError, message));
                     }

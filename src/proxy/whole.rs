@@ -5,7 +5,7 @@ use super::headers::put;
 use super::refusal::{Code, Refusal};
 use super::settle::{Bill, note_reading, settle};
 use crate::budget::Balance;
-use crate::log::{Entry, Outcome};
+use crate::log::{AlarmKind, Entry, Outcome};
 use crate::policy::Operation;
 use crate::provider::Reading;
 use crate::provider::answer::read_json;
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::response::Parts;
 use http_body_util::BodyExt;
+use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -118,7 +119,7 @@ async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: onesho
 fn refused_upstream(exchange: &Exchange, status: StatusCode) -> Option<Refusal> {
     let provider = &exchange.admitted.resolved.provider;
     if matches!(status.as_u16(), 401..=403) {
-        tracing::error!(%provider, status = status.as_u16(), alarm = "upstream_credential", "the provider refused the credential");
+        exchange.alarm(AlarmKind::UpstreamCredential, &json!({"status": status.as_u16()}));
         let message = format!(
             "The provider {provider} refused this gateway's credential. Your key is not at fault; tell your security team."
         );
@@ -160,7 +161,7 @@ async fn collect(
                     return Collected::TooLarge;
                 }
                 if guard.push(data, &mut bytes).is_err() {
-                    tracing::error!(provider = %exchange.admitted.resolved.provider, alarm = "credential_echoed", "the provider echoed the credential");
+                    exchange.alarm(AlarmKind::CredentialEchoed, &json!({"place": "body"}));
                     return Collected::Echoed;
                 }
             }

@@ -33,14 +33,17 @@ use tokio_util::task::TaskTracker;
 
 pub use crate::store::StoreError;
 pub use access_log::ReadLogError;
-pub use alarm::Alarms;
+pub use alarm::{Alarms, CloseAlarmError};
 pub use authenticate::{AuthenticateError, Caller};
 pub use credential::{CredentialError, CredentialFault, NewCredential};
 pub use directory::{Credential, ProviderEntry, Snapshot, binding};
 pub use idempotency::AlreadyDone;
 pub use install::{InstallError, Installed, RecoverError, install, is_installed, log_key, recover};
 pub use kek::{KekSource, KekSourceError};
-pub use ledger::{Demand, Hold, Ledger, LedgerLimits, Reservation, ReserveError, Settled, Unrecorded};
+pub use ledger::{
+    AuditError, Demand, Hold, Ledger, LedgerLimits, LedgerParts, RepairError, Repaired, Reservation,
+    ReserveError, RowSeal, Settled, StartLedgerError, Unrecorded,
+};
 pub use metrics::Metrics;
 pub use model::{ModelState, SetModelError};
 pub use operator::{Actor, Operator, OperatorError, OutOfReach, Permission, Role};
@@ -66,7 +69,7 @@ pub struct Inner {
     /// Randomness.
     pub entropy: Entropy,
     /// The keyring, while it is open.
-    pub vault: Vault,
+    pub vault: Arc<Vault>,
     /// Names this installation; ciphertexts are bound to it.
     pub installation: String,
     /// Names this server in entries.
@@ -124,7 +127,7 @@ pub enum StartError {
     NotInstalled,
     /// Another server runs on the database, or it cannot be written.
     #[error(transparent)]
-    Writer(#[from] crate::store::WriterError),
+    Ledger(#[from] StartLedgerError),
     /// The built-in catalog does not make sense.
     #[error(transparent)]
     Catalog(#[from] crate::provider::CatalogError),
@@ -134,8 +137,8 @@ pub enum StartError {
 }
 
 impl Services {
-    /// Settles what a crash left, starts the ledger's writer on `tasks`, and opens the vault. Where that fails, the
-    /// services start sealed.
+    /// Starts the ledger's tasks and the one that writes alarms on `tasks`, settles what a crash left, and opens the vault.
+    /// Where that fails, the services start sealed.
     pub async fn start(
         store: Store,
         kek: Arc<dyn KekSource>,
@@ -143,21 +146,27 @@ impl Services {
         tasks: &TaskTracker,
     ) -> Result<Self, StartError> {
         let installation = install::installation(&store).await?.ok_or(StartError::NotInstalled)?;
-        let unsettled = ledger::settle_what_a_crash_left(&store).await?;
-        if unsettled > 0 {
-            tracing::warn!(count = unsettled, "admissions that an earlier run left open were posted in full");
-        }
-        let ledger = Ledger::start(&store, settings.ledger, tasks).await?;
+        let vault = Arc::new(Vault::closed(SealReason::KekUnavailable));
+        let (alarms, alarm_queue) = Alarms::new(settings.metrics.clone(), settings.clock.clone());
+        tasks.spawn(alarm_queue.run(store.clone(), settings.entropy.clone()));
+        let parts = LedgerParts {
+            store: store.clone(),
+            clock: settings.clock.clone(),
+            alarms: alarms.clone(),
+            seal: Arc::<Vault>::clone(&vault),
+            limits: settings.ledger,
+        };
+        let ledger = Ledger::start(parts, tasks).await?;
         let services = Self(Arc::new(Inner {
             store,
             clock: settings.clock,
             entropy: settings.entropy,
-            vault: Vault::closed(SealReason::KekUnavailable),
+            vault,
             installation,
             node: settings.node,
             ledger,
             registry: Registry::new(settings.registry),
-            alarms: Alarms::new(settings.metrics.clone()),
+            alarms,
             metrics: settings.metrics,
             private_upstreams: settings.private_upstreams,
             kek,

@@ -62,14 +62,18 @@ impl Role {
         use Permission as P;
         match (self, permission) {
             (Self::Owner, _)
-            | (_, P::View)
+            | (_, P::View | P::ViewAlarms)
             | (
                 Self::VaultAdmin,
-                P::ChangeProviders | P::StopProviders | P::WriteCredentials | P::StopCredentials,
+                P::ChangeProviders
+                | P::StopProviders
+                | P::WriteCredentials
+                | P::StopCredentials
+                | P::CloseAlarms,
             )
             | (Self::PolicyAdmin, P::ChangeSubkeys | P::SetPrices | P::ViewUsage)
             | (Self::Issuer, P::IssueSubkeys | P::ChangeSubkeys | P::StopSubkeys | P::ViewUsage)
-            | (Self::Responder, P::StopSubkeys | P::StopProviders | P::StopCredentials)
+            | (Self::Responder, P::StopSubkeys | P::StopProviders | P::StopCredentials | P::CloseAlarms)
             | (Self::Auditor, P::ReadAccessLog | P::ReadAdminLog | P::ViewUsage)
             | (Self::Viewer, P::ViewUsage) => true,
             (
@@ -112,6 +116,10 @@ pub enum Permission {
     ChangeSubkeys,
     /// Suspend and revoke sub-keys.
     StopSubkeys,
+    /// Look at alarms.
+    ViewAlarms,
+    /// Close alarms.
+    CloseAlarms,
 }
 
 impl Permission {
@@ -129,7 +137,9 @@ impl Permission {
             | Self::StopProviders
             | Self::WriteCredentials
             | Self::StopCredentials
-            | Self::SetPrices => true,
+            | Self::SetPrices
+            | Self::ViewAlarms
+            | Self::CloseAlarms => true,
         }
     }
 }

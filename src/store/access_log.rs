@@ -3,10 +3,12 @@
 //! Rows are appended and never changed here. `seq` is the order of appending; with one writer, reading on from a `seq`
 //! misses nothing. Lists are by the request's time, which a long request's entry reaches late.
 
+use super::budget::WindowId;
 use super::query::{Pieces, micros, page_limit};
 use super::{Conn, Cursor, Page, StoreError};
 use crate::base::NanoUsd;
 use crate::log::{Decision, Entry, Filter};
+use serde::Deserialize;
 use sqlx::Row as _;
 use sqlx::types::Json;
 
@@ -42,14 +44,18 @@ impl From<Row> for LoggedEntry {
     }
 }
 
-/// Appends the entry and returns its `seq`. `None`, changing nothing, if the request has an entry already: there is
-/// exactly one, however often its end is told.
-pub async fn append(conn: &mut Conn<'_>, entry: &Entry) -> Result<Option<i64>, StoreError> {
+/// Appends the entry, with the windows that its cost was posted to, and returns its `seq`. `None`, changing nothing, if
+/// the request has an entry already: there is exactly one, however often its end is told.
+pub async fn append(
+    conn: &mut Conn<'_>,
+    entry: &Entry,
+    postings: &[WindowId],
+) -> Result<Option<i64>, StoreError> {
     const SQL: &str = "
         INSERT INTO access_log (request_id, time, day, project, subkey_id, provider, model, decision, status,
                                 client_ip, count, input_tokens, cached_input_tokens, cache_write_tokens,
-                                output_tokens, cost_nano, entry)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                                output_tokens, cost_nano, entry, postings)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
         ON CONFLICT (request_id) DO NOTHING
         RETURNING seq";
     const TAG: &str = "INSERT INTO access_tags (seq, name, value) VALUES ($1, $2, $3)";
@@ -72,6 +78,7 @@ pub async fn append(conn: &mut Conn<'_>, entry: &Entry) -> Result<Option<i64>, S
             .bind(count(entry.output_tokens))
             .bind(entry.cost_usd.as_nano())
             .bind(Json(entry))
+            .bind((!postings.is_empty()).then_some(Json(postings)))
             .fetch_optional(db)
             .await
     })
@@ -135,6 +142,64 @@ pub async fn export(
         .append(conditions(filter));
     sql.sql(" ORDER BY l.seq LIMIT ").value(i64::from(page_limit(limit)));
     fetch(conn, &sql).await
+}
+
+/// An entry as the books see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posted {
+    /// Its place.
+    pub seq: i64,
+    /// What it cost, by the entry itself.
+    pub cost: NanoUsd,
+    /// The windows that this was posted to.
+    pub postings: Vec<WindowId>,
+}
+
+#[derive(sqlx::FromRow)]
+struct PostedRow {
+    seq: i64,
+    entry: Option<Json<Cost>>,
+    postings: Option<Json<Vec<WindowId>>>,
+}
+
+#[derive(Deserialize)]
+struct Cost {
+    cost_usd: NanoUsd,
+}
+
+/// The next entries after `after_seq` as the books see them, in the order of appending, at most `limit` (and
+/// [`super::PAGE_MAX`]). Fewer than asked for means that there are no more yet.
+pub async fn posted_after(
+    conn: &mut Conn<'_>,
+    after_seq: i64,
+    limit: u32,
+) -> Result<Vec<Posted>, StoreError> {
+    const SQL: &str = "
+        SELECT seq, CASE WHEN postings IS NULL THEN NULL ELSE entry END AS entry, postings
+          FROM access_log WHERE seq > $1 ORDER BY seq LIMIT $2";
+    let limit = i64::from(page_limit(limit));
+    let rows: Vec<PostedRow> =
+        on_db!(conn, |db| sqlx::query_as(SQL).bind(after_seq).bind(limit).fetch_all(db).await)
+            .map_err(StoreError::of(TABLE))?;
+    let read = |row: PostedRow| Posted {
+        seq: row.seq,
+        cost: row.entry.map_or(NanoUsd::ZERO, |entry| entry.0.cost_usd),
+        postings: row.postings.map(|postings| postings.0).unwrap_or_default(),
+    };
+    Ok(rows.into_iter().map(read).collect())
+}
+
+/// The place of the newest entry; 0 when there is none.
+pub async fn last_seq(conn: &mut Conn<'_>) -> Result<i64, StoreError> {
+    const SQL: &str = "SELECT COALESCE(MAX(seq), 0) FROM access_log";
+    on_db!(conn, |db| sqlx::query_scalar(SQL).fetch_one(db).await).map_err(StoreError::of(TABLE))
+}
+
+/// Whether any entry of an answered request names windows. What a crash left open was not answered.
+pub async fn has_settlements(conn: &mut Conn<'_>) -> Result<bool, StoreError> {
+    const SQL: &str = "SELECT 1 FROM access_log WHERE postings IS NOT NULL AND status IS NOT NULL LIMIT 1";
+    on_db!(conn, |db| sqlx::query(SQL).fetch_optional(db).await.map(|row| row.is_some()))
+        .map_err(StoreError::of(TABLE))
 }
 
 async fn fetch(conn: &mut Conn<'_>, sql: &Pieces) -> Result<Vec<LoggedEntry>, StoreError> {

@@ -97,6 +97,24 @@ pub async fn insert_if_current(
     .map_err(StoreError::of(TABLE))
 }
 
+/// Whether the sub-key is active and still at `version`.
+pub async fn is_current(conn: &mut Conn<'_>, subkey: &SubKeyId, version: i64) -> Result<bool, StoreError> {
+    const SQL: &str = "SELECT 1 FROM subkeys WHERE id = $1 AND version = $2 AND state = 'active'";
+    on_db!(conn, |db| {
+        let found = sqlx::query(SQL).bind(subkey.as_str()).bind(version).fetch_optional(db).await;
+        found.map(|row| row.is_some())
+    })
+    .map_err(StoreError::of("subkeys"))
+}
+
+/// What is held for all admissions without an outcome. There are as many as requests in flight.
+pub async fn open_holds(conn: &mut Conn<'_>) -> Result<Vec<Hold>, StoreError> {
+    const SQL: &str = "SELECT holds FROM admissions";
+    let rows: Vec<Json<Vec<Hold>>> =
+        on_db!(conn, |db| sqlx::query_scalar(SQL).fetch_all(db).await).map_err(StoreError::of(TABLE))?;
+    Ok(rows.into_iter().flat_map(|holds| holds.0).collect())
+}
+
 /// Takes an admission off the record, to settle it. Only one caller gets it; `None` when it is settled already.
 pub async fn take(conn: &mut Conn<'_>, request_id: &str) -> Result<Option<Admission>, StoreError> {
     const SQL: &str = "

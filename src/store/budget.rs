@@ -1,4 +1,5 @@
-//! Budgets and their windows. Here a cap is a cap: each change of a window is one conditional UPDATE.
+//! Budgets and their windows. Here a cap is a cap: each change of a window is one conditional UPDATE, which also
+//! asks whether the rows are as their keeper left them.
 //!
 //! A budget keeps its identity (owner, window) when it is removed and comes back, and its windows with it. A window is
 //! a row that is never reset. In a batch, touch windows in a fixed order: PostgreSQL would find a deadlock otherwise.
@@ -39,6 +40,11 @@ impl BudgetId {
         Self(format!("{}/{}", owner.0, window.as_str()))
     }
 
+    /// What the database calls it.
+    pub(super) fn stored(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text, as it is kept and logged.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -48,6 +54,31 @@ impl BudgetId {
 impl fmt::Display for BudgetId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// Names one window of one budget.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowId {
+    /// The budget.
+    pub budget: BudgetId,
+    /// When the window began.
+    pub window_start: DateTime<Utc>,
+}
+
+/// What is posted and held in a window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Spent for certain.
+    pub posted: NanoUsd,
+    /// Held for requests in flight.
+    pub held: NanoUsd,
+}
+
+impl From<Balance> for Standing {
+    fn from(balance: Balance) -> Self {
+        Self { posted: balance.posted, held: balance.held }
     }
 }
 
@@ -159,43 +190,64 @@ pub async fn of_owner(conn: &mut Conn<'_>, owner: &BudgetOwner) -> Result<Vec<Bu
     rows.into_iter().map(BudgetRecord::try_from).collect()
 }
 
-/// Makes the window's row unless there is one. [`StoreError::Reference`] when there is no such budget.
+/// Makes the window's row unless there is one. Nothing is made when there is no such budget.
 pub async fn ensure_window(
     conn: &mut Conn<'_>,
     budget: &BudgetId,
     start: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     const SQL: &str = "
-        INSERT INTO budget_windows (budget_id, window_start) VALUES ($1, $2)
+        INSERT INTO budget_windows (budget_id, window_start) SELECT b.id, $2 FROM budgets b WHERE b.id = $1
         ON CONFLICT (budget_id, window_start) DO NOTHING";
     on_db!(conn, |db| sqlx::query(SQL).bind(budget.as_str()).bind(micros(start)).execute(db).await.map(drop))
         .map_err(StoreError::of(WINDOWS))
 }
 
-/// Sets `amount` aside in the window and returns where it stands then.
+/// What a request asks of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The amount to set aside.
+    pub amount: NanoUsd,
+    /// The cap that the request was decided by; the budget's row has to say the same.
+    pub limit: NanoUsd,
+    /// How the window was left, where that is remembered.
+    pub expected: Option<Standing>,
+}
+
+/// Sets the amount aside in the window and returns where it stands then.
 ///
-/// `None`, changing nothing, if posted + held + amount would pass the limit, if the budget is inactive, or if there is no
-/// such window. Callers racing for the last cent cannot both win: the check and the change are one UPDATE.
+/// `None`, changing nothing, if posted + held + amount would pass the limit, if the budget is inactive or its limit is
+/// another one, if the window is blocked, is not as it was left, or is not there: [`look`] tells which. Callers racing
+/// for the last cent cannot both win: the check and the change are one UPDATE.
 pub async fn hold(
     conn: &mut Conn<'_>,
     budget: &BudgetId,
     start: DateTime<Utc>,
-    amount: NanoUsd,
+    claim: Claim,
 ) -> Result<Option<Balance>, StoreError> {
     // limit, posted and held are never negative: the first difference cannot overflow, and it bounds the second.
     const SQL: &str = "
         UPDATE budget_windows
            SET held_nano = held_nano + $3
-         WHERE budget_id = $1 AND window_start = $2 AND $3 >= 0
+         WHERE budget_id = $1 AND window_start = $2 AND $3 >= 0 AND blocked IS NULL
+           AND ($5 IS NULL OR (posted_nano = $5 AND held_nano = $6))
            AND EXISTS (SELECT 1 FROM budgets b
-                        WHERE b.id = $1 AND b.active
+                        WHERE b.id = $1 AND b.active AND b.limit_nano = $4
                           AND CASE WHEN $3 <= b.limit_nano - posted_nano
                                    THEN held_nano <= b.limit_nano - posted_nano - $3
                                    ELSE FALSE END)
-        RETURNING (SELECT b.limit_nano FROM budgets b WHERE b.id = $1) AS limit_nano, posted_nano, held_nano";
+        RETURNING $4 AS limit_nano, posted_nano, held_nano";
+    let Claim { amount, limit, expected } = claim;
     let row: Option<BalanceRow> = on_db!(conn, |db| {
-        let update = sqlx::query_as(SQL).bind(budget.as_str()).bind(micros(start)).bind(amount.as_nano());
-        update.fetch_optional(db).await
+        sqlx::query_as(SQL)
+            .bind(budget.as_str())
+            .bind(micros(start))
+            .bind(amount.as_nano())
+            .bind(limit.as_nano())
+            .bind(expected.map(|standing| standing.posted.as_nano()))
+            .bind(expected.map(|standing| standing.held.as_nano()))
+            .fetch_optional(db)
+            .await
     })
     .map_err(StoreError::of(WINDOWS))?;
     Ok(row.map(Balance::from))
@@ -208,7 +260,8 @@ pub async fn unhold(
     start: DateTime<Utc>,
     amount: NanoUsd,
 ) -> Result<Option<Balance>, StoreError> {
-    post(conn, budget, start, Settlement { held_back: amount, cost: NanoUsd::ZERO }).await
+    let settlement = Settlement { held_back: amount, cost: NanoUsd::ZERO, expected: None };
+    post(conn, budget, start, settlement).await
 }
 
 /// What a finished request does to a window.
@@ -218,12 +271,15 @@ pub struct Settlement {
     pub held_back: NanoUsd,
     /// What it cost. May be more than was held, and may pass the limit: what was spent was spent.
     pub cost: NanoUsd,
+    /// How the window was left, where that is remembered.
+    pub expected: Option<Standing>,
 }
 
 /// Turns what was held into what it cost, and returns where the window stands then.
 ///
-/// `None`, changing nothing, if less than `held_back` is held, if there is no such window, or if the sum cannot be
-/// counted: an error in the books. Inactive budgets are settled like others.
+/// `None`, changing nothing, if the window is not as it was left, if less than `held_back` is held, if there is no such
+/// window, or if the sum cannot be counted: an error in the books. Inactive budgets are settled like others, and so are
+/// blocked windows.
 pub async fn post(
     conn: &mut Conn<'_>,
     budget: &BudgetId,
@@ -236,7 +292,41 @@ pub async fn post(
          WHERE budget_id = $1 AND window_start = $2
            AND $3 >= 0 AND held_nano >= $3
            AND $4 >= 0 AND posted_nano <= 9223372036854775807 - $4
-        RETURNING (SELECT b.limit_nano FROM budgets b WHERE b.id = $1) AS limit_nano, posted_nano, held_nano";
+           AND ($5 IS NULL OR (posted_nano = $5 AND held_nano = $6))
+        RETURNING COALESCE((SELECT b.limit_nano FROM budgets b WHERE b.id = $1), 0) AS limit_nano,
+                  posted_nano, held_nano";
+    let Settlement { held_back, cost, expected } = settlement;
+    let row: Option<BalanceRow> = on_db!(conn, |db| {
+        sqlx::query_as(SQL)
+            .bind(budget.as_str())
+            .bind(micros(start))
+            .bind(held_back.as_nano())
+            .bind(cost.as_nano())
+            .bind(expected.map(|standing| standing.posted.as_nano()))
+            .bind(expected.map(|standing| standing.held.as_nano()))
+            .fetch_optional(db)
+            .await
+    })
+    .map_err(StoreError::of(WINDOWS))?;
+    Ok(row.map(Balance::from))
+}
+
+/// Posts the cost in a window whose books are in disorder, as well as they allow: what is held does not fall below
+/// zero, and what is posted does not pass what can be counted. `None` when there is no such window.
+pub async fn post_in_disorder(
+    conn: &mut Conn<'_>,
+    budget: &BudgetId,
+    start: DateTime<Utc>,
+    settlement: Settlement,
+) -> Result<Option<Balance>, StoreError> {
+    const SQL: &str = "
+        UPDATE budget_windows
+           SET held_nano = CASE WHEN held_nano >= $3 THEN held_nano - $3 ELSE 0 END,
+               posted_nano = CASE WHEN posted_nano <= 9223372036854775807 - $4
+                                  THEN posted_nano + $4 ELSE 9223372036854775807 END
+         WHERE budget_id = $1 AND window_start = $2 AND $3 >= 0 AND $4 >= 0
+        RETURNING COALESCE((SELECT b.limit_nano FROM budgets b WHERE b.id = $1), 0) AS limit_nano,
+                  posted_nano, held_nano";
     let row: Option<BalanceRow> = on_db!(conn, |db| {
         sqlx::query_as(SQL)
             .bind(budget.as_str())
@@ -248,6 +338,115 @@ pub async fn post(
     })
     .map_err(StoreError::of(WINDOWS))?;
     Ok(row.map(Balance::from))
+}
+
+/// A budget's row and a window's, as they are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The cap.
+    pub limit: NanoUsd,
+    /// Whether the owner has the budget now.
+    pub is_active: bool,
+    /// What is in the window; `None` when it has no row.
+    pub standing: Option<Standing>,
+    /// Whether nothing is admitted in it.
+    pub is_blocked: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct FoundRow {
+    limit_nano: i64,
+    active: bool,
+    posted_nano: Option<i64>,
+    held_nano: Option<i64>,
+    is_blocked: bool,
+}
+
+/// The rows as they are. `None` when there is no such budget.
+pub async fn look(
+    conn: &mut Conn<'_>,
+    budget: &BudgetId,
+    start: DateTime<Utc>,
+) -> Result<Option<Found>, StoreError> {
+    const SQL: &str = "
+        SELECT b.limit_nano, b.active, w.posted_nano, w.held_nano, w.blocked IS NOT NULL AS is_blocked
+          FROM budgets b LEFT JOIN budget_windows w ON w.budget_id = b.id AND w.window_start = $2
+         WHERE b.id = $1";
+    let row: Option<FoundRow> = on_db!(conn, |db| {
+        sqlx::query_as(SQL).bind(budget.as_str()).bind(micros(start)).fetch_optional(db).await
+    })
+    .map_err(StoreError::of(WINDOWS))?;
+    Ok(row.map(|row| Found {
+        limit: NanoUsd::from_nano(row.limit_nano),
+        is_active: row.active,
+        standing: row.posted_nano.zip(row.held_nano).map(|(posted, held)| Standing {
+            posted: NanoUsd::from_nano(posted),
+            held: NanoUsd::from_nano(held),
+        }),
+        is_blocked: row.is_blocked,
+    }))
+}
+
+/// Admits nothing in the window any more, for a reason that is a word. A window whose row is lost is made anew, so that
+/// it can be blocked; without its budget nothing is admitted anyway.
+pub async fn block(conn: &mut Conn<'_>, window: &WindowId, reason: &str) -> Result<(), StoreError> {
+    const UPDATE: &str = "UPDATE budget_windows SET blocked = $3 WHERE budget_id = $1 AND window_start = $2";
+    const INSERT: &str = "
+        INSERT INTO budget_windows (budget_id, window_start, blocked)
+        SELECT b.id, $2, $3 FROM budgets b WHERE b.id = $1
+        ON CONFLICT (budget_id, window_start) DO UPDATE SET blocked = excluded.blocked";
+    for sql in [UPDATE, INSERT] {
+        let done = on_db!(&mut *conn, |db| {
+            let bound = sqlx::query(sql).bind(window.budget.as_str()).bind(micros(window.window_start));
+            bound.bind(reason).execute(db).await.map(|done| done.rows_affected())
+        })
+        .map_err(StoreError::of(WINDOWS))?;
+        if done > 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Sets a window right and admits in it again. `false` when there is no such window.
+pub async fn repair(conn: &mut Conn<'_>, window: &WindowId, standing: Standing) -> Result<bool, StoreError> {
+    const SQL: &str = "
+        UPDATE budget_windows SET posted_nano = $3, held_nano = $4, blocked = NULL
+         WHERE budget_id = $1 AND window_start = $2";
+    on_db!(conn, |db| {
+        sqlx::query(SQL)
+            .bind(window.budget.as_str())
+            .bind(micros(window.window_start))
+            .bind(standing.posted.as_nano())
+            .bind(standing.held.as_nano())
+            .execute(db)
+            .await
+            .map(|done| done.rows_affected() == 1)
+    })
+    .map_err(StoreError::of(WINDOWS))
+}
+
+#[derive(sqlx::FromRow)]
+struct BlockedRow {
+    budget_id: String,
+    window_start: DateTime<Utc>,
+    posted_nano: i64,
+    held_nano: i64,
+}
+
+/// The blocked windows of a budget, by its id as alarms name it.
+pub async fn blocked_of(conn: &mut Conn<'_>, budget: &str) -> Result<Vec<(WindowId, Standing)>, StoreError> {
+    const SQL: &str = "
+        SELECT budget_id, window_start, posted_nano, held_nano FROM budget_windows
+         WHERE budget_id = $1 AND blocked IS NOT NULL ORDER BY window_start";
+    let rows: Vec<BlockedRow> = on_db!(conn, |db| sqlx::query_as(SQL).bind(budget).fetch_all(db).await)
+        .map_err(StoreError::of(WINDOWS))?;
+    let read = |row: BlockedRow| {
+        let standing =
+            Standing { posted: NanoUsd::from_nano(row.posted_nano), held: NanoUsd::from_nano(row.held_nano) };
+        (WindowId { budget: BudgetId(row.budget_id), window_start: row.window_start }, standing)
+    };
+    Ok(rows.into_iter().map(read).collect())
 }
 
 /// Where a window stands. A window without a row has nothing in it; `None` when there is no such budget.

@@ -40,6 +40,8 @@ macro_rules! on_db {
 pub mod access_log;
 pub mod admin_log;
 pub mod admission;
+pub mod alarm;
+pub mod audit;
 pub mod budget;
 pub mod credential;
 mod error;

@@ -13,12 +13,17 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The first half of the advisory lock's name ("bitt"); the second is the schema.
 const LOCK_CLASS: i32 = 0x6269_7474;
 
 /// The right to keep the ledger, held until dropped.
-pub struct Writer(WriterKind);
+pub struct Writer {
+    kind: WriterKind,
+    losses: Arc<AtomicU64>,
+}
 
 enum WriterKind {
     Sqlite { write: SqlitePool, _lock: File },
@@ -51,19 +56,25 @@ impl Store {
                 WriterKind::Postgres { options: options.clone(), db: Box::new(lock_session(options).await?) }
             }
         };
-        Ok(Writer(kind))
+        Ok(Writer { kind, losses: Arc::default() })
     }
 }
 
 impl Writer {
+    /// Counts how often the right was lost and taken anew: whoever remembers something compares it.
+    pub fn losses(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.losses)
+    }
+
     /// Begins a transaction. When the connection was lost, it connects and takes the lock again first; meanwhile
     /// another server may have held it, so nothing remembered from before counts.
     pub async fn begin(&mut self) -> Result<Tx<'_>, WriterError> {
-        let kind = match &mut self.0 {
+        let kind = match &mut self.kind {
             WriterKind::Sqlite { write, .. } => write.begin_with(BEGIN_SQLITE).await.map(TxKind::Sqlite),
             WriterKind::Postgres { options, db } => {
                 if db.ping().await.is_err() {
                     **db = lock_session(options).await?;
+                    self.losses.fetch_add(1, Ordering::SeqCst);
                 }
                 db.begin_with(BEGIN_POSTGRES).await.map(TxKind::Postgres)
             }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alarms;
+mod books;
 mod bound;
 mod cap;
 mod charge;

@@ -4,23 +4,65 @@
 //! transaction (group commit). A reservation is durable before [`Ledger::reserve`] returns; it
 //! resolves exactly once: by [`Reservation::settle`] or [`Reservation::void`], or, when it is dropped
 //! unresolved or the process dies, at its full amount.
+//!
+//! The books are compared with the log at start, every ten minutes, and, for the windows in use, before every change:
+//! a window that somebody else changed is blocked, and an alarm is raised.
 
 mod apply;
+mod audit;
+mod books;
+mod memory;
 mod recover;
 mod writer;
 
-use crate::base::NanoUsd;
+use super::{Alarms, Vault};
+use crate::base::{Clock, NanoUsd};
 use crate::budget::{Balance, BudgetSpec, Window};
-use crate::log::{Entry, Outcome, UsageSource};
-use crate::store::budget::{BudgetId, BudgetOwner};
-use crate::store::{Store, WriterError};
+use crate::log::{AdminEntry, Entry, Outcome, UsageSource};
+use crate::store::budget::{BudgetId, BudgetOwner, Standing, WindowId};
+use crate::store::{Store, StoreError, WriterError};
 use crate::subkey::SubKeyId;
+use crate::vault::Keyring;
+use audit::Auditor;
 use chrono::{DateTime, Utc};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(super) use recover::settle_what_a_crash_left;
+pub use audit::AuditError;
+
+/// How often the books are compared with the log.
+const AUDIT_EVERY: Duration = Duration::from_secs(600);
+
+/// Signs rows, and tells whether a row is as it was signed. `None` while the vault is sealed.
+pub trait RowSeal: Send + Sync {
+    /// The MAC and its term.
+    fn sign(&self, message: &[u8]) -> Option<([u8; 32], u32)>;
+    /// Whether `mac`, made in `term`, is the message's.
+    fn holds(&self, message: &[u8], mac: &[u8], term: u32) -> Option<bool>;
+}
+
+impl RowSeal for Keyring {
+    fn sign(&self, message: &[u8]) -> Option<([u8; 32], u32)> {
+        Some(self.sign_row(message))
+    }
+
+    fn holds(&self, message: &[u8], mac: &[u8], term: u32) -> Option<bool> {
+        Some(self.row_is_signed(message, mac, term))
+    }
+}
+
+impl RowSeal for Vault {
+    fn sign(&self, message: &[u8]) -> Option<([u8; 32], u32)> {
+        Some(self.keyring().ok()?.sign_row(message))
+    }
+
+    fn holds(&self, message: &[u8], mac: &[u8], term: u32) -> Option<bool> {
+        Some(self.keyring().ok()?.row_is_signed(message, mac, term))
+    }
+}
 
 /// Bounds of the ledger.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +73,31 @@ pub struct LedgerLimits {
     pub waiting_max: usize,
     /// How long a reservation waits for them.
     pub wait: Duration,
+}
+
+/// What the ledger works with.
+pub struct LedgerParts {
+    /// The database.
+    pub store: Store,
+    /// The time.
+    pub clock: Clock,
+    /// Where alarms are raised.
+    pub alarms: Alarms,
+    /// Signs what the log adds up to.
+    pub seal: Arc<dyn RowSeal>,
+    /// Bounds.
+    pub limits: LedgerLimits,
+}
+
+/// Why the ledger did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartLedgerError {
+    /// Another server keeps it, or the lock cannot be had.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// An amount held in one window of one budget.
@@ -44,6 +111,8 @@ pub struct Hold {
     pub window_start: DateTime<Utc>,
     /// When it ends; `None` for a total.
     pub window_end: Option<DateTime<Utc>>,
+    /// The cap by the sub-key's definition. The budget's row has to say the same.
+    pub limit: NanoUsd,
     /// The worst case.
     pub amount: NanoUsd,
 }
@@ -57,8 +126,13 @@ impl Hold {
             window: spec.window,
             window_start,
             window_end: spec.window.end(spec.timezone, window_start),
+            limit: spec.limit_usd,
             amount,
         }
+    }
+
+    fn window_id(&self) -> WindowId {
+        WindowId { budget: self.budget.clone(), window_start: self.window_start }
     }
 }
 
@@ -96,6 +170,18 @@ pub enum ReserveError {
         /// Where it stands.
         balance: Balance,
     },
+    /// The books of a window do not add up: nothing is admitted in it until an operator has looked.
+    #[error("the books of the budget {} do not add up", hold.budget)]
+    Blocked {
+        /// The budget that refused.
+        hold: Hold,
+    },
+    /// The budget's row was changed outside of Bitting.
+    #[error("the record of the budget {} was changed outside of Bitting", hold.budget)]
+    Tampered {
+        /// The budget that refused.
+        hold: Hold,
+    },
     /// The sub-key was changed after the policy was decided: decide again.
     #[error("the sub-key was changed meanwhile")]
     Stale,
@@ -112,16 +198,44 @@ pub enum ReserveError {
 #[error("the access log cannot be written")]
 pub struct Unrecorded;
 
+/// A window that was set right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repaired {
+    /// The window.
+    pub window: WindowId,
+    /// How it was found.
+    pub before: Standing,
+    /// What the log says was spent.
+    pub logged: NanoUsd,
+    /// How it is now.
+    pub after: Standing,
+}
+
+/// Why the books were not set right.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// The books cannot be compared with the log now.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The ledger cannot be written.
+    #[error(transparent)]
+    Unrecorded(#[from] Unrecorded),
+}
+
 /// The handle on the writer task.
 #[derive(Clone)]
 pub struct Ledger {
     commands: mpsc::Sender<Command>,
+    auditor: Arc<Mutex<Auditor>>,
+    stopping: CancellationToken,
 }
 
 enum Command {
     Reserve(Box<Request>),
     Settle(Box<Settlement>, Option<oneshot::Sender<Vec<Balance>>>),
     Record(Box<Entry>, oneshot::Sender<Result<(), Unrecorded>>),
+    /// Changes windows for the sake of the books.
+    Mend(Mending, oneshot::Sender<Result<(), Unrecorded>>),
     /// Asks for an empty transaction, to see whether one can be had.
     Probe(oneshot::Sender<Result<(), Unrecorded>>),
     /// Takes no further commands; what is reserved is still settled.
@@ -142,20 +256,70 @@ struct Settlement {
     entry: Entry,
 }
 
+/// A change of windows for the sake of the books.
+enum Mending {
+    /// Admits nothing in these any more.
+    Block(Vec<WindowId>),
+    /// Sets the blocked windows of this budget right, and writes an entry like this one for each.
+    Repair { budget: String, entry: Box<AdminEntry>, seal: Arc<dyn RowSeal> },
+}
+
 impl Ledger {
-    /// Starts the writer task. It ends after [`Ledger::stop`], or when every handle is gone, all settled.
+    /// Takes the right to write, settles what a crash left, and starts the writer task
+    /// and the audits. The writer ends after [`Ledger::stop`], or when every handle is gone, all settled; then alarms
+    /// are told to end, too.
     ///
     /// # Errors
     /// When another server holds the store, or the store cannot be reached.
-    pub async fn start(
-        store: &Store,
-        limits: LedgerLimits,
-        tasks: &TaskTracker,
-    ) -> Result<Self, WriterError> {
+    pub async fn start(parts: LedgerParts, tasks: &TaskTracker) -> Result<Self, StartLedgerError> {
+        let LedgerParts { store, clock, alarms, seal, limits } = parts;
         let writer = store.writer().await?;
+        let auditor = Auditor { store: store.clone(), clock, alarms: alarms.clone(), seal };
+        let unsettled = recover::settle_what_a_crash_left(&store, &alarms).await?;
+        if unsettled > 0 {
+            tracing::warn!(count = unsettled, "admissions that an earlier run left open were posted in full");
+        }
         let (commands, queue) = mpsc::channel(limits.queue_commands);
-        tasks.spawn(writer::run(writer, queue, limits));
-        Ok(Self { commands })
+        let ledger =
+            Self { commands, auditor: Arc::new(Mutex::new(auditor)), stopping: CancellationToken::new() };
+        tasks.spawn(audit_regularly(
+            ledger.commands.downgrade(),
+            Arc::clone(&ledger.auditor),
+            ledger.stopping.clone(),
+        ));
+        let stopping = ledger.stopping.clone();
+        tasks.spawn(async move {
+            writer::run(writer, queue, limits, &alarms).await;
+            stopping.cancel();
+            alarms.stop();
+        });
+        Ok(ledger)
+    }
+
+    /// Compares the books with the log now. Windows that do not add up are blocked when this returns, and alarms raised;
+    /// tells how many.
+    pub async fn audit(&self) -> Result<usize, RepairError> {
+        let auditor = self.auditor.lock().await;
+        audit_and_block(&auditor, &self.commands).await
+    }
+
+    /// The same with a keyring that is not in force yet: a vault that is opened has the books compared before anything is
+    /// admitted.
+    pub async fn audit_with(&self, keyring: &Arc<Keyring>) -> Result<usize, RepairError> {
+        let auditor = self.auditor.lock().await;
+        let seal = Arc::<Keyring>::clone(keyring);
+        audit_and_block(&Auditor { seal, ..auditor.clone() }, &self.commands).await
+    }
+
+    /// Sets the blocked windows of a budget right and admits in them again: what is posted becomes the greater of what
+    /// is posted and what the log says. `entry` is written once for each, with what it came to.
+    pub async fn repair(&self, budget: &str, entry: AdminEntry) -> Result<(), RepairError> {
+        let auditor = self.auditor.lock().await;
+        // What is new in the log is counted before, so that the writer has little to read.
+        audit_and_block(&auditor, &self.commands).await?;
+        let seal = Arc::clone(&auditor.seal);
+        let mending = Mending::Repair { budget: budget.to_owned(), entry: Box::new(entry), seal };
+        Ok(mend(&self.commands, mending).await?)
     }
 
     /// Holds the worst case in every budget, durably, or says which refused. May wait for requests in
@@ -178,6 +342,7 @@ impl Ledger {
 
     /// Takes no further commands. The writer ends once every reservation is settled.
     pub async fn stop(&self) {
+        self.stopping.cancel();
         // If the writer is gone, it has stopped.
         let _ = self.commands.send(Command::Stop).await;
     }
@@ -197,6 +362,39 @@ impl Ledger {
         // A full queue is at work, not broken.
         self.commands.try_send(Command::Probe(reply)).is_err()
             || answer.await.is_ok_and(|written| written.is_ok())
+    }
+}
+
+async fn audit_and_block(auditor: &Auditor, commands: &mpsc::Sender<Command>) -> Result<usize, RepairError> {
+    let mismatches = auditor.run().await?;
+    let count = mismatches.len();
+    if count > 0 {
+        let windows = mismatches.into_iter().map(|mismatch| mismatch.window).collect();
+        mend(commands, Mending::Block(windows)).await?;
+    }
+    Ok(count)
+}
+
+async fn mend(commands: &mpsc::Sender<Command>, mending: Mending) -> Result<(), Unrecorded> {
+    let (reply, answer) = oneshot::channel();
+    commands.send(Command::Mend(mending, reply)).await.map_err(|_| Unrecorded)?;
+    answer.await.map_err(|_| Unrecorded)?
+}
+
+/// Ends with the writer, which it does not keep alive.
+async fn audit_regularly(
+    commands: mpsc::WeakSender<Command>,
+    auditor: Arc<Mutex<Auditor>>,
+    stopping: CancellationToken,
+) {
+    while stopping.run_until_cancelled(tokio::time::sleep(AUDIT_EVERY)).await.is_some() {
+        let Some(commands) = commands.upgrade() else { return };
+        let audit = async { audit_and_block(&*auditor.lock().await, &commands).await };
+        match stopping.run_until_cancelled(audit).await {
+            None => return,
+            Some(Ok(_)) => {}
+            Some(Err(error)) => tracing::error!(%error, "the books were not compared with the log"),
+        }
     }
 }
 

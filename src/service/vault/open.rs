@@ -5,7 +5,7 @@ use super::adopt::adopt;
 use super::book::Standing;
 use super::{Book, Change, GuardError, SealReason};
 use crate::base::{Clock, Entropy};
-use crate::service::{KekSource, KekSourceError, Services, StoreError};
+use crate::service::{KekSource, KekSourceError, RepairError, Services, StoreError};
 use crate::store::keyring::Wrap;
 use crate::store::{self, Store};
 use crate::vault::{Kek, Keyring, OpenError, Root};
@@ -44,6 +44,9 @@ pub enum OpenVaultError {
     /// The key is right and what it wraps does not open.
     #[error("the keyring in the database does not open: {0}")]
     Keyring(#[from] OpenError),
+    /// The books of the budgets cannot be compared with the log.
+    #[error("the books cannot be compared with the log: {0}")]
+    Books(#[from] RepairError),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -59,7 +62,7 @@ impl OpenVaultError {
         match self {
             Self::SealedByOperator => SealReason::ByOperator,
             Self::Source(KekSourceError::Unavailable { .. }) => SealReason::KekUnavailable,
-            Self::Store(_) => SealReason::StoreUnavailable,
+            Self::Store(_) | Self::Books(_) => SealReason::StoreUnavailable,
             Self::NotInstalled
             | Self::Source(KekSourceError::Refused { .. })
             | Self::WrongKey { .. }
@@ -209,6 +212,7 @@ impl Services {
         }
         self.add_missing_providers(&keyring).await?;
         self.reload_directory().await?;
+        self.ledger.audit_with(&keyring).await?;
         self.vault.open(keyring);
         Ok(())
     }

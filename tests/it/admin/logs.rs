@@ -33,7 +33,7 @@ fn entry(n: u32) -> Entry {
 async fn fill(plane: &Plane, count: u32) {
     let mut tx = plane.services.store.write().await.unwrap();
     for n in 0..count {
-        bitting::store::access_log::append(&mut tx.conn(), &entry(n)).await.unwrap().unwrap();
+        bitting::store::access_log::append(&mut tx.conn(), &entry(n), &[]).await.unwrap().unwrap();
     }
     tx.commit().await.unwrap();
 }
@@ -50,7 +50,7 @@ on_both! {
         for (before, count) in [(0, 1_000), (1_000, 1_203)] {
             let mut tx = plane.services.store.write().await.unwrap();
             for n in before..count {
-                bitting::store::access_log::append(&mut tx.conn(), &entry(n)).await.unwrap().unwrap();
+                bitting::store::access_log::append(&mut tx.conn(), &entry(n), &[]).await.unwrap().unwrap();
             }
             tx.commit().await.unwrap();
             let answer = plane.ask("GET", "/api/v1/access-log/export?format=jsonl", None).await;
@@ -121,13 +121,14 @@ on_both! {
             .map(|entry| (entry["action"].as_str().unwrap().to_owned(), entry["target"].as_str().unwrap().to_owned())).collect();
         let key = |action: &str| (action.to_owned(), id.clone());
         let expected = [
+            ("ledger.audit_begin".to_owned(), "ledger".to_owned()),
             key("subkey.mint"), key("subkey.patch"), key("subkey.rotate"), key("subkey.suspend"), key("subkey.resume"),
             key("subkey.revoke"), ("credential.create".to_owned(), credential),
             ("access_log.read".to_owned(), "access_log".to_owned()), ("access_log.export".to_owned(), "access_log".to_owned()),
             ("admin_log.export".to_owned(), "admin_log".to_owned()),
         ];
         assert_eq!(told, expected);
-        let changed = &entries[1];
+        let changed = &entries[2];
         assert_eq!(changed["actor"], "owner");
         assert!(changed["request_id"].as_str().unwrap().starts_with("req_"));
         assert_eq!(changed["detail"]["changed"], json!({"owner": {"before": null, "after": "ana"}}));

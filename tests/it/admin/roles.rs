@@ -11,6 +11,10 @@ fn granted(permission: Permission) -> &'static [Role] {
     use Role as R;
     match permission {
         Permission::View => &[R::VaultAdmin, R::PolicyAdmin, R::Issuer, R::Responder, R::Auditor, R::Viewer],
+        Permission::ViewAlarms => {
+            &[R::VaultAdmin, R::PolicyAdmin, R::Issuer, R::Responder, R::Auditor, R::Viewer]
+        }
+        Permission::CloseAlarms => &[R::VaultAdmin, R::Responder],
         Permission::ViewUsage => &[R::PolicyAdmin, R::Issuer, R::Auditor, R::Viewer],
         Permission::ReadAccessLog | Permission::ReadAdminLog => &[R::Auditor],
         Permission::ChangeProviders | Permission::WriteCredentials => &[R::VaultAdmin],

@@ -400,7 +400,7 @@ async fn spend(plane: &Plane, id: &SubKeyId, nano: i64) {
     let mut tx = plane.services.store.write().await.unwrap();
     let start = chrono::DateTime::UNIX_EPOCH;
     budget::ensure_window(&mut tx.conn(), &budget, start).await.unwrap();
-    let posting = Settlement { held_back: NanoUsd::ZERO, cost: NanoUsd::from_nano(nano) };
+    let posting = Settlement { held_back: NanoUsd::ZERO, cost: NanoUsd::from_nano(nano), expected: None };
     budget::post(&mut tx.conn(), &budget, start, posting).await.unwrap().unwrap();
     tx.commit().await.unwrap();
 }

@@ -5,8 +5,8 @@ use crate::support::store::on_both;
 use bitting::base::NanoUsd;
 use bitting::budget::{Balance, BudgetSpec, Window};
 use bitting::store::admission::{Admission, Hold};
-use bitting::store::budget::{BudgetId, BudgetOwner, Settlement};
-use bitting::store::{Store, StoreError, admission, budget, subkey};
+use bitting::store::budget::{BudgetId, BudgetOwner, Claim, Settlement, Standing, WindowId};
+use bitting::store::{Store, admission, budget, subkey};
 use bitting::subkey::{State, SubKeyId};
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -40,16 +40,19 @@ async fn budget_of(store: &Store, limit: i64) -> BudgetId {
     id
 }
 
+/// Holds by the limit that the budget's row has.
 async fn hold(store: &Store, id: &BudgetId, start: DateTime<Utc>, amount: i64) -> Option<Balance> {
+    let found = budget::look(&mut store.read().await.unwrap().conn(), id, start).await.unwrap();
+    let claim = Claim { amount: nano(amount), limit: found?.limit, expected: None };
     let mut tx = store.write().await.unwrap();
-    let held = budget::hold(&mut tx.conn(), id, start, nano(amount)).await.unwrap();
+    let held = budget::hold(&mut tx.conn(), id, start, claim).await.unwrap();
     tx.commit().await.unwrap();
     held
 }
 
 async fn post(store: &Store, id: &BudgetId, held_back: i64, cost: i64) -> Option<Balance> {
     let mut tx = store.write().await.unwrap();
-    let settlement = Settlement { held_back: nano(held_back), cost: nano(cost) };
+    let settlement = Settlement { held_back: nano(held_back), cost: nano(cost), expected: None };
     let posted = budget::post(&mut tx.conn(), id, at(0), settlement).await.unwrap();
     tx.commit().await.unwrap();
     posted
@@ -76,11 +79,43 @@ on_both! {
         let mut tx = store.write().await.unwrap();
         let other = BudgetId::new(&owner(), Window::Day);
         assert_eq!(budget::unhold(&mut tx.conn(), &id, at(0), nano(1)).await.unwrap(), None, "nothing is held");
-        assert_eq!(budget::hold(&mut tx.conn(), &id, at(1), nano(1)).await.unwrap(), None, "no such window");
+        let claim = Claim { amount: nano(1), limit: nano(1_000), expected: None };
+        assert_eq!(budget::hold(&mut tx.conn(), &id, at(1), claim).await.unwrap(), None, "no such window");
         assert_eq!(budget::balance(&mut tx.conn(), &id, at(1)).await.unwrap(), Some(balance(1_000, 0, 0)));
         assert_eq!(budget::balance(&mut tx.conn(), &other, at(0)).await.unwrap(), None);
-        let missing = budget::ensure_window(&mut tx.conn(), &other, at(0)).await;
-        assert!(matches!(missing, Err(StoreError::Reference { table: "budget_windows" })), "{missing:?}");
+        budget::ensure_window(&mut tx.conn(), &other, at(0)).await.unwrap();
+        assert_eq!(budget::look(&mut tx.conn(), &other, at(0)).await.unwrap(), None, "no budget, no window");
+    }
+
+    async fn a_window_is_changed_only_as_it_was_left_and_by_the_cap_that_was_decided_by(test: TestStore) {
+        let store = &test.store;
+        let id = budget_of(store, 1_000).await;
+        let window = WindowId { budget: id.clone(), window_start: at(0) };
+        let left = |posted, held| Some(Standing { posted: nano(posted), held: nano(held) });
+        let claim = |limit, expected| Claim { amount: nano(10), limit: nano(limit), expected };
+        let settlement = |expected| Settlement { held_back: nano(10), cost: nano(4), expected };
+        let mut tx = store.write().await.unwrap();
+        let conn = &mut tx.conn();
+        for refused in [claim(999, None), claim(1_001, None), claim(1_000, left(1, 0)), claim(1_000, left(0, 1))] {
+            assert_eq!(budget::hold(conn, &id, at(0), refused).await.unwrap(), None, "{refused:?}");
+        }
+        assert_eq!(budget::hold(conn, &id, at(0), claim(1_000, left(0, 0))).await.unwrap(), Some(balance(1_000, 0, 10)));
+        for refused in [left(0, 0), left(1, 10)] {
+            assert_eq!(budget::post(conn, &id, at(0), settlement(refused)).await.unwrap(), None);
+        }
+        assert_eq!(budget::post(conn, &id, at(0), settlement(left(0, 10))).await.unwrap(), Some(balance(1_000, 4, 0)));
+        budget::block(conn, &window, "books_do_not_add_up").await.unwrap();
+        assert_eq!(budget::hold(conn, &id, at(0), claim(1_000, None)).await.unwrap(), None, "blocked");
+        assert!(budget::look(conn, &id, at(0)).await.unwrap().unwrap().is_blocked);
+        // What was spent is posted all the same, and nothing falls below zero or past what can be counted.
+        let disorder = Settlement { held_back: nano(10), cost: nano(i64::MAX), expected: None };
+        let after = budget::post_in_disorder(conn, &id, at(0), disorder).await.unwrap();
+        assert_eq!(after, Some(balance(1_000, i64::MAX, 0)));
+        let blocked = budget::blocked_of(conn, id.as_str()).await.unwrap();
+        assert_eq!(blocked, [(window.clone(), left(i64::MAX, 0).unwrap())]);
+        assert!(budget::repair(conn, &window, left(5, 1).unwrap()).await.unwrap());
+        assert_eq!(budget::hold(conn, &id, at(0), claim(1_000, left(5, 1))).await.unwrap(), Some(balance(1_000, 5, 11)));
+        tx.commit().await.unwrap();
     }
 
     async fn no_amount_overflows_or_makes_room(test: TestStore) {

@@ -13,7 +13,7 @@ async fn append(store: &Store, entries: &[Entry]) -> Vec<Option<i64>> {
     let mut tx = store.write().await.unwrap();
     let mut seqs = Vec::new();
     for entry in entries {
-        seqs.push(access_log::append(&mut tx.conn(), entry).await.unwrap());
+        seqs.push(access_log::append(&mut tx.conn(), entry, &[]).await.unwrap());
     }
     tx.commit().await.unwrap();
     seqs

@@ -10,6 +10,7 @@ use bitting::base::{Clock, Entropy};
 use bitting::config::{Overrides, Settings};
 use bitting::sandbox::Sandbox;
 use bitting::service;
+use bitting::store::Store;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -34,6 +35,9 @@ pub(crate) struct TestServer {
     pub(crate) token: String,
     pub(crate) clock: Clock,
     pub(crate) store: TestStore,
+    pub(crate) services: service::Services,
+    kek: Arc<FileKek>,
+    sandbox_stop: CancellationToken,
     client: Client<HttpConnector, Full<Bytes>>,
     stop: CancellationToken,
     running: Option<JoinHandle<()>>,
@@ -82,8 +86,8 @@ impl TestServer {
         let (sandbox, listener) =
             (Sandbox::new(clock.clone()), TcpListener::bind("127.0.0.1:0").await.unwrap());
         let sandbox_url = format!("http://{}", listener.local_addr().unwrap());
-        let stop = CancellationToken::new();
-        let stopped = stop.clone();
+        let (stop, sandbox_stop) = (CancellationToken::new(), CancellationToken::new());
+        let stopped = sandbox_stop.clone();
         tokio::spawn(bitting::sandbox::serve(
             listener,
             sandbox.clone(),
@@ -92,11 +96,25 @@ impl TestServer {
 
         let settings = settings(&store, environment);
         let server =
-            Server::start(&settings, store.store.clone(), kek, clock.clone(), entropy).await.unwrap();
-        let (proxy, admin) = (server.proxy_url(), server.admin_url());
+            Server::start(&settings, store.store.clone(), kek.clone(), clock.clone(), entropy).await.unwrap();
+        let (proxy, admin, services) = (server.proxy_url(), server.admin_url(), server.services().clone());
         let running = Some(tokio::spawn(server.run_until(stop.clone())));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        let server = Self { proxy, admin, sandbox, sandbox_url, token, clock, store, client, stop, running };
+        let server = Self {
+            proxy,
+            admin,
+            sandbox,
+            sandbox_url,
+            token,
+            clock,
+            store,
+            services,
+            kek,
+            sandbox_stop,
+            client,
+            stop,
+            running,
+        };
         server.register_sandbox().await;
         server
     }
@@ -183,16 +201,48 @@ impl TestServer {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// Ends the server in good order, and hands the store back.
+    /// Ends the server in good order.
     pub(crate) async fn end(mut self) {
+        self.pause().await;
+    }
+
+    /// Ends the server in good order; the sandbox goes on, and [`TestServer::resume`] starts it again.
+    pub(crate) async fn pause(&mut self) {
         self.stop.cancel();
         self.running.take().unwrap().await.unwrap();
+    }
+
+    /// Starts a paused server again, over the same store.
+    pub(crate) async fn resume(&mut self) {
+        self.store.store = Store::open(&self.store.url).await.unwrap();
+        let (store, clock) = (self.store.store.clone(), self.clock.clone());
+        let settings = settings(&self.store, &[]);
+        let server = Server::start(&settings, store, self.kek.clone(), clock, Entropy::new()).await.unwrap();
+        (self.proxy, self.admin) = (server.proxy_url(), server.admin_url());
+        self.services = server.services().clone();
+        self.stop = CancellationToken::new();
+        self.running = Some(tokio::spawn(server.run_until(self.stop.clone())));
+    }
+
+    /// The open alarms of a kind, once there is one: their subjects, oldest first.
+    pub(crate) async fn alarms_once(&self, kind: &str) -> Vec<Value> {
+        for _ in 0..200 {
+            let list = self.admin_get(&format!("/api/v1/alarms?status=open&kind={kind}")).await.json();
+            let mut items = list["items"].as_array().unwrap().clone();
+            if !items.is_empty() {
+                items.reverse();
+                return items;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        }
+        panic!("no alarm {kind} was written in five seconds");
     }
 }
 
 impl Drop for TestServer {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.sandbox_stop.cancel();
     }
 }
 
