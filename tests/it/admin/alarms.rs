@@ -29,7 +29,7 @@ on_both! {
         for n in 2..5 {
             raise("providers/openai", n);
         }
-        raise("providers/mistral", 9);
+        raise("providers/zhipu", 9);
         let items = once(&plane, "/api/v1/alarms?status=open&kind=row_tampered", 2).await;
         let openai = items.iter().find(|item| item["subject"] == "providers/openai").unwrap();
         assert_eq!((&openai["count"], &openai["detail"]), (&json!(4), &json!({"n": 1})));

@@ -37,8 +37,7 @@ async fn is_refused(
         "key_suspended" => ("row_tampered", format!("budgets/subkey:{id}/total")),
         _ => ("books_do_not_add_up", format!("subkey:{id}/total")),
     };
-    let alarm = server.alarms_once(kind).await.remove(0);
-    assert_eq!(alarm["subject"], subject, "{what}");
+    let alarm = server.alarm_about(kind, &subject).await;
     let rule = if kind == "row_tampered" { kind } else { code };
     assert_eq!(server.entries(id).await.last().unwrap()["rule"], rule, "{what}");
     alarm

@@ -226,16 +226,25 @@ impl TestServer {
 
     /// The open alarms of a kind, once there is one: their subjects, oldest first.
     pub(crate) async fn alarms_once(&self, kind: &str) -> Vec<Value> {
+        self.open_alarms(kind, |_| true).await
+    }
+
+    /// The open alarm of this kind about this subject, once it is written.
+    pub(crate) async fn alarm_about(&self, kind: &str, subject: &str) -> Value {
+        self.open_alarms(kind, |alarm| alarm["subject"] == subject).await.remove(0)
+    }
+
+    async fn open_alarms(&self, kind: &str, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
         for _ in 0..200 {
             let list = self.admin_get(&format!("/api/v1/alarms?status=open&kind={kind}")).await.json();
-            let mut items = list["items"].as_array().unwrap().clone();
+            let items = list["items"].as_array().unwrap().iter().rev().filter(|alarm| wanted(alarm));
+            let items: Vec<Value> = items.cloned().collect();
             if !items.is_empty() {
-                items.reverse();
                 return items;
             }
             tokio::time::sleep(std::time::Duration::from_millis(25)).await;
         }
-        panic!("no alarm {kind} was written in five seconds");
+        panic!("no such alarm of kind {kind} was written in five seconds");
     }
 }
 
