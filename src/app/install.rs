@@ -1,9 +1,9 @@
-//! `init` and `migrate`.
+//! `init`.
 
+use super::migrate::bring_up_to_date;
 use super::{AppError, files, kek, settings};
 use crate::base::{Clock, Entropy};
 use crate::service;
-use crate::store::SchemaState;
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub async fn init(data_dir: Option<PathBuf>, as_json: bool) -> Result<(), AppErr
     let (clock, entropy) = (Clock::system(), Entropy::new());
     files::make_data_dir(&settings.data_dir)?;
     let store = files::open_store(&settings).await?;
-    store.migrate().await?;
+    bring_up_to_date(&store).await?;
     if service::is_installed(&store).await? {
         return Err(service::InstallError::AlreadyInstalled.into());
     }
@@ -29,26 +29,6 @@ pub async fn init(data_dir: Option<PathBuf>, as_json: bool) -> Result<(), AppErr
         println!("log key         {}", installed.log_key);
         println!("operator token  {token}  (shown once)");
         println!("next            bitting serve --data {data_dir}");
-    }
-    Ok(())
-}
-
-/// Brings the schema up to date, or says what that would change.
-pub async fn migrate(plan: bool) -> Result<(), AppError> {
-    let settings = settings(None, None)?;
-    let store = files::open_store(&settings).await?;
-    if plan {
-        match store.schema_state().await? {
-            SchemaState::UpToDate => println!("the schema is up to date"),
-            SchemaState::Pending(names) => names.iter().for_each(|name| println!("would apply {name}")),
-            state => return Err(files::schema_error(&state)),
-        }
-        return Ok(());
-    }
-    let applied = store.migrate().await?;
-    match applied.as_slice() {
-        [] => println!("the schema is up to date"),
-        names => names.iter().for_each(|name| println!("applied {name}")),
     }
     Ok(())
 }

@@ -1,25 +1,33 @@
 //! Puts the floors together: what each local command does, with the real clock and the real files.
 
+mod backup;
 mod doctor;
 mod files;
 mod install;
 pub mod kek;
 mod logging;
+mod migrate;
 mod probe;
+mod progress;
 mod quickstart;
 mod recover;
+mod restore;
 pub mod server;
 
+pub use backup::backup;
 pub use doctor::doctor;
-pub use install::{init, migrate};
+pub use install::init;
 pub use logging::harden;
+pub use migrate::migrate;
 pub use quickstart::{QuickstartOptions, quickstart};
 pub use recover::recover;
+pub use restore::restore;
 pub use server::{sandbox, serve};
 
 use crate::config::{ConfigError, Overrides, Settings};
+use crate::service::backup::{BackupError, RestoreError};
 use crate::service::{InstallError, RecoverError, StartError, StoreError};
-use crate::store::{MigrateError, OpenError};
+use crate::store::{CopyError, MigrateError, OpenError};
 use std::io;
 use std::path::PathBuf;
 
@@ -58,6 +66,23 @@ pub enum AppError {
     /// The services did not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// There is a file of the name already.
+    #[error("{} exists already and is left as it is; name another file, or remove it if it is of no use", .0.display())]
+    Exists(PathBuf),
+    /// The database is set up already.
+    #[error(
+        "the database {0} is set up already; nothing was changed. Restore into one that is not: with --data DIR, or BITTING_DATABASE_URL"
+    )]
+    Occupied(String),
+    /// The database was not copied before a change of its schema.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// There is no backup.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// Nothing was restored.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// A listener cannot listen.
     #[error("cannot listen on {address} ({plane}): {error}; choose another address with {variable}")]
     Listen {

@@ -1,5 +1,6 @@
 //! `quickstart`: set up and serve, the main job in one command. Run again, it serves what is there.
 
+use super::migrate::bring_up_to_date;
 use super::server::{Server, sandbox_key, stop_signal, upstream, with_networks};
 use super::{AppError, files, kek, logging, probe, settings};
 use crate::base::{Clock, Entropy, Secret};
@@ -43,7 +44,7 @@ pub async fn quickstart(
     let (clock, entropy) = (Clock::system(), Entropy::new());
     files::make_data_dir(&settings.data_dir)?;
     let store = files::open_store(&settings).await?;
-    store.migrate().await?;
+    bring_up_to_date(&store).await?;
     let kek = kek::source(&settings)?;
     let installed = if service::is_installed(&store).await? {
         None

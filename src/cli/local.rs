@@ -19,6 +19,10 @@ pub enum Local {
     Sandbox(SandboxArgs),
     /// Apply changes of the database schema, or show them
     Migrate(MigrateArgs),
+    /// Write everything into one file, while the server serves or not; the key-encryption key is never in it
+    Backup(BackupArgs),
+    /// Restore a backup into a database that is not set up yet; needs the key-encryption key
+    Restore(RestoreArgs),
     /// Check configuration, store, vault, clock and providers, and say what to do
     Doctor(DoctorArgs),
     /// Operators
@@ -78,6 +82,26 @@ pub struct MigrateArgs {
     pub plan: bool,
 }
 
+/// Arguments of `backup`.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The file to write; it must not exist
+    pub file: PathBuf,
+    /// Where the data is kept [default: bitting-data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The backup
+    pub file: PathBuf,
+    /// Where the data is to be kept [default: bitting-data]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {}
@@ -111,6 +135,8 @@ pub fn run_local(command: Local, environment: &dyn Fn(&str) -> Option<String>) -
             Local::Serve(ServeArgs { config, data }) => app::serve(config, data).await,
             Local::Sandbox(SandboxArgs { listen }) => app::sandbox(listen).await,
             Local::Migrate(MigrateArgs { plan }) => app::migrate(plan).await,
+            Local::Backup(BackupArgs { file, data }) => app::backup(file, data).await,
+            Local::Restore(RestoreArgs { file, data }) => app::restore(file, data).await,
             Local::Doctor(DoctorArgs {}) => app::doctor().await,
             Local::Operator(OperatorCommand::Recover(RecoverArgs { data })) => app::recover(data).await,
         }

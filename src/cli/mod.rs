@@ -24,8 +24,8 @@ mod values;
 
 pub use error::{CliError, FieldProblem, Refusal, UsageError};
 pub use local::{
-    DoctorArgs, InitArgs, Local, MigrateArgs, OperatorCommand, QuickstartArgs, RecoverArgs, SandboxArgs,
-    ServeArgs, run_local,
+    BackupArgs, DoctorArgs, InitArgs, Local, MigrateArgs, OperatorCommand, QuickstartArgs, RecoverArgs,
+    RestoreArgs, SandboxArgs, ServeArgs, run_local,
 };
 pub use settings::{ClientSettings, DEFAULT_URL};
 
@@ -144,6 +144,8 @@ mod tests {
             "sandbox --listen 127.0.0.1:0",
             "migrate --plan",
             "doctor",
+            "backup f --data d",
+            "restore f --data d",
             "operator recover --data d",
             "completions bash",
             "subkey mint --name ci --project p --model openai/* --operation chat --ip 10.0.0.0/8 --cap 25/month \

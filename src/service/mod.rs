@@ -4,6 +4,7 @@ mod access_log;
 mod admin_log;
 mod alarm;
 mod authenticate;
+pub mod backup;
 mod credential;
 mod directory;
 mod health;

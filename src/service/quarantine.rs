@@ -1,9 +1,12 @@
 //! Quarantine: the database is not what was written last, so nothing is admitted until an operator has looked.
 
+use super::backup::Manifest;
 use super::vault::{Change, Standing};
 use super::{Services, StoreError};
-use crate::log::AlarmKind;
+use crate::log::{AdminEntry, AlarmKind};
+use crate::store::{self, Tx};
 use crate::vault::{Keyring, Quarantine};
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use std::sync::{Arc, PoisonError};
 
@@ -55,4 +58,32 @@ impl Services {
         }
         change.commit().await
     }
+}
+
+/// Marks what was restored, and commits it: the last step of the transaction that restores a backup.
+///
+/// The admin log says from which backup everything before this entry is.
+pub(crate) async fn mark_restored(
+    mut tx: Tx<'static>,
+    keyring: Arc<Keyring>,
+    backup: &Manifest,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    drop(keyring);
+    let entry = AdminEntry {
+        time: now,
+        actor: "local".to_owned(),
+        action: "backup.restore".to_owned(),
+        target: backup.installation.clone(),
+        request_id: String::new(),
+        detail: json!({
+            "created_at": backup.created_at,
+            "backend": backup.backend,
+            "register_seq": backup.register_seq,
+            "log_seq": backup.log_seq,
+            "sha256": backup.sha256,
+        }),
+    };
+    store::admin_log::append(&mut tx.conn(), &entry).await?;
+    tx.commit().await
 }

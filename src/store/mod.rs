@@ -43,7 +43,9 @@ pub mod admission;
 pub mod alarm;
 pub mod audit;
 pub mod budget;
+mod copy;
 pub mod credential;
+pub mod dump;
 mod error;
 pub mod idempotency;
 pub mod keyring;
@@ -59,10 +61,11 @@ mod schema;
 pub mod subkey;
 mod writer;
 
+pub use copy::CopyError;
 pub use error::StoreError;
 pub use open::OpenError;
 pub use query::{Cursor, CursorError, PAGE_MAX, Page};
-pub use schema::{MigrateError, SchemaState};
+pub use schema::{MigrateError, SchemaState, migrate_within, migrations};
 pub use writer::{Writer, WriterError};
 
 use sqlx::pool::PoolConnection;

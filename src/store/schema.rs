@@ -61,6 +61,16 @@ impl Store {
         Ok(judge(known, &applied(&mut conn).await?))
     }
 
+    /// The SQL of a migration that this program has for this kind of database, by its name.
+    pub fn migration_sql(&self, name_of_it: &str) -> Option<&'static str> {
+        let known = match &self.0 {
+            Backend::Sqlite { .. } => &SQLITE,
+            Backend::Postgres { .. } => &POSTGRES,
+        };
+        let found = known.iter().find(|one| name(one.version, &one.description) == name_of_it);
+        found.map(|one| one.sql.as_str())
+    }
+
     /// Applies what is pending and returns its names. Servers that do so at once wait for each other.
     pub async fn migrate(&self) -> Result<Vec<String>, MigrateError> {
         let pending = match self.schema_state().await? {
@@ -81,6 +91,28 @@ impl Store {
         }
         Ok(pending)
     }
+}
+
+/// The migrations that this program has, by version and name.
+pub fn migrations() -> Vec<(i64, String)> {
+    SQLITE.iter().map(|one| (one.version, name(one.version, &one.description))).collect()
+}
+
+/// Applies what is pending up to the migration `through`, or all of it, inside the transaction that `conn` is in: taken
+/// back with it, too. Nobody else may migrate meanwhile.
+pub async fn migrate_within(conn: &mut Conn<'_>, through: Option<i64>) -> Result<(), MigrateError> {
+    let done = match conn {
+        Conn::Sqlite(db) => unlocked(&SQLITE).run_direct(through, &mut **db, false).await,
+        Conn::Postgres(db) => unlocked(&POSTGRES).run_direct(through, &mut **db, false).await,
+    };
+    done.map_err(MigrateError::Failed)
+}
+
+/// Without the lock on migrating, which would outlive the transaction.
+fn unlocked(migrator: &Migrator) -> Migrator {
+    let mut unlocked = Migrator::with_migrations(migrator.iter().cloned().collect());
+    unlocked.set_locking(false);
+    unlocked
 }
 
 /// What has been applied; nothing when nothing ever was.

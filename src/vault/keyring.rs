@@ -224,6 +224,11 @@ impl Keyring {
         signature::KeyPair::public_key(&self.log_pair()).as_ref().to_vec()
     }
 
+    /// Signs with the log's key.
+    pub fn sign_log(&self, message: &[u8]) -> Vec<u8> {
+        self.log_pair().sign(message).as_ref().to_vec()
+    }
+
     /// # Panics
     /// Never: any 32 bytes are a seed.
     fn log_pair(&self) -> signature::Ed25519KeyPair {
@@ -252,6 +257,11 @@ fn whole(keyring: Keyring, rest: &[u8]) -> Result<Keyring, OpenError> {
     let newest = keyring.terms.last_key_value().map(|(_, term)| term);
     let is_whole = newest.is_some_and(|term| KeyUse::ALL.iter().all(|one| term.key(*one).is_some()));
     if is_whole && rest.is_empty() { Ok(keyring) } else { Err(OpenError::UnknownForm) }
+}
+
+/// Whether the log's key with this public half signed `message`.
+pub fn verify_log(public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+    signature::UnparsedPublicKey::new(&signature::ED25519, public_key).verify(message, signature).is_ok()
 }
 
 #[cfg(test)]
@@ -345,5 +355,16 @@ mod tests {
             !read(&[&current[..KEY_LEN + 5], &[3], &key[..], &key].concat()),
             "the newest term lacks a key"
         );
+    }
+
+    #[test]
+    fn the_log_key_signs_and_only_its_own_signatures_hold() {
+        let entropy = Entropy::new();
+        let (keyring, other) = (Keyring::generate(&entropy), Keyring::generate(&entropy));
+        let signature = keyring.sign_log(b"manifest");
+        assert!(verify_log(&keyring.log_public_key(), b"manifest", &signature));
+        assert!(!verify_log(&keyring.log_public_key(), b"manifesto", &signature));
+        assert!(!verify_log(&keyring.log_public_key(), b"manifest", &signature[1..]));
+        assert!(!verify_log(&other.log_public_key(), b"manifest", &signature));
     }
 }

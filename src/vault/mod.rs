@@ -20,7 +20,7 @@ pub use credential::{
 pub use echo::{EchoGuard, Echoed};
 pub use envelope::{OpenError, Purpose};
 pub use kek::{Kek, KekError};
-pub use keyring::{KeyUse, Keyring};
+pub use keyring::{KeyUse, Keyring, verify_log};
 pub use register::{Quarantine, Register, RegisterState, SealedBy};
 pub use root::Root;
 pub use row::{PowerRow, PowerTable};

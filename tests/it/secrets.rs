@@ -66,9 +66,8 @@ async fn a_server_leaves_no_core_dump_and_opens_its_memory_to_nobody() {
     // The files of a process that may not be dumped belong to root, whoever runs it.
     let status = std::fs::read_to_string(format!("{process}/status")).unwrap();
     assert!(status.contains("Name:\tbitting"), "{status}");
-    let as_other = Command::new("runuser")
-        .args(["-u", "nobody", "--", "cat", &format!("{process}/mem")])
-        .output();
+    let as_other =
+        Command::new("runuser").args(["-u", "nobody", "--", "cat", &format!("{process}/mem")]).output();
     if let Ok(tried) = as_other {
         assert!(!tried.status.success(), "another user reads its memory");
     }

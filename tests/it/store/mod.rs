@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod budgets;
+mod dump;
 mod logs;
+mod migrating;
 mod opening;
 mod records;
 mod subkeys;
