@@ -394,6 +394,8 @@ pub static TABLES: [Table; 27] = [
         columns: &[
             int("id").since(2),
             int("through_seq").since(2),
+            int("windows").since(2),
+            text("total_nano").since(2),
             int("term").since(2),
             bytes("mac").since(2),
         ],
