@@ -27,7 +27,7 @@ pub struct ListArgs {
     /// Only those that are open
     #[arg(long)]
     open: bool,
-    /// Only of this kind, like row_tampered
+    /// Only of this kind, like `row_tampered`
     #[arg(long)]
     kind: Option<String>,
     #[command(flatten)]
