@@ -6,10 +6,11 @@ use super::refusal;
 use super::routes::Routes;
 use crate::base::Secret;
 use crate::http::Problem;
-use crate::service::{CredentialError, NewCredential};
-use crate::store::credential::CredentialRecord;
+use crate::service::{CredentialError, NewCredential, Rotation};
+use crate::store::credential::{CredentialRecord, Draining};
 use axum::response::Response;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -32,9 +33,18 @@ struct CredentialView {
     openai_project: Option<String>,
     status: &'static str,
     secret_version: i64,
+    draining: Option<DrainingView>,
+    rotation_due: Option<String>,
     version: i64,
     created_at: DateTime<Utc>,
     created_by: String,
+}
+
+/// The version before the one in use, while it drains.
+#[derive(Serialize)]
+struct DrainingView {
+    secret_version: i64,
+    until: DateTime<Utc>,
 }
 
 impl From<CredentialRecord> for CredentialView {
@@ -49,6 +59,10 @@ impl From<CredentialRecord> for CredentialView {
             openai_project: record.openai_project,
             status: record.status.as_str(),
             secret_version: record.secret_version,
+            draining: record
+                .draining
+                .map(|Draining { secret_version, until }| DrainingView { secret_version, until }),
+            rotation_due: record.rotation_due,
             version: record.version,
             created_at: record.created_at,
             created_by: record.created_by,
@@ -75,10 +89,18 @@ struct CreateRequest {
 #[serde(deny_unknown_fields)]
 struct RotateRequest {
     secret: Secret<String>,
+    #[serde(default)]
+    drain_seconds: Option<u32>,
+    #[serde(default = "yes")]
+    probe: bool,
 }
 
 fn one() -> u32 {
     1
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn shown(record: CredentialRecord) -> Response {
@@ -110,8 +132,10 @@ async fn rotate(call: Call<WriteCredentials>) -> Result<Response, Problem> {
     call.no_params()?;
     let (services, actor, expected) = (call.services.clone(), call.actor.clone(), call.expected_version()?);
     let (slug, id) = (call.path("slug").to_owned(), call.path("id").to_owned());
-    let RotateRequest { secret } = call.json().await?;
-    Ok(shown(services.rotate_credential(&actor, (&slug, &id), expected, &secret).await?))
+    let RotateRequest { secret, drain_seconds, probe } = call.json().await?;
+    let drain = drain_seconds.map(|seconds| TimeDelta::seconds(i64::from(seconds)));
+    let rotation = Rotation { secret, drain, probe };
+    Ok(shown(services.rotate_credential(&actor, (&slug, &id), expected, rotation).await?))
 }
 
 async fn disable(call: Call<StopCredentials>) -> Result<Response, Problem> {
@@ -133,6 +157,14 @@ impl From<CredentialError> for Problem {
             }
             CredentialError::NameTaken { id } => {
                 refusal::name_taken("the provider has a credential of this name", id)
+            }
+            CredentialError::NotAccepted { .. } => {
+                Self::conflict("credential_not_accepted", error.to_string())
+            }
+            CredentialError::ProbeFailed { .. } => {
+                let detail =
+                    format!("{error}; repeat the call, or pass \"probe\": false to rotate without trying");
+                Self::new(StatusCode::BAD_GATEWAY, "probe_failed", detail)
             }
             CredentialError::AlreadyDone(error) => refusal::already_done(error),
             CredentialError::NotInForce(error) => refusal::not_confirmed(&error),

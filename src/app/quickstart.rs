@@ -9,7 +9,7 @@ use crate::policy::Operation;
 use crate::provider::{Model, Provider, ProviderDocument, WELL_KNOWN, WellKnown};
 use crate::proxy::upstream::Upstream;
 use crate::sandbox::Sandbox;
-use crate::service::{self, Actor, NewCredential, Services};
+use crate::service::{self, Actor, NewCredential, ProbeError, Services, Trial};
 use crate::store::Store;
 use crate::subkey::Definition;
 use serde_json::json;
@@ -106,7 +106,8 @@ async fn import(
         else {
             continue;
         };
-        let tried = probe::count_models(upstream, &entry.provider, known, &key).await;
+        let trial = Trial { provider: &entry.provider, key: &key, organization: None, openai_project: None };
+        let tried = probe::count_models(upstream, &trial).await;
         let new = NewCredential {
             name: SUBKEY.to_owned(),
             secret: key,
@@ -124,7 +125,7 @@ async fn import(
             }
             (Ok(_), Err(reason)) => {
                 println!("{} imported from {}, but does not work yet: {reason}", known.slug, known.key_env);
-                working.extend((!reason.contains("refused the key")).then_some(known.slug));
+                working.extend(matches!(reason, ProbeError::NoAnswer { .. }).then_some(known.slug));
             }
         }
     }

@@ -73,8 +73,9 @@ impl Server {
         let proxy_listener = bind(settings.proxy.listen, "proxy", "BITTING_PROXY_LISTEN").await?;
         let admin_listener = bind(settings.admin.listen, "admin", "BITTING_ADMIN_LISTEN").await?;
 
-        let services = start_services(settings, store, kek, clock, entropy, &ledger_tasks).await?;
         let upstream = upstream(settings)?;
+        let services =
+            start_services(settings, store, kek, (clock, entropy), &upstream, &ledger_tasks).await?;
         let proxy = Proxy::new(
             services.clone(),
             upstream,
@@ -108,6 +109,7 @@ impl Server {
             listeners.spawn(serve_http(listener, None, limits.clone(), app, drain.clone()));
         }
         tasks.spawn(keep_last_used(services.clone(), drain.clone()));
+        tasks.spawn(retire_drained_credentials(services.clone(), drain.clone()));
         tracing::info!(proxy = %proxy_at.0, admin = %admin_at.0, store = services.store.backend(), "serving");
         Ok(Self {
             services,
@@ -182,8 +184,8 @@ pub(super) async fn start_services(
     settings: &Settings,
     store: Store,
     kek: Arc<dyn KekSource>,
-    clock: Clock,
-    entropy: Entropy,
+    (clock, entropy): (Clock, Entropy),
+    upstream: &Upstream,
     tasks: &TaskTracker,
 ) -> Result<Services, AppError> {
     let requests_max = usize::try_from(settings.bounds.requests_max).unwrap_or(usize::MAX / 4);
@@ -192,6 +194,8 @@ pub(super) async fn start_services(
         entropy,
         node: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         private_upstreams: settings.private_upstreams.clone(),
+        key_probe: Arc::new(upstream.clone()),
+        credential_drain: seconds(settings.bounds.credential_drain_seconds),
         metrics: Metrics::new().map_err(|error| AppError::setup("metrics", error))?,
         ledger: LedgerLimits {
             queue_commands: requests_max.saturating_mul(2).saturating_add(256),
@@ -219,6 +223,23 @@ async fn bind(
 fn tls(plane: &Plane) -> Result<Option<Tls>, AppError> {
     let load = |files: &crate::config::TlsFiles| Tls::load(&files.cert_file, &files.key_file);
     plane.tls.as_ref().map(load).transpose().map_err(|error| AppError::setup("TLS", error))
+}
+
+fn seconds(count: u64) -> TimeDelta {
+    i64::try_from(count).ok().and_then(TimeDelta::try_seconds).unwrap_or(TimeDelta::MAX)
+}
+
+/// Destroys provider keys whose time to drain is over, at the start and every few seconds.
+async fn retire_drained_credentials(services: Services, drain: CancellationToken) {
+    let every = Duration::from_secs(5);
+    loop {
+        if let Err(error) = services.retire_drained().await {
+            tracing::warn!(%error, "provider keys that have drained were not destroyed");
+        }
+        if drain.run_until_cancelled(tokio::time::sleep(every)).await.is_none() {
+            break;
+        }
+    }
 }
 
 /// Writes the last uses of secrets down every few seconds.

@@ -6,6 +6,7 @@ use super::client::{Client, Query, path};
 use super::listing::{Extent, Listing};
 use super::render::{self, Form, field};
 use super::secret_file::read_key;
+use super::values::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -18,6 +19,12 @@ The key is read from standard input or from --secret-file, never from an argumen
     bitting credential add openai --name main < openai.key
     read -rs KEY; printf %s \"$KEY\" | bitting credential add openai --name main; unset KEY";
 
+const ROTATE_NOTES: &str = "\
+The provider must take the new key: it is asked for its free model list. Then new requests go out with the new key, and
+the old one is used only where the provider refuses the new one, until it has drained. Then it is destroyed.
+The key is read from standard input or from --secret-file, never from an argument:
+    bitting credential rotate openai cred_... < openai.key";
+
 /// What can be done with the real keys.
 #[derive(Debug, Subcommand)]
 pub enum CredentialCommand {
@@ -26,8 +33,8 @@ pub enum CredentialCommand {
     /// Put a provider's key into the vault
     #[command(after_help = KEY_NOTES)]
     Add(AddArgs),
-    /// Put a new key in the place of an old one
-    #[command(after_help = KEY_NOTES)]
+    /// Put a new key in the place of an old one, which drains
+    #[command(after_help = ROTATE_NOTES)]
     Rotate(RotateArgs),
     /// Stop using one
     Disable(OneArgs),
@@ -92,6 +99,26 @@ pub struct RotateArgs {
     /// The file that holds the new key [default: standard input]
     #[arg(long, value_name = "PATH")]
     secret_file: Option<PathBuf>,
+    /// How long the old key may still be used, at most 1d; 0s ends it at once [default: the server's, 15m]
+    #[arg(long, value_name = "DURATION")]
+    drain: Option<Duration>,
+    /// Do not ask the provider whether it takes the new key
+    #[arg(long)]
+    no_probe: bool,
+}
+
+impl RotateArgs {
+    /// The request but for the key itself.
+    fn document(&self) -> Value {
+        let mut document = json!({});
+        if let Some(drain) = self.drain {
+            document["drain_seconds"] = json!(drain.seconds());
+        }
+        if self.no_probe {
+            document["probe"] = json!(false);
+        }
+        document
+    }
 }
 
 impl AddArgs {
@@ -127,6 +154,9 @@ pub(super) async fn run(command: CredentialCommand, client: &Client) -> Result<(
                     ("STATUS", &field("status")),
                     ("WEIGHT", &field("weight")),
                     ("PROJECTS", &field("projects")),
+                    ("VERSION", &field("secret_version")),
+                    ("DRAINING", &draining),
+                    ("ROTATION DUE", &field("rotation_due")),
                     ("CREATED", &field("created_at")),
                 ],
             )
@@ -139,7 +169,8 @@ pub(super) async fn run(command: CredentialCommand, client: &Client) -> Result<(
             render::print_object(&credential, args.form, &FIRST)
         }
         CredentialCommand::Rotate(args) => {
-            let document = json!({"secret": read_key(args.secret_file.as_deref())?.expose()});
+            let mut document = args.document();
+            document["secret"] = json!(read_key(args.secret_file.as_deref())?.expose());
             let path = path(&["providers", &args.one.provider, "credentials", &args.one.id, "rotate"]);
             let credential = client.post(&path, Some(&document)).await?;
             render::print_object(&credential, args.one.form, &FIRST)
@@ -153,6 +184,15 @@ pub(super) async fn run(command: CredentialCommand, client: &Client) -> Result<(
             render::print(&format!("disabled {} of {}", args.id, args.provider))
         }
     }
+}
+
+/// The version that drains, and until when.
+fn draining(credential: &Value) -> String {
+    let draining = &credential["draining"];
+    if draining.is_null() {
+        return render::cell(draining);
+    }
+    format!("{} until {}", render::cell(&draining["secret_version"]), render::cell(&draining["until"]))
 }
 
 #[cfg(test)]
@@ -174,5 +214,18 @@ mod tests {
             "name": "main", "weight": 3, "projects": ["a", "b"], "organization": "org-1", "openai_project": "proj_1",
         });
         assert_eq!(document(line), wanted);
+    }
+
+    #[test]
+    fn a_rotation_says_how_the_old_key_goes() {
+        let document = |line: &str| match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
+            Command::Remote(Remote::Credential(CredentialCommand::Rotate(args))) => args.document(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(document("bitting credential rotate openai cred_1"), json!({}));
+        let line = "bitting credential rotate openai cred_1 --drain 5m --no-probe";
+        assert_eq!(document(line), json!({"drain_seconds": 300, "probe": false}));
+        let shown = draining(&json!({"draining": {"secret_version": 2, "until": "2026-11-22T16:15:00Z"}}));
+        assert_eq!(shown, "2 until 2026-11-22T16:15:00Z");
     }
 }

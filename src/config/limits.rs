@@ -79,6 +79,8 @@ limits! {
     key_requests_max = 1_024, 1..=1_000_000;
     /// Concurrent requests in all; above it 503.
     requests_max = 4_096, 1..=1_000_000;
+    /// How long a provider's old key may be used after a rotation that says nothing else.
+    credential_drain_seconds = 900, 0..=DAY_SECONDS;
 }
 
 impl Bounds {

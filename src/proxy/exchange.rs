@@ -4,13 +4,13 @@
 use super::Proxy;
 use super::admit::Admitted;
 use super::arrival::Arrival;
-use super::forward::Call;
+use super::forward::{self, Again, Attempt, Call};
 use super::headers::answer_headers;
 use super::refusal::{Code, Refusal};
 use super::respond::{self, Facts};
 use super::settle::{Bill, settle};
 use super::stream;
-use super::upstream::{IdleTimeout, UpstreamError};
+use super::upstream::{Deadlines, IdleTimeout, UpstreamError};
 use super::whole;
 use crate::log::{AlarmKind, Entry, Outcome};
 use crate::policy::Operation;
@@ -18,11 +18,13 @@ use crate::provider::Dialect;
 use crate::vault::EchoGuard;
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, Request, StatusCode};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -39,9 +41,24 @@ pub(super) struct Exchange {
     pub(super) stopped: CancellationToken,
     /// One of the server's places for requests, free again when the exchange is over.
     _place: OwnedSemaphorePermit,
-    /// From sending to the head of the answer.
+    /// From sending to the head of the answer, over all attempts.
     pub(super) upstream_wait: Duration,
+    /// Which version of the credential's key was sent last.
+    key_version: i64,
 }
+
+/// Why there is no answer to pass on.
+enum Unanswered {
+    /// The sub-key was stopped.
+    Stopped,
+    /// The server ends.
+    ShuttingDown,
+    /// The provider gave none.
+    Failed(UpstreamError),
+}
+
+/// Why another version of the key answered than the first.
+const FALLBACK_CREDENTIAL: &str = "credential";
 
 /// Sends the request and returns the answer's head; the rest goes on in a task of its own.
 pub(super) async fn conduct(
@@ -63,6 +80,7 @@ pub(super) async fn conduct(
         stopped,
         _place: place,
         upstream_wait: Duration::ZERO,
+        key_version: call.attempt.version,
     };
     proxy.tasks.spawn(exchange.run(call, reply));
     match head.await {
@@ -79,22 +97,26 @@ pub(super) async fn void(
     admitted: Box<Admitted>,
     refusal: &Refusal,
 ) -> Response {
+    // The last attempt was none.
+    let attempts = admitted.entry.attempts.saturating_sub(1);
+    let mut response = respond::refusal_after(refusal, dialect, arrival, &admitted.caller);
+    respond::stamp_attempts(response.headers_mut(), attempts, admitted.entry.fallback.as_deref());
     let entry = Entry {
         rule: Some(refusal.code.as_str().to_owned()),
         status: Some(refusal.code.status().as_u16()),
         outcome: Some(Outcome::UpstreamFailed),
-        attempts: 0,
+        attempts,
         duration_ms: arrival.elapsed_ms(),
         overhead_us: arrival.elapsed_us(),
         ..admitted.entry
     };
     admitted.reservation.void(entry).durable().await;
-    respond::refusal_after(refusal, dialect, arrival, &admitted.caller)
+    response
 }
 
 impl Exchange {
     async fn run(mut self, call: Call, reply: oneshot::Sender<Response>) {
-        let Call { request, deadlines, idle, total, drains, guard } = call;
+        let Call { attempt, again, deadlines, idle, total, drains } = call;
         let deadline = tokio::time::Instant::now() + total;
         // The last look before anything is sent: a key stopped meanwhile sends nothing.
         if self.stopped.is_cancelled() {
@@ -102,26 +124,21 @@ impl Exchange {
             return self.end_unsent(&refusal, reply).await;
         }
         self.admitted.reservation.mark_sent();
-        let sent = Instant::now();
-        let answer = tokio::select! {
-            answer = self.proxy.upstream.send(request, deadlines) => answer,
-            () = self.stopped.cancelled() => {
+        let (response, guard) = match self.ask(attempt, again, deadlines).await {
+            Ok(answer) => answer,
+            Err(Unanswered::Failed(error)) => return self.fail(&error, reply).await,
+            Err(Unanswered::Stopped) => {
                 let refusal = Refusal { was_sent: true, ..key_stopped() };
                 return self.end_unanswered(&refusal, Outcome::Cut, reply).await;
             }
-            () = self.proxy.cut_all.cancelled() => {
+            Err(Unanswered::ShuttingDown) => {
                 let refusal = Refusal { was_sent: true, ..shutting_down() };
                 return self.end_unanswered(&refusal, Outcome::Cut, reply).await;
             }
         };
-        self.upstream_wait = sent.elapsed();
-        let response = match answer {
-            Ok(response) => response,
-            Err(error) => return self.fail(&error, reply).await,
-        };
         let (mut parts, body) = response.into_parts();
         if take_echoes(&guard, &mut parts.headers) {
-            self.alarm(AlarmKind::CredentialEchoed, &json!({"place": "headers"}));
+            self.note_echo("header");
         }
         self.note_head(&parts);
         let body = IdleTimeout::new(body, idle);
@@ -132,13 +149,82 @@ impl Exchange {
         }
     }
 
-    /// Raises an alarm about the credential that the request went out with.
-    pub(super) fn alarm(&self, kind: AlarmKind, detail: &Value) {
-        let mut detail = detail.clone();
-        detail["provider"] = json!(self.admitted.resolved.provider.to_string());
-        detail["request_id"] = json!(self.arrival.id.as_str());
-        let credential = self.admitted.entry.credential_id.as_deref().unwrap_or("unknown");
-        self.proxy.services.alarms.raise(kind, credential, &detail);
+    /// Sends the request; where the provider refuses the key, once more with the other version of it, while there is
+    /// one. A refused key means that nothing was generated, so nothing is paid twice.
+    async fn ask(
+        &mut self,
+        attempt: Attempt,
+        again: Option<Again>,
+        deadlines: Deadlines,
+    ) -> Result<(Response<Incoming>, EchoGuard), Unanswered> {
+        let response = self.send(attempt.request, deadlines).await?;
+        let other = match again {
+            Some(again) if is_key_refused(&response) => again.attempt(&self.proxy, &self.admitted),
+            Some(_) | None => None,
+        };
+        let Some(other) = other else { return Ok((response, attempt.guard)) };
+        drop(response);
+        self.key_version = other.version;
+        self.admitted.entry.attempts = self.admitted.entry.attempts.saturating_add(1);
+        self.admitted.entry.fallback = Some(FALLBACK_CREDENTIAL.to_owned());
+        let response = self.send(other.request, deadlines).await?;
+        if !is_key_refused(&response) {
+            self.prefer(other.version, attempt.version);
+        }
+        Ok((response, other.guard))
+    }
+
+    async fn send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+        deadlines: Deadlines,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let sent = Instant::now();
+        let answer = tokio::select! {
+            answer = self.proxy.upstream.send(request, deadlines) => answer.map_err(Unanswered::Failed),
+            () = self.stopped.cancelled() => Err(Unanswered::Stopped),
+            () = self.proxy.cut_all.cancelled() => Err(Unanswered::ShuttingDown),
+        };
+        self.upstream_wait += sent.elapsed();
+        answer
+    }
+
+    /// The provider took this version of the key after it had refused the other: requests take it first from now on.
+    fn prefer(&self, taken: i64, refused: i64) {
+        let snapshot = self.proxy.services.snapshot();
+        let Some(credential) = forward::in_force(&snapshot, &self.admitted) else { return };
+        if credential.prefer(taken) && taken < refused {
+            let provider = self.admitted.resolved.provider.as_str();
+            let detail = json!({"provider": provider, "refused_version": refused, "used_version": taken});
+            self.proxy.services.alarms.raise(AlarmKind::CredentialFellBack, &credential.id, &detail);
+        }
+    }
+
+    /// The provider sent our key back: an alarm, and the key should be replaced.
+    pub(super) fn note_echo(&self, place: &'static str) {
+        let services = self.proxy.services.clone();
+        let (id, version) = (self.credential_id().to_owned(), self.key_version);
+        let provider = self.admitted.resolved.provider.as_str();
+        let detail = json!({"provider": provider, "secret_version": version, "place": place});
+        services.alarms.raise(AlarmKind::CredentialEchoed, &id, &detail);
+        self.proxy.tasks.spawn(async move {
+            let reason = "the provider sent the key back in an answer";
+            if let Err(error) = services.mark_rotation_due(&id, version, reason).await {
+                tracing::warn!(credential = id, %error, "that the credential is due for rotation was not noted");
+            }
+        });
+    }
+
+    /// The provider refused our key, account or address: an alarm.
+    pub(super) fn note_refused_credential(&self, status: StatusCode) {
+        let provider = self.admitted.resolved.provider.as_str();
+        let detail =
+            json!({"provider": provider, "secret_version": self.key_version, "status": status.as_u16()});
+        self.proxy.services.alarms.raise(AlarmKind::UpstreamCredential, self.credential_id(), &detail);
+    }
+
+    fn credential_id(&self) -> &str {
+        self.admitted.entry.credential_id.as_deref().unwrap_or_default()
     }
 
     /// The provider gave no answer.
@@ -172,14 +258,13 @@ impl Exchange {
 
     /// Something was sent and no answer came: the whole reservation is charged.
     async fn end_unanswered(self, refusal: &Refusal, outcome: Outcome, reply: oneshot::Sender<Response>) {
-        let (arrival, dialect, caller) =
-            (Arc::clone(&self.arrival), self.dialect, self.admitted.caller.clone());
         let status = Some(refusal.code.status().as_u16());
         let rule = Some(refusal.code.as_str().to_owned());
         let entry = Entry { rule, status, outcome: Some(outcome), ..self.admitted.entry.clone() };
+        let response = self.refuse(refusal);
         let bill = Bill::reservation(&self.admitted);
         settle(self, bill, entry).await;
-        let _ = reply.send(respond::refusal_after(refusal, dialect, &arrival, &caller));
+        let _ = reply.send(response);
     }
 
     /// What the head of the answer tells the entry.
@@ -202,6 +287,8 @@ impl Exchange {
                 subkey: self.admitted.caller.key.subkey.id.as_str(),
                 provider: self.admitted.resolved.provider.as_str(),
                 model: entry.model.as_deref(),
+                attempts: entry.attempts,
+                fallback: entry.fallback.as_deref(),
                 changed: &entry.changed,
                 overhead_us: self.overhead_us(),
             },
@@ -217,8 +304,17 @@ impl Exchange {
 
     /// An answer with our own error, for when the provider's cannot be passed on.
     pub(super) fn refuse(&self, refusal: &Refusal) -> Response {
-        respond::refusal_after(refusal, self.dialect, &self.arrival, &self.admitted.caller)
+        let mut response =
+            respond::refusal_after(refusal, self.dialect, &self.arrival, &self.admitted.caller);
+        let entry = &self.admitted.entry;
+        respond::stamp_attempts(response.headers_mut(), entry.attempts, entry.fallback.as_deref());
+        response
     }
+}
+
+/// Refused for the key alone, before anything was looked at.
+fn is_key_refused(response: &Response<Incoming>) -> bool {
+    response.status() == StatusCode::UNAUTHORIZED
 }
 
 /// Takes out every header of an answer in which the key stands, whatever its name. Whether there was one.

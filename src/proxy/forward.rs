@@ -8,8 +8,8 @@ use super::refusal::{Code, Refusal};
 use super::respond;
 use super::upstream::Deadlines;
 use crate::provider::{AuthScheme, Endpoint, OnClientGone, Timeouts, operation};
-use crate::service::Credential;
-use crate::vault::{EchoGuard, ProviderKey, open_credential};
+use crate::service::{Credential, KeyVersion, Snapshot};
+use crate::vault::{Binding, EchoGuard, open_credential};
 use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
@@ -17,15 +17,41 @@ use http::{Request, Uri};
 use http_body_util::Full;
 use ring::digest;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
-/// The request to the provider, ready to be sent once, and how to treat its answer.
+/// The request to the provider, ready to be sent, and how to treat its answer.
 pub(super) struct Call {
-    pub(super) request: Request<Full<Bytes>>,
+    pub(super) attempt: Attempt,
+    /// For the case that the provider refuses the key, while another version of it may be used.
+    pub(super) again: Option<Again>,
     pub(super) deadlines: Deadlines,
     pub(super) idle: Duration,
     pub(super) total: Duration,
     pub(super) drains: bool,
+}
+
+/// The request with a key in it, to be sent once.
+pub(super) struct Attempt {
+    pub(super) request: Request<Full<Bytes>>,
+    /// Looks for that key in the answer.
     pub(super) guard: EchoGuard,
+    /// Which version of the credential's key it is.
+    pub(super) version: i64,
+}
+
+/// The request without its key, and where it was sent with which.
+pub(super) struct Again {
+    bare: Request<Full<Bytes>>,
+    auth: AuthScheme,
+    tried: Binding,
+}
+
+/// Why there is no key for an attempt.
+enum Unusable {
+    /// The vault is closed.
+    Sealed,
+    /// The key does not open, or is no header.
+    Key(String),
 }
 
 /// Opens the credential and writes the request. An error means that nothing was sent.
@@ -46,28 +72,27 @@ pub(super) fn prepare(
     let snapshot = proxy.services.snapshot();
     let entry = snapshot.providers.get(&admitted.resolved.provider).filter(|entry| entry.active);
     let entry = entry.ok_or_else(|| unusable("no provider"))?;
-    let id = admitted.entry.credential_id.as_deref();
-    let credential = entry
-        .credentials
-        .iter()
-        .find(|one| Some(one.id.as_str()) == id)
-        .ok_or_else(|| unusable("no credential"))?;
+    let credential = in_force(&snapshot, admitted).ok_or_else(|| unusable("no credential"))?;
     let endpoint =
         entry.provider.dialects.get(&matched.row.dialect).ok_or_else(|| unusable("no endpoint"))?;
-    let keyring = proxy.services.vault.keyring().map_err(|_| respond::sealed())?;
-    let key = open_credential(&admitted.permit, &keyring, &credential.binding, &credential.sealed)
-        .map_err(|error| unusable(&error.to_string()))?;
     let uri = uri(endpoint, matched, arrival.query.as_deref()).ok_or_else(|| unusable("no address"))?;
-    let headers =
-        headers(arrival, endpoint, credential, &key, admitted).ok_or_else(|| unusable("no header"))?;
+    let headers = headers(arrival, endpoint, credential, admitted).ok_or_else(|| unusable("no header"))?;
 
-    let mut request = Request::new(Full::new(admitted.body.clone()));
-    *request.method_mut() = matched.row.method.clone();
-    *request.uri_mut() = uri;
-    *request.headers_mut() = headers;
+    let mut bare = Request::new(Full::new(admitted.body.clone()));
+    *bare.method_mut() = matched.row.method.clone();
+    *bare.uri_mut() = uri;
+    *bare.headers_mut() = headers;
+    let (first, other) = credential.versions(proxy.services.clock.now());
+    let auth = endpoint.auth;
+    let again = other.map(|_| Again { bare: bare.clone(), auth, tried: first.binding.clone() });
+    let attempt = Attempt::new(proxy, admitted, (bare, auth), first).map_err(|why| match why {
+        Unusable::Sealed => respond::sealed(),
+        Unusable::Key(what) => unusable(&what),
+    })?;
     let Timeouts { connect_ms, first_byte_ms, idle_ms, total_ms } = entry.provider.timeouts;
     Ok(Call {
-        request,
+        attempt,
+        again,
         deadlines: Deadlines {
             connect: Duration::from_millis(connect_ms),
             first_byte: Duration::from_millis(first_byte_ms),
@@ -75,8 +100,58 @@ pub(super) fn prepare(
         idle: Duration::from_millis(idle_ms),
         total: Duration::from_millis(total_ms),
         drains: entry.provider.on_client_gone == OnClientGone::Drain,
-        guard: EchoGuard::new(&key),
     })
+}
+
+/// The request's credential, where at this moment it may be used.
+pub(super) fn in_force<'s>(snapshot: &'s Snapshot, admitted: &Admitted) -> Option<&'s Credential> {
+    let id = admitted.entry.credential_id.as_deref()?;
+    snapshot.credential(&admitted.resolved.provider, id)
+}
+
+impl Again {
+    /// The request with the other version of the key, where at this moment that may be used, at the same place.
+    pub(super) fn attempt(self, proxy: &Proxy, admitted: &Admitted) -> Option<Attempt> {
+        let snapshot = proxy.services.snapshot();
+        let (first, other) = in_force(&snapshot, admitted)?.versions(proxy.services.clock.now());
+        let fits = |key: &&KeyVersion| {
+            key.binding.version != self.tried.version && key.binding.origins == self.tried.origins
+        };
+        let key = [Some(first), other].into_iter().flatten().find(fits)?;
+        Attempt::new(proxy, admitted, (self.bare, self.auth), key).ok()
+    }
+}
+
+impl Attempt {
+    /// Opens the key and puts it where the provider takes it.
+    fn new(
+        proxy: &Proxy,
+        admitted: &Admitted,
+        (mut request, auth): (Request<Full<Bytes>>, AuthScheme),
+        key: &KeyVersion,
+    ) -> Result<Self, Unusable> {
+        let version = key.binding.version;
+        let keyring = proxy.services.vault.keyring().map_err(|_| Unusable::Sealed)?;
+        let key = open_credential(&admitted.permit, &keyring, &key.binding, &key.sealed)
+            .map_err(|error| Unusable::Key(error.to_string()))?;
+        let (name, value) = match auth {
+            AuthScheme::Bearer => (AUTHORIZATION, Zeroizing::new(format!("Bearer {}", key.expose()))),
+            AuthScheme::XApiKey => {
+                (HeaderName::from_static("x-api-key"), Zeroizing::new(key.expose().to_owned()))
+            }
+            AuthScheme::ApiKey => {
+                (HeaderName::from_static("api-key"), Zeroizing::new(key.expose().to_owned()))
+            }
+            AuthScheme::XGoogApiKey => {
+                (HeaderName::from_static("x-goog-api-key"), Zeroizing::new(key.expose().to_owned()))
+            }
+        };
+        let value = HeaderValue::from_str(&value);
+        let mut value = value.map_err(|error| Unusable::Key(error.to_string()))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(name, value);
+        Ok(Self { request, guard: EchoGuard::new(&key), version })
+    }
 }
 
 /// The row's own path behind the provider's base URL: nothing of the client's path is sent.
@@ -101,7 +176,6 @@ fn headers(
     arrival: &Arrival,
     endpoint: &Endpoint,
     credential: &Credential,
-    key: &ProviderKey,
     admitted: &Admitted,
 ) -> Option<HeaderMap> {
     let mut headers = request_headers(&arrival.headers);
@@ -126,20 +200,5 @@ fn headers(
             headers.insert(HeaderName::from_static(name), value.parse().ok()?);
         }
     }
-    let (name, value) = match endpoint.auth {
-        AuthScheme::Bearer => (AUTHORIZATION, zeroize::Zeroizing::new(format!("Bearer {}", key.expose()))),
-        AuthScheme::XApiKey => {
-            (HeaderName::from_static("x-api-key"), zeroize::Zeroizing::new(key.expose().to_owned()))
-        }
-        AuthScheme::ApiKey => {
-            (HeaderName::from_static("api-key"), zeroize::Zeroizing::new(key.expose().to_owned()))
-        }
-        AuthScheme::XGoogApiKey => {
-            (HeaderName::from_static("x-goog-api-key"), zeroize::Zeroizing::new(key.expose().to_owned()))
-        }
-    };
-    let mut value = HeaderValue::from_str(&value).ok()?;
-    value.set_sensitive(true);
-    headers.insert(name, value);
     Some(headers)
 }

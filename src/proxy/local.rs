@@ -55,12 +55,13 @@ pub(super) async fn models(
         subkey: caller.key.subkey.id.as_str(),
         provider: "",
         model: None,
+        attempts: 0,
+        fallback: None,
         changed: &[],
         overhead_us: arrival.elapsed_us(),
     };
     respond::stamp(&mut headers, &facts);
     headers.remove(HeaderName::from_static("x-bitting-provider"));
-    headers.insert(HeaderName::from_static("x-bitting-attempts"), HeaderValue::from_static("0"));
     Ok(response(StatusCode::OK, headers, Body::from(body.to_string())))
 }
 

@@ -54,8 +54,7 @@ pub(super) fn refusal_after(
     let mut response = refusal(refused, dialect, arrival.id.as_str(), Some(caller));
     let headers = response.headers_mut();
     put(headers, "x-bitting-overhead-us", &arrival.elapsed_us().to_string());
-    put(headers, "x-bitting-attempts", if refused.was_sent { "1" } else { "0" });
-    put(headers, "x-bitting-fallback", "none");
+    stamp_attempts(headers, u32::from(refused.was_sent), None);
     response
 }
 
@@ -65,6 +64,8 @@ pub(super) struct Facts<'a> {
     pub(super) subkey: &'a str,
     pub(super) provider: &'a str,
     pub(super) model: Option<&'a str>,
+    pub(super) attempts: u32,
+    pub(super) fallback: Option<&'a str>,
     pub(super) changed: &'a [String],
     pub(super) overhead_us: u64,
 }
@@ -77,12 +78,17 @@ pub(super) fn stamp(headers: &mut HeaderMap, facts: &Facts<'_>) {
     if let Some(model) = facts.model {
         put(headers, "x-bitting-model", model);
     }
-    put(headers, "x-bitting-attempts", "1");
-    put(headers, "x-bitting-fallback", "none");
+    stamp_attempts(headers, facts.attempts, facts.fallback);
     if !facts.changed.is_empty() {
         put(headers, "x-bitting-changed", &facts.changed.join(","));
     }
     put(headers, "x-bitting-overhead-us", &facts.overhead_us.to_string());
+}
+
+/// How often the provider was asked, and why more than once.
+pub(super) fn stamp_attempts(headers: &mut HeaderMap, attempts: u32, fallback: Option<&str>) {
+    put(headers, "x-bitting-attempts", &attempts.to_string());
+    put(headers, "x-bitting-fallback", fallback.unwrap_or("none"));
 }
 
 /// Nothing can be checked or recorded now.

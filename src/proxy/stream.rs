@@ -3,9 +3,9 @@
 use super::exchange::{AnswerBody, Exchange, key_stopped, response, shutting_down};
 use super::refusal::{Code, Refusal};
 use super::settle::{Bill, note_reading, settle};
-use crate::log::{AlarmKind, Outcome};
-use crate::provider::answer::SseMeter;
-use crate::vault::EchoGuard;
+use crate::log::Outcome;
+use crate::provider::answer::{MeterError, SseMeter, TextWatch};
+use crate::vault::{EchoGuard, TextGuard};
 use axum::body::Body;
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
@@ -13,7 +13,6 @@ use futures_util::stream::poll_fn;
 use http::StatusCode;
 use http::response::Parts;
 use http_body_util::BodyExt;
-use serde_json::json;
 use std::io;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -60,7 +59,8 @@ pub(super) async fn pass(
     // A client that has left already is noticed at the first piece.
     let _ = reply.send(response(parts.status, headers, body_out));
 
-    let mut meter = SseMeter::new(exchange.dialect, exchange.operation, exchange.admitted.strip_usage);
+    let meter = SseMeter::new(exchange.dialect, exchange.operation, exchange.admitted.strip_usage);
+    let mut meter = meter.watched_by(Box::new(KeyWatch(guard.for_texts())));
     let mut passage = Passage { exchange: &exchange, body, guard, deadline, pieces: &pieces, drains };
     let end = passage.run(&mut meter).await;
     let mut reading = meter.finish();
@@ -95,6 +95,23 @@ pub(super) async fn pass(
         // A client that has left ends the wait early.
         let _ = tokio::time::timeout(LAST_EVENT_GRACE, pieces.closed()).await;
         let _ = pieces.send(Err(io::Error::other("the stream was cut"))).await;
+    }
+}
+
+/// Lets the meter's texts be searched for the key.
+struct KeyWatch(TextGuard);
+
+impl TextWatch for KeyWatch {
+    fn hear(&mut self, strand: u64, piece: &str) -> bool {
+        self.0.hear(strand, piece.as_bytes()).is_ok()
+    }
+
+    fn is_alert(&self) -> bool {
+        self.0.is_alert()
+    }
+
+    fn could_hide_in(&self, raw: &[u8]) -> bool {
+        self.0.could_hide_in(raw)
     }
 }
 
@@ -137,18 +154,26 @@ impl Passage<'_> {
                 Some(Ok(frame)) => {
                     let Some(data) = frame.data_ref() else { continue };
                     if self.guard.push(data, &mut checked).is_err() {
-                        self.exchange.alarm(AlarmKind::CredentialEchoed, &json!({"place": "stream"}));
-                        let message = "The provider's answer contained the credential and was cut.";
-                        return End::Cut(Refusal::new(Code::UpstreamError, message));
+                        return self.echoed();
                     }
                     false
                 }
             };
-            if let Err(error) = meter.push(&checked, &mut out) {
-                return End::Cut(Refusal::new(Code::UpstreamError, error.to_string()));
+            let mut metered = meter.push(&checked, &mut out);
+            if ended && metered.is_ok() {
+                metered = meter.flush(&mut out);
             }
-            if ended {
-                meter.flush(&mut out);
+            if let Err(error) = metered {
+                // The events before it are whole and clean.
+                if !client_gone && !out.is_empty() {
+                    self.send(out.freeze()).await;
+                }
+                return match error {
+                    MeterError::Withheld => self.echoed(),
+                    MeterError::EventTooLong { .. } => {
+                        End::Cut(Refusal::new(Code::UpstreamError, error.to_string()))
+                    }
+                };
             }
             if let Some(refusal) = self.beyond_reservation(meter) {
                 return End::Cut(refusal);
@@ -163,6 +188,13 @@ impl Passage<'_> {
                 return if client_gone { End::ClientGone } else { End::Upstream };
             }
         }
+    }
+
+    /// The key is in what the provider sends: none of it is passed on.
+    fn echoed(&self) -> End {
+        self.exchange.note_echo("stream");
+        let message = "The provider's answer contained the credential and was cut.";
+        End::Cut(Refusal::new(Code::UpstreamError, message))
     }
 
     /// Whether the client took the piece. One that does not read for as long as a provider may be silent is gone.

@@ -5,7 +5,7 @@ use super::headers::put;
 use super::refusal::{Code, Refusal};
 use super::settle::{Bill, note_reading, settle};
 use crate::budget::Balance;
-use crate::log::{AlarmKind, Entry, Outcome};
+use crate::log::{Entry, Outcome};
 use crate::policy::Operation;
 use crate::provider::Reading;
 use crate::provider::answer::read_json;
@@ -16,7 +16,6 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::response::Parts;
 use http_body_util::BodyExt;
-use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -119,7 +118,7 @@ async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: onesho
 fn refused_upstream(exchange: &Exchange, status: StatusCode) -> Option<Refusal> {
     let provider = &exchange.admitted.resolved.provider;
     if matches!(status.as_u16(), 401..=403) {
-        exchange.alarm(AlarmKind::UpstreamCredential, &json!({"status": status.as_u16()}));
+        exchange.note_refused_credential(status);
         let message = format!(
             "The provider {provider} refused this gateway's credential. Your key is not at fault; tell your security team."
         );
@@ -152,6 +151,10 @@ async fn collect(
         match frame {
             None => {
                 guard.finish(&mut bytes);
+                if guard.is_escaped_in(&bytes) {
+                    exchange.note_echo("body");
+                    return Collected::Echoed;
+                }
                 return Collected::Whole(bytes);
             }
             Some(Err(_)) => return Collected::BrokenOff,
@@ -161,7 +164,7 @@ async fn collect(
                     return Collected::TooLarge;
                 }
                 if guard.push(data, &mut bytes).is_err() {
-                    exchange.alarm(AlarmKind::CredentialEchoed, &json!({"place": "body"}));
+                    exchange.note_echo("body");
                     return Collected::Echoed;
                 }
             }

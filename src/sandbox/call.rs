@@ -152,7 +152,7 @@ async fn attempt(
         directives.add(&String::from_utf8_lossy(header.as_bytes()))?;
     }
     let key = presented(&parts.headers).ok_or(Refusal::NoKey)?;
-    if key.starts_with(BAD_KEY_PREFIX) {
+    if key.starts_with(BAD_KEY_PREFIX) || sandbox.refuses(&key) {
         return Err(bad_key(&key));
     }
     let body = if endpoint.has_body() {

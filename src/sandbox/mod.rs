@@ -2,7 +2,8 @@
 //!
 //! It is for trying out, tests and benchmarks. The same request gets the same answer (ids and times apart), usage is what
 //! its bill says, and it misbehaves only when a request asks it to, by the `x-sandbox` header or by the model's name
-//! (`sandbox-mini+status=500`). It takes any key that is not empty, except those that begin with `sandbox-bad`.
+//! (`sandbox-mini+status=500`). It takes any key that is not empty, except those that begin with `sandbox-bad` and those
+//! that it was told to refuse.
 //! It keeps its own bill, so that another's account of the same traffic can be compared with it.
 
 mod bill;
@@ -29,8 +30,8 @@ pub use server::serve;
 
 use crate::base::Clock;
 use chrono::{DateTime, Utc};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -52,6 +53,7 @@ struct State {
     /// Counts releases; held requests wait for the next one.
     release: watch::Sender<u64>,
     held: watch::Sender<u64>,
+    refused: Mutex<Vec<String>>,
 }
 
 impl Sandbox {
@@ -65,6 +67,7 @@ impl Sandbox {
             record: record::Record::default(),
             release: watch::Sender::new(0),
             held: watch::Sender::new(0),
+            refused: Mutex::default(),
         }))
     }
 
@@ -102,6 +105,17 @@ impl Sandbox {
         let reached = tokio::time::timeout(HOLD_MAX, held.wait_for(|held| *held >= count)).await;
         drop(reached);
         *self.0.held.borrow()
+    }
+
+    /// Refuses these keys from now on, and no others that it was told before, as a provider whose customer has revoked
+    /// them.
+    pub fn refuse_keys(&self, keys: &[&str]) {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        *self.0.refused.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    fn refuses(&self, key: &str) -> bool {
+        self.0.refused.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|refused| refused == key)
     }
 
     async fn hold(&self) {

@@ -1,10 +1,14 @@
 //! Credentials: the real keys of providers. They go in, are sealed at once, and never come out here.
 
+mod rotation;
+
+pub use rotation::Rotation;
+
 use super::provider::sealed_secret;
 use super::vault::Change;
 use super::{Actor, AlreadyDone, GuardError, Services, StoreError, binding};
 use crate::base::Secret;
-use crate::provider::endpoint::ProviderDocument;
+use crate::provider::endpoint::{Provider, ProviderDocument};
 use crate::store::credential::{CredentialRecord, CredentialStatus, SealedSecret};
 use crate::store::{self, Conn};
 use crate::vault::seal_credential;
@@ -56,6 +60,18 @@ pub enum CredentialError {
     NameTaken {
         /// That credential.
         id: String,
+    },
+    /// The provider refused the new key; nothing was changed.
+    #[error("the provider refused the new key ({status}); nothing was changed")]
+    NotAccepted {
+        /// The status of the provider's answer.
+        status: u16,
+    },
+    /// Whether the provider takes the new key could not be found out; nothing was changed.
+    #[error("the new key could not be tried: {reason}; nothing was changed")]
+    ProbeFailed {
+        /// What happened, in words.
+        reason: String,
     },
     /// The request is a repeat.
     #[error(transparent)]
@@ -110,6 +126,8 @@ impl Services {
             openai_project,
             status: CredentialStatus::Active,
             secret_version: 1,
+            draining: None,
+            rotation_due: None,
             version: 1,
             created_at: self.clock.now(),
             created_by: actor.operator.name.clone(),
@@ -135,32 +153,6 @@ impl Services {
         tx.commit().await?;
         self.reload_directory().await.map_err(CredentialError::NotInForce)?;
         Ok(record)
-    }
-
-    /// Replaces the key. The new one is in use when this returns, and the old one is not kept.
-    pub async fn rotate_credential(
-        &self,
-        actor: &Actor,
-        (provider, id): (&str, &str),
-        expected: Option<i64>,
-        secret: &Secret<String>,
-    ) -> Result<CredentialRecord, CredentialError> {
-        check_secret(secret)?;
-        let mut tx = self.change().await?;
-        self.claim(&mut tx.conn(), actor, id).await??;
-        let old = found(&mut tx.conn(), provider, id, expected).await?;
-        let secret_version = old.secret_version + 1;
-        let sealed = self.seal_for(&mut tx, &old, secret_version, secret).await?;
-        let now = self.clock.now();
-        store::credential::insert_secret(&mut tx.conn(), id, secret_version, &sealed, now).await?;
-        let version = store::credential::rotate(&mut tx.conn(), id, old.version, secret_version).await?;
-        let version = version.ok_or(CredentialError::Moved)?;
-        store::credential::delete_secrets_before(&mut tx.conn(), id, secret_version).await?;
-        let detail = json!({"provider": provider, "secret_version": secret_version});
-        self.note(&mut tx.conn(), actor, "credential.rotate", id, detail).await?;
-        tx.commit().await?;
-        self.reload_directory().await.map_err(CredentialError::NotInForce)?;
-        Ok(CredentialRecord { secret_version, version, ..old })
     }
 
     /// Disables the key: nothing is sent with it when this returns. What is disabled already stays so.
@@ -194,14 +186,17 @@ impl Services {
         secret_version: i64,
         secret: &Secret<String>,
     ) -> Result<SealedSecret, CredentialError> {
-        let record = store::provider::get(&mut change.conn(), &credential.provider)
-            .await?
-            .ok_or(CredentialError::NotFound)?;
-        let document: Option<ProviderDocument> = serde_json::from_value(record.document).ok();
-        let provider = document.and_then(|document| document.check(&self.private_upstreams).ok());
-        let provider = provider.ok_or(CredentialError::ProviderUnusable)?;
+        let provider = self.usable_provider(&mut change.conn(), &credential.provider).await?;
         let place = binding(&self.installation, &provider, &credential.id, secret_version);
         Ok(sealed_secret(&seal_credential(&self.entropy, change.keyring(), &place, secret)))
+    }
+
+    /// The provider as it is now.
+    async fn usable_provider(&self, conn: &mut Conn<'_>, slug: &str) -> Result<Provider, CredentialError> {
+        let record = store::provider::get(conn, slug).await?.ok_or(CredentialError::NotFound)?;
+        let document: Option<ProviderDocument> = serde_json::from_value(record.document).ok();
+        let provider = document.and_then(|document| document.check(&self.private_upstreams).ok());
+        provider.ok_or(CredentialError::ProviderUnusable)
     }
 }
 

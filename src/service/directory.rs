@@ -4,13 +4,17 @@
 //! the call that made the change returns.
 
 use super::StoreError;
+use super::provider::sealed_credential;
 use crate::base::CidrSet;
 use crate::provider::{Catalog, CatalogError, Dialect, Endpoint, Override, Provider, ProviderDocument, Slug};
+use crate::store::credential::CredentialRecord;
 use crate::store::model::ModelRecord;
 use crate::store::provider::ProviderStatus;
-use crate::store::{self, Store};
+use crate::store::{self, Conn, Store};
 use crate::vault::{Binding, SealedCredential};
+use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Everything that routes and prices a request.
@@ -20,6 +24,23 @@ pub struct Snapshot {
     pub providers: BTreeMap<Slug, ProviderEntry>,
     /// Models and prices.
     pub catalog: Catalog,
+}
+
+impl Snapshot {
+    /// The credential, where it may be used.
+    pub fn credential(&self, provider: &Slug, id: &str) -> Option<&Credential> {
+        let entry = self.providers.get(provider).filter(|entry| entry.active)?;
+        entry.credentials.iter().find(|one| one.id == id)
+    }
+
+    fn inherit(&mut self, older: &Self) {
+        for (slug, entry) in &mut self.providers {
+            let Some(older) = older.providers.get(slug) else { continue };
+            for credential in &mut entry.credentials {
+                older.credentials.iter().for_each(|older| credential.inherit(older));
+            }
+        }
+    }
 }
 
 /// A provider with its credentials.
@@ -46,17 +67,67 @@ pub struct Credential {
     pub organization: Option<String>,
     /// Sent as `openai-project`.
     pub openai_project: Option<String>,
+    /// The secret in use.
+    pub active: KeyVersion,
+    /// The secret before it, while it may be used.
+    pub draining: Option<DrainingVersion>,
+}
+
+/// One version of a credential's secret, sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyVersion {
     /// Where the secret belongs.
     pub binding: Binding,
     /// The secret.
     pub sealed: SealedCredential,
 }
 
+/// A version that gives way to a newer one.
+#[derive(Debug)]
+pub struct DrainingVersion {
+    /// The version.
+    pub key: KeyVersion,
+    /// From then on it is not used.
+    pub until: DateTime<Utc>,
+    /// The provider refused the newer one, so this one is tried first. Kept when the directory is made anew.
+    goes_first: Arc<AtomicBool>,
+}
+
 impl Credential {
-    /// Whether a key of the project, pinned to `pin` or to nothing, may use it.
+    /// Whether a key of the project, pinned to `pin` or to nothing, may use it. A credential without weight is for
+    /// those pinned to it.
     pub fn is_usable(&self, project: &str, pin: Option<&str>) -> bool {
         let project_fits = self.projects.as_ref().is_none_or(|list| list.iter().any(|one| one == project));
-        project_fits && pin.is_none_or(|pinned| pinned == self.id)
+        project_fits && pin.map_or(self.weight > 0, |pinned| pinned == self.id)
+    }
+
+    /// The version to send with, and the one to send with where the provider refuses that.
+    pub fn versions(&self, now: DateTime<Utc>) -> (&KeyVersion, Option<&KeyVersion>) {
+        match self.draining.as_ref().filter(|draining| now < draining.until) {
+            Some(draining) if draining.goes_first.load(Ordering::Relaxed) => {
+                (&draining.key, Some(&self.active))
+            }
+            Some(draining) => (&self.active, Some(&draining.key)),
+            None => (&self.active, None),
+        }
+    }
+
+    /// The provider took this version after it refused the other: from now on it goes first. Whether that is news.
+    pub fn prefer(&self, version: i64) -> bool {
+        let draining = self.draining.as_ref();
+        draining.is_some_and(|draining| {
+            let goes_first = draining.key.binding.version == version;
+            draining.goes_first.swap(goes_first, Ordering::Relaxed) != goes_first
+        })
+    }
+
+    /// Takes over what an older snapshot of the same two versions has learnt.
+    fn inherit(&mut self, older: &Self) {
+        let (Some(mine), Some(theirs)) = (&mut self.draining, &older.draining) else { return };
+        let same = |one: &KeyVersion, other: &KeyVersion| one.binding.version == other.binding.version;
+        if self.id == older.id && same(&self.active, &older.active) && same(&mine.key, &theirs.key) {
+            mine.goes_first = Arc::clone(&theirs.goes_first);
+        }
     }
 }
 
@@ -101,8 +172,9 @@ impl Directory {
         private: &CidrSet,
     ) -> Result<(), StoreError> {
         let _turn = self.reloading.lock().await;
-        let fresh = Arc::new(load(store, installation, private, &self.built_in).await?);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        let mut fresh = load(store, installation, private, &self.built_in).await?;
+        fresh.inherit(&self.snapshot());
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
         Ok(())
     }
 }
@@ -130,37 +202,53 @@ async fn load(
             }
         };
         let mut credentials = Vec::new();
-        for credential in store::credential::active_of(&mut read.conn(), &slug).await? {
-            let secret =
-                store::credential::secret(&mut read.conn(), &credential.id, credential.secret_version)
-                    .await?;
-            let sealed = secret.and_then(|secret| {
-                let term = u32::try_from(secret.term).ok()?;
-                Some(SealedCredential { term, wrapped_dek: secret.wrapped_dek, sealed: secret.sealed })
-            });
-            let Some(sealed) = sealed else {
-                tracing::error!(
-                    credential = credential.id,
-                    "this credential has no secret and cannot be used"
-                );
-                continue;
-            };
-            let id = credential.id;
-            credentials.push(Credential {
-                weight: u64::try_from(credential.weight).unwrap_or(0),
-                projects: credential.projects,
-                organization: credential.organization,
-                openai_project: credential.openai_project,
-                binding: binding(installation, &provider, &id, credential.secret_version),
-                id,
-                sealed,
-            });
+        for record in store::credential::active_of(&mut read.conn(), &slug).await? {
+            let id = record.id.clone();
+            match load_credential(&mut read.conn(), installation, &provider, record).await? {
+                Some(credential) => credentials.push(credential),
+                None => {
+                    tracing::error!(credential = id, "this credential has no secret and cannot be used");
+                }
+            }
         }
         let active = record.status == ProviderStatus::Active;
         providers.insert(provider.slug.clone(), ProviderEntry { provider, active, credentials });
     }
     let catalog = catalog(built_in, &store::model::list(&mut read.conn()).await?);
     Ok(Snapshot { providers, catalog })
+}
+
+/// The credential with its kept versions; `None` when the one in use is not there.
+async fn load_credential(
+    conn: &mut Conn<'_>,
+    installation: &str,
+    provider: &Provider,
+    record: CredentialRecord,
+) -> Result<Option<Credential>, StoreError> {
+    let mut version = async |version: i64| {
+        let secret = store::credential::secret(conn, &record.id, version).await?;
+        let binding = binding(installation, provider, &record.id, version);
+        let sealed = secret.and_then(sealed_credential);
+        Ok::<_, StoreError>(sealed.map(|sealed| KeyVersion { binding, sealed }))
+    };
+    let Some(active) = version(record.secret_version).await? else { return Ok(None) };
+    let draining = match record.draining {
+        Some(draining) => version(draining.secret_version).await?.map(|key| DrainingVersion {
+            key,
+            until: draining.until,
+            goes_first: Arc::default(),
+        }),
+        None => None,
+    };
+    Ok(Some(Credential {
+        weight: u64::try_from(record.weight).unwrap_or(0),
+        projects: record.projects,
+        organization: record.organization,
+        openai_project: record.openai_project,
+        id: record.id,
+        active,
+        draining,
+    }))
 }
 
 /// The built-in catalog with the operators' models over it. One that makes no sense is left out, and named.

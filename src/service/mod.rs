@@ -11,6 +11,7 @@ mod health;
 mod idempotency;
 mod install;
 mod kek;
+mod key_probe;
 mod last_used;
 mod ledger;
 mod metrics;
@@ -27,6 +28,7 @@ mod vault;
 use crate::base::{CidrSet, Clock, Entropy};
 use crate::store::Store;
 use crate::vault::Quarantine;
+use chrono::TimeDelta;
 use std::ops::Deref;
 use std::sync::{Arc, RwLock};
 use tokio::sync::Mutex;
@@ -36,8 +38,8 @@ pub use crate::store::StoreError;
 pub use access_log::ReadLogError;
 pub use alarm::{Alarms, CloseAlarmError};
 pub use authenticate::{AuthenticateError, Caller};
-pub use credential::{CredentialError, CredentialFault, NewCredential};
-pub use directory::{Credential, ProviderEntry, Snapshot, binding};
+pub use credential::{CredentialError, CredentialFault, NewCredential, Rotation};
+pub use directory::{Credential, DrainingVersion, KeyVersion, ProviderEntry, Snapshot, binding};
 pub use idempotency::AlreadyDone;
 pub use install::{InstallError, Installed, RecoverError, install, is_installed, log_key, recover};
 pub use kek::{KekSource, KekSourceError};
@@ -45,6 +47,7 @@ pub use ledger::{
     AuditError, Demand, Hold, Ledger, LedgerLimits, LedgerParts, RepairError, Repaired, Reservation,
     ReserveError, RowSeal, Settled, StartLedgerError, Unrecorded,
 };
+pub use key_probe::{KeyProbe, ProbeError, Trial};
 pub use metrics::Metrics;
 pub use model::{ModelState, SetModelError};
 pub use operator::{Actor, Operator, OperatorError, OutOfReach, Permission, Role};
@@ -89,6 +92,8 @@ pub struct Inner {
     book: Arc<Mutex<vault::Book>>,
     quarantined: RwLock<Option<Quarantine>>,
     opening: Mutex<()>,
+    key_probe: Arc<dyn KeyProbe>,
+    credential_drain: TimeDelta,
     directory: directory::Directory,
     last_used: last_used::LastUsed,
     loading: authenticate::SingleFlight,
@@ -112,6 +117,10 @@ pub struct Settings {
     pub node: String,
     /// Networks that upstreams may be in although they are private.
     pub private_upstreams: CidrSet,
+    /// Tries keys before they are used.
+    pub key_probe: Arc<dyn KeyProbe>,
+    /// How long the key before may be used after a rotation that says nothing else.
+    pub credential_drain: TimeDelta,
     /// What the server counts.
     pub metrics: Metrics,
     /// Bounds of the ledger.
@@ -174,6 +183,8 @@ impl Services {
             book: Arc::default(),
             quarantined: RwLock::default(),
             opening: Mutex::default(),
+            key_probe: settings.key_probe,
+            credential_drain: settings.credential_drain,
             directory: directory::Directory::new()?,
             last_used: last_used::LastUsed::default(),
             loading: authenticate::SingleFlight::default(),

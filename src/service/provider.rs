@@ -247,8 +247,7 @@ impl Services {
             }
             let unmovable =
                 |source| ChangeProviderError::Unmovable { credential: credential.id.clone(), source };
-            let mut moved = Vec::new();
-            for version in 1..=credential.secret_version {
+            for version in credential.kept_versions() {
                 let Some(secret) =
                     store::credential::secret(&mut change.conn(), &credential.id, version).await?
                 else {
@@ -263,27 +262,9 @@ impl Services {
                 let sealed = sealed_credential(secret).ok_or_else(|| unmovable(OpenError::UnknownForm))?;
                 let sealed = reseal_credential(&self.entropy, change.keyring(), &from, &to, &sealed)
                     .map_err(unmovable)?;
-                moved.push((version, sealed));
-            }
-            if !moved.is_empty() {
-                // A version is written once, so the old ones give way.
-                store::credential::delete_secrets_before(
-                    &mut change.conn(),
-                    &credential.id,
-                    credential.secret_version + 1,
-                )
-                .await?;
-            }
-            for (version, sealed) in moved {
-                let now = self.clock.now();
-                store::credential::insert_secret(
-                    &mut change.conn(),
-                    &credential.id,
-                    version,
-                    &sealed_secret(&sealed),
-                    now,
-                )
-                .await?;
+                let sealed = sealed_secret(&sealed);
+                store::credential::reseal_secret(&mut change.conn(), &credential.id, version, &sealed)
+                    .await?;
             }
         }
         Ok(())
@@ -321,7 +302,7 @@ pub(super) fn sealed_secret(sealed: &SealedCredential) -> SealedSecret {
 }
 
 /// The vault's form of a sealed key; `None` when its term makes no sense.
-fn sealed_credential(secret: SealedSecret) -> Option<SealedCredential> {
+pub(super) fn sealed_credential(secret: SealedSecret) -> Option<SealedCredential> {
     let SealedSecret { term, wrapped_dek, sealed } = secret;
     Some(SealedCredential { term: u32::try_from(term).ok()?, wrapped_dek, sealed })
 }

@@ -29,12 +29,32 @@ pub struct CredentialRecord {
     pub status: CredentialStatus,
     /// Which of its sealed versions is in use.
     pub secret_version: i64,
+    /// The version before it, while that still may be used. Read here, written by [`drain_secret`].
+    pub draining: Option<Draining>,
+    /// Why an operator should rotate it. Written by [`set_rotation_due`], cleared by [`rotate`].
+    pub rotation_due: Option<String>,
     /// Counts the changes; 1 at first.
     pub version: i64,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// Who made it.
     pub created_by: String,
+}
+
+impl CredentialRecord {
+    /// The versions of its secret that are kept: the one in use, and the one before while it drains.
+    pub fn kept_versions(&self) -> impl Iterator<Item = i64> + use<> {
+        std::iter::once(self.secret_version).chain(self.draining.map(|draining| draining.secret_version))
+    }
+}
+
+/// A sealed version that gives way to a newer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draining {
+    /// Which version.
+    pub secret_version: i64,
+    /// From then on it is not used.
+    pub until: DateTime<Utc>,
 }
 
 /// Whether a credential may be used.
@@ -78,6 +98,9 @@ struct Row {
     openai_project: Option<String>,
     status: String,
     secret_version: i64,
+    draining_version: Option<i64>,
+    drain_until: Option<DateTime<Utc>>,
+    rotation_due: Option<String>,
     version: i64,
     created_at: DateTime<Utc>,
     created_by: String,
@@ -96,6 +119,11 @@ impl TryFrom<Row> for CredentialRecord {
     fn try_from(row: Row) -> Result<Self, StoreError> {
         let known = [CredentialStatus::Active, CredentialStatus::Disabled];
         let status = known.into_iter().find(|status| status.as_str() == row.status);
+        let draining = match (row.draining_version, row.drain_until) {
+            (Some(secret_version), Some(until)) => Some(Draining { secret_version, until }),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => return Err(StoreError::corrupt(VERSIONS, "drain_until")),
+        };
         Ok(Self {
             id: row.id,
             provider: row.provider,
@@ -106,6 +134,8 @@ impl TryFrom<Row> for CredentialRecord {
             openai_project: row.openai_project,
             status: status.ok_or_else(|| StoreError::corrupt(TABLE, "status"))?,
             secret_version: row.secret_version,
+            draining,
+            rotation_due: row.rotation_due,
             version: row.version,
             created_at: row.created_at,
             created_by: row.created_by,
@@ -189,16 +219,64 @@ pub async fn versions_of(conn: &mut Conn<'_>, credential_id: &str) -> Result<Vec
     Ok(rows.into_iter().map(told).collect())
 }
 
-/// Removes sealed versions older than `secret_version`; returns how many.
-pub async fn delete_secrets_before(
+/// Puts another seal in the place of a version's, which stays what it was otherwise. `false`, changing nothing, when
+/// the version is not kept.
+pub async fn reseal_secret(
     conn: &mut Conn<'_>,
     credential_id: &str,
     secret_version: i64,
-) -> Result<u64, StoreError> {
-    const SQL: &str = "DELETE FROM credential_versions WHERE credential_id = $1 AND secret_version < $2";
+    secret: &SealedSecret,
+) -> Result<bool, StoreError> {
+    const SQL: &str = "
+        UPDATE credential_versions SET term = $3, wrapped_dek = $4, sealed = $5
+         WHERE credential_id = $1 AND secret_version = $2";
+    on_db!(conn, |db| {
+        let update = sqlx::query(SQL).bind(credential_id).bind(secret_version).bind(secret.term);
+        let update = update.bind(&secret.wrapped_dek).bind(&secret.sealed);
+        update.execute(db).await.map(|done| done.rows_affected() == 1)
+    })
+    .map_err(StoreError::of(VERSIONS))
+}
+
+/// Lets a version be used until then and no longer. `false`, changing nothing, when the version is not kept.
+pub async fn drain_secret(
+    conn: &mut Conn<'_>,
+    credential_id: &str,
+    secret_version: i64,
+    until: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    const SQL: &str = "
+        UPDATE credential_versions SET status = 'draining', drain_until = $3
+         WHERE credential_id = $1 AND secret_version = $2";
+    on_db!(conn, |db| {
+        let update = sqlx::query(SQL).bind(credential_id).bind(secret_version).bind(micros(until));
+        update.execute(db).await.map(|done| done.rows_affected() == 1)
+    })
+    .map_err(StoreError::of(VERSIONS))
+}
+
+/// The versions whose time to drain is over, as credential and version, the one that is over longest first.
+pub async fn drained_secrets(
+    conn: &mut Conn<'_>,
+    now: DateTime<Utc>,
+) -> Result<Vec<(String, i64)>, StoreError> {
+    const SQL: &str = "
+        SELECT credential_id, secret_version FROM credential_versions
+         WHERE status = 'draining' AND drain_until <= $1 ORDER BY drain_until, credential_id";
+    on_db!(conn, |db| sqlx::query_as(SQL).bind(micros(now)).fetch_all(db).await)
+        .map_err(StoreError::of(VERSIONS))
+}
+
+/// Removes a sealed version with its data key: what it sealed is gone. `false` when it was not kept.
+pub async fn delete_secret(
+    conn: &mut Conn<'_>,
+    credential_id: &str,
+    secret_version: i64,
+) -> Result<bool, StoreError> {
+    const SQL: &str = "DELETE FROM credential_versions WHERE credential_id = $1 AND secret_version = $2";
     on_db!(conn, |db| {
         let delete = sqlx::query(SQL).bind(credential_id).bind(secret_version);
-        delete.execute(db).await.map(|done| done.rows_affected())
+        delete.execute(db).await.map(|done| done.rows_affected() == 1)
     })
     .map_err(StoreError::of(VERSIONS))
 }
@@ -206,9 +284,12 @@ pub async fn delete_secrets_before(
 /// The credential, if there is one.
 pub async fn get(conn: &mut Conn<'_>, id: &str) -> Result<Option<CredentialRecord>, StoreError> {
     const SQL: &str = "
-        SELECT id, provider, name, weight, projects, organization, openai_project, status,
-               secret_version, version, created_at, created_by
-          FROM credentials WHERE id = $1";
+        SELECT c.id, c.provider, c.name, c.weight, c.projects, c.organization, c.openai_project, c.status,
+               c.secret_version, d.secret_version AS draining_version, d.drain_until, c.rotation_due,
+               c.version, c.created_at, c.created_by
+          FROM credentials c
+          LEFT JOIN credential_versions d ON d.credential_id = c.id AND d.status = 'draining'
+         WHERE c.id = $1";
     let row: Option<Row> = on_db!(conn, |db| sqlx::query_as(SQL).bind(id).fetch_optional(db).await)
         .map_err(StoreError::of(TABLE))?;
     row.map(CredentialRecord::try_from).transpose()
@@ -217,9 +298,12 @@ pub async fn get(conn: &mut Conn<'_>, id: &str) -> Result<Option<CredentialRecor
 /// All credentials of all providers, by provider and name.
 pub async fn list(conn: &mut Conn<'_>) -> Result<Vec<CredentialRecord>, StoreError> {
     const SQL: &str = "
-        SELECT id, provider, name, weight, projects, organization, openai_project, status,
-               secret_version, version, created_at, created_by
-          FROM credentials ORDER BY provider, name";
+        SELECT c.id, c.provider, c.name, c.weight, c.projects, c.organization, c.openai_project, c.status,
+               c.secret_version, d.secret_version AS draining_version, d.drain_until, c.rotation_due,
+               c.version, c.created_at, c.created_by
+          FROM credentials c
+          LEFT JOIN credential_versions d ON d.credential_id = c.id AND d.status = 'draining'
+         ORDER BY c.provider, c.name";
     let rows: Vec<Row> =
         on_db!(conn, |db| sqlx::query_as(SQL).fetch_all(db).await).map_err(StoreError::of(TABLE))?;
     rows.into_iter().map(CredentialRecord::try_from).collect()
@@ -228,16 +312,19 @@ pub async fn list(conn: &mut Conn<'_>) -> Result<Vec<CredentialRecord>, StoreErr
 /// A provider's credentials that may be used, by name.
 pub async fn active_of(conn: &mut Conn<'_>, provider: &str) -> Result<Vec<CredentialRecord>, StoreError> {
     const SQL: &str = "
-        SELECT id, provider, name, weight, projects, organization, openai_project, status,
-               secret_version, version, created_at, created_by
-          FROM credentials WHERE provider = $1 AND status = 'active' ORDER BY name";
+        SELECT c.id, c.provider, c.name, c.weight, c.projects, c.organization, c.openai_project, c.status,
+               c.secret_version, d.secret_version AS draining_version, d.drain_until, c.rotation_due,
+               c.version, c.created_at, c.created_by
+          FROM credentials c
+          LEFT JOIN credential_versions d ON d.credential_id = c.id AND d.status = 'draining'
+         WHERE c.provider = $1 AND c.status = 'active' ORDER BY c.name";
     let rows: Vec<Row> = on_db!(conn, |db| sqlx::query_as(SQL).bind(provider).fetch_all(db).await)
         .map_err(StoreError::of(TABLE))?;
     rows.into_iter().map(CredentialRecord::try_from).collect()
 }
 
-/// Puts another sealed version in use, over version `expected` of the credential; returns the new version of the
-/// credential. `None`, changing nothing, when there is no such credential or it has moved on.
+/// Puts another sealed version in use, over version `expected` of the credential, which then is not due any more;
+/// returns the new version of the credential. `None`, changing nothing, when there is no such credential or it has moved on.
 pub async fn rotate(
     conn: &mut Conn<'_>,
     id: &str,
@@ -245,7 +332,7 @@ pub async fn rotate(
     secret_version: i64,
 ) -> Result<Option<i64>, StoreError> {
     const SQL: &str = "
-        UPDATE credentials SET secret_version = $3, version = version + 1
+        UPDATE credentials SET secret_version = $3, rotation_due = NULL, version = version + 1
          WHERE id = $1 AND version = $2
         RETURNING version";
     on_db!(conn, |db| {
@@ -268,6 +355,25 @@ pub async fn set_status(
         RETURNING version";
     on_db!(conn, |db| {
         sqlx::query_scalar(SQL).bind(id).bind(expected).bind(status.as_str()).fetch_optional(db).await
+    })
+    .map_err(StoreError::of(TABLE))
+}
+
+/// Notes why an operator should rotate the credential, if this version of its secret still is the one in use. It is no
+/// change of the credential, so its version stays. `false`, changing nothing, when there is a reason already, or the
+/// secret is not in use any more.
+pub async fn set_rotation_due(
+    conn: &mut Conn<'_>,
+    id: &str,
+    secret_version: i64,
+    reason: &str,
+) -> Result<bool, StoreError> {
+    const SQL: &str = "
+        UPDATE credentials SET rotation_due = $3
+         WHERE id = $1 AND secret_version = $2 AND rotation_due IS NULL";
+    on_db!(conn, |db| {
+        let update = sqlx::query(SQL).bind(id).bind(secret_version).bind(reason);
+        update.execute(db).await.map(|done| done.rows_affected() == 1)
     })
     .map_err(StoreError::of(TABLE))
 }

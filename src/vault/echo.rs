@@ -1,16 +1,18 @@
 //! The echo guard: looks for the live key in what a provider sends back.
 //!
 //! It holds back only a suffix that could be the key's beginning, so events are not delayed, and it
-//! finds the key across any chunk borders.
+//! finds the key across any chunk borders. [`TextGuard`] finds it where no bytes side by side are the key and yet a
+//! client has it: in a text that comes in the pieces of several events, or written with JSON's escapes.
 
 use super::ProviderKey;
 use memchr::memmem;
-use zeroize::Zeroize;
+use std::collections::HashMap;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Scans one answer for one key.
 pub struct EchoGuard {
     finder: memmem::Finder<'static>,
-    needle: zeroize::Zeroizing<Vec<u8>>,
+    needle: Zeroizing<Vec<u8>>,
     held: Vec<u8>,
 }
 
@@ -22,7 +24,7 @@ pub struct Echoed;
 impl EchoGuard {
     /// A guard for this key.
     pub fn new(key: &ProviderKey) -> Self {
-        let needle = zeroize::Zeroizing::new(key.expose().as_bytes().to_vec());
+        let needle = Zeroizing::new(key.expose().as_bytes().to_vec());
         Self { finder: memmem::Finder::new(&*needle).into_owned(), needle, held: Vec::new() }
     }
 
@@ -50,11 +52,18 @@ impl EchoGuard {
         out.append(&mut self.held);
     }
 
-    /// The length of the longest end of `held` that the key begins with.
+    /// Whether the key stands in JSON, whole, with some of its characters escaped. As it is, [`EchoGuard::push`] finds it.
+    pub fn is_escaped_in(&self, json: &[u8]) -> bool {
+        could_hide(&self.needle, json) && self.is_in(&Zeroizing::new(without_escapes(json)))
+    }
+
+    /// A guard for the same key in the texts of the same answer.
+    pub fn for_texts(&self) -> TextGuard {
+        TextGuard { finder: self.finder.clone(), needle: self.needle.clone(), begun: HashMap::new() }
+    }
+
     fn key_prefix_at_end(&self) -> usize {
-        let longest = self.needle.len().saturating_sub(1).min(self.held.len());
-        let ends_with = |len: &usize| self.held[self.held.len() - len..] == self.needle[..*len];
-        (1..=longest).rev().find(ends_with).unwrap_or(0)
+        prefix_at_end(&self.needle, &self.held)
     }
 }
 
@@ -62,6 +71,103 @@ impl Drop for EchoGuard {
     fn drop(&mut self) {
         self.held.zeroize();
     }
+}
+
+/// Texts at once in which the key could have begun; of more, some are forgotten.
+const BEGUN_MAX: usize = 256;
+
+/// Scans the texts of one stream, each in pieces, for one key.
+pub struct TextGuard {
+    finder: memmem::Finder<'static>,
+    needle: Zeroizing<Vec<u8>>,
+    /// By strand, how many bytes of the key its text ends with; strands that end with none are not here.
+    begun: HashMap<u64, usize>,
+}
+
+impl TextGuard {
+    /// Hears the next piece of a text, unescaped. After an error the piece must not reach the client.
+    pub fn hear(&mut self, strand: u64, piece: &[u8]) -> Result<(), Echoed> {
+        if self.needle.is_empty() || piece.is_empty() {
+            return Ok(());
+        }
+        let begun = if self.begun.is_empty() { 0 } else { self.begun.remove(&strand).unwrap_or(0) };
+        let ends_with = if begun == 0 {
+            self.search(piece)?
+        } else {
+            // The key could begin again within its beginning, so the search starts over from there.
+            let joined = Zeroizing::new([&self.needle[..begun], piece].concat());
+            self.search(&joined)?
+        };
+        if ends_with > 0 {
+            if self.begun.len() >= BEGUN_MAX {
+                self.begun.clear();
+            }
+            self.begun.insert(strand, ends_with);
+        }
+        Ok(())
+    }
+
+    /// Whether a text ends with the beginning of the key.
+    pub fn is_alert(&self) -> bool {
+        !self.begun.is_empty()
+    }
+
+    /// Whether the key could stand in this part of a JSON text with some of its characters escaped.
+    pub fn could_hide_in(&self, json: &[u8]) -> bool {
+        could_hide(&self.needle, json)
+    }
+
+    /// How many bytes of the key the text ends with, if the key is not in it.
+    fn search(&self, text: &[u8]) -> Result<usize, Echoed> {
+        if self.finder.find(text).is_some() { Err(Echoed) } else { Ok(prefix_at_end(&self.needle, text)) }
+    }
+}
+
+/// The length of the longest end of `text` that the key begins with, the whole key excepted.
+fn prefix_at_end(needle: &[u8], text: &[u8]) -> usize {
+    let longest = needle.len().saturating_sub(1).min(text.len());
+    let Some(first) = needle.first() else { return 0 };
+    let end = &text[text.len() - longest..];
+    let starts = memchr::memchr_iter(*first, end).map(|at| &end[at..]);
+    starts.filter(|rest| needle.starts_with(rest)).map(<[u8]>::len).next().unwrap_or(0)
+}
+
+/// Whether there is an escape that could stand for one of the key's characters, which are visible ASCII; or the
+/// beginning of one at the very end.
+fn could_hide(needle: &[u8], json: &[u8]) -> bool {
+    memchr::memchr_iter(b'\\', json).any(|at| match &json[at + 1..] {
+        [] => true,
+        [b'u', digits @ ..] => {
+            let digits = &digits[..digits.len().min(4)];
+            digits.iter().zip(b"00").all(|(digit, zero)| digit == zero)
+                && digits.get(2).is_none_or(|digit| (b'2'..=b'7').contains(digit))
+        }
+        [escaped, ..] => matches!(escaped, b'/' | b'"' | b'\\') && needle.contains(escaped),
+    })
+}
+
+/// The same bytes with every escape that stands for one ASCII character resolved.
+fn without_escapes(json: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        let (byte, len) = match &rest[at + 1..] {
+            [b'u', digits @ ..] if digits.len() >= 4 => (ascii(&digits[..4]), 6),
+            [escaped, ..] => (Some(*escaped), 2),
+            [] => (None, 1),
+        };
+        // What is no part of a key only has to stand between what comes before and after it.
+        out.push(byte.unwrap_or(b'\\'));
+        rest = &rest[at + len..];
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+fn ascii(digits: &[u8]) -> Option<u8> {
+    let code = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    u8::try_from(code).ok().filter(u8::is_ascii)
 }
 
 #[cfg(test)]
@@ -83,7 +189,62 @@ mod tests {
         assert!(out.ends_with(b"data: "), "only what could be the key's beginning waits");
     }
 
+    fn texts(key: &str) -> TextGuard {
+        guard(key).for_texts()
+    }
+
+    #[test]
+    fn the_pieces_of_one_text_are_one_text_and_those_of_two_are_not() {
+        let mut guard = texts("sk-canary");
+        assert_eq!(guard.hear(1, b"here: sk-"), Ok(()));
+        assert!(guard.is_alert());
+        assert_eq!(guard.hear(2, b"canary"), Ok(()));
+        assert_eq!(guard.hear(1, b"can"), Ok(()));
+        assert_eq!(guard.hear(1, b""), Ok(()));
+        assert_eq!(guard.hear(1, b"ary"), Err(Echoed));
+        let mut guard = texts("sk-canary");
+        assert_eq!((guard.hear(1, b"sk-can"), guard.hear(1, b"dy")), (Ok(()), Ok(())));
+        assert!(!guard.is_alert());
+        assert_eq!(guard.hear(1, b"ary"), Ok(()));
+    }
+
+    #[test]
+    fn escapes_hide_nothing() {
+        let one = guard("sk/ca\"na");
+        for json in [r#"{"a":"sk\/ca\"na"}"#, r#"["\u0073\u006b\/ca\u0022na"]"#, r#""sk/ca\"na""#] {
+            assert!(one.is_escaped_in(json.as_bytes()), "{json}");
+        }
+        for json in [r#"{"a":"sk\\/ca\"na"}"#, r#""sk\u00e4/ca\"na""#, r#""sk\n/ca\"na""#, r#""sk\/ca\"n"#] {
+            assert!(!one.is_escaped_in(json.as_bytes()), "{json}");
+        }
+        let plain = guard("sk-canary").for_texts();
+        let hides = |json: &str| plain.could_hide_in(json.as_bytes());
+        assert!(
+            hides(r"a\u0073k") && hides(r"a\u00") && hides(r"a\"),
+            "an escape that is, or could become, the key's"
+        );
+        assert!(
+            !hides(r#"line\nline \"quoted\" \u00e4 \u2014 \/"#),
+            "these never stand for a key's character"
+        );
+    }
+
     proptest! {
+        /// However a text is cut into pieces, the key is found in it exactly where it is in it.
+        #[test]
+        fn any_pieces_of_a_text_are_the_text(
+            text in "[abc-]{0,40}", echo in any::<bool>(), cuts in prop::collection::vec(0..50_usize, 0..8),
+        ) {
+            let key = "abcab-abcac";
+            let text = if echo { format!("{text}{key}{text}") } else { text };
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let mut guard = texts(key);
+            let found = cuts.windows(2).any(|pair| guard.hear(7, &text.as_bytes()[pair[0]..pair[1]]).is_err());
+            prop_assert_eq!(found, text.contains(key));
+        }
+
         /// However an answer is cut into chunks: without the key it passes whole, with it nothing of it passes.
         #[test]
         fn any_chunking_gives_the_same(

@@ -17,7 +17,7 @@ mod row;
 pub use credential::{
     Binding, ProviderKey, SealedCredential, open_credential, reseal_credential, seal_credential,
 };
-pub use echo::{EchoGuard, Echoed};
+pub use echo::{EchoGuard, Echoed, TextGuard};
 pub use envelope::{OpenError, Purpose};
 pub use kek::{Kek, KekError};
 pub use keyring::{KeyUse, Keyring, verify_log};

@@ -5,6 +5,7 @@
 mod address;
 mod bodies;
 mod canary;
+mod credentials;
 mod explain;
 mod faithful;
 mod gate;

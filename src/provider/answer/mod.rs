@@ -7,9 +7,11 @@ mod anthropic;
 mod meter;
 mod openai;
 mod sse;
+mod strand;
 mod usage;
 
 pub use meter::{MeterError, SseMeter};
+pub use strand::TextWatch;
 
 use super::{Dialect, Reading};
 use crate::base::json::{Document, Kind, Limits, Value};

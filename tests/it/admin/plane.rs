@@ -6,9 +6,12 @@ use axum::body::Body;
 use bitting::app::kek::FileKek;
 use bitting::base::{CidrSet, Clock, Entropy};
 use bitting::http::BodyBound;
-use bitting::service::{self, LedgerLimits, Metrics, RegistryLimits, Role, Services, Settings};
+use bitting::service::{
+    self, KeyProbe, LedgerLimits, Metrics, ProbeError, RegistryLimits, Role, Services, Settings, Trial,
+};
 use bitting::store::operator::{OperatorRecord, TokenRecord};
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request};
 use ring::digest;
 use serde_json::{Value, json};
@@ -58,6 +61,16 @@ impl Answer {
     }
 }
 
+/// No provider can be asked anything here.
+struct NoNetwork;
+
+impl KeyProbe for NoNetwork {
+    fn probe<'a>(&'a self, _: Trial<'a>) -> BoxFuture<'a, Result<(), ProbeError>> {
+        let reason = "there is no network".to_owned();
+        Box::pin(async { Err(ProbeError::NoAnswer { reason }) })
+    }
+}
+
 pub(crate) fn now() -> DateTime<Utc> {
     "2026-11-22T16:00:00Z".parse().unwrap()
 }
@@ -76,6 +89,8 @@ impl Plane {
             entropy,
             node: "test".to_owned(),
             private_upstreams: CidrSet::parse(private).unwrap(),
+            key_probe: Arc::new(NoNetwork),
+            credential_drain: TimeDelta::minutes(15),
             metrics: Metrics::new().unwrap(),
             ledger: LedgerLimits { queue_commands: 64, waiting_max: 16, wait: Duration::from_millis(50) },
             registry: RegistryLimits {

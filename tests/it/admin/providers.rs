@@ -76,7 +76,7 @@ on_both! {
         assert!(id.starts_with("cred_"));
         assert_eq!(created, json!({
             "id": id, "provider": "openai", "name": "main", "weight": 3, "projects": ["default"], "organization": "org-1",
-            "openai_project": "proj_1", "status": "active", "secret_version": 1, "version": 1,
+            "openai_project": "proj_1", "status": "active", "secret_version": 1, "version": 1, "draining": null, "rotation_due": null,
             "created_at": "2026-11-22T16:00:00Z", "created_by": "owner",
         }));
         assert_eq!(plane.get(path).await["items"], json!([created]));
@@ -100,8 +100,16 @@ on_both! {
 
         let in_use = plane.ask("DELETE", "/api/v1/providers/openai", None).await;
         assert_eq!(in_use.refusal().1, "in_use");
-        let rotated = plane.ask("POST", &format!("{path}/{id}/rotate"), Some(json!({"secret": format!("{CANARY}-2")}))).await.expect(200);
+        let (rotate, new) = (format!("{path}/{id}/rotate"), format!("{CANARY}-2"));
+        let untried = plane.ask("POST", &rotate, Some(json!({"secret": new}))).await;
+        assert_eq!((untried.status, untried.refusal().1), (502, "probe_failed".to_owned()));
+        let too_long = json!({"secret": new, "probe": false, "drain_seconds": 86_401});
+        assert_eq!(plane.ask("POST", &rotate, Some(too_long)).await.refusal().2, "/drain_seconds");
+        assert_eq!(plane.get(path).await["items"], json!([created]), "nothing was changed");
+        let rotated = plane.ask("POST", &rotate, Some(json!({"secret": new, "probe": false}))).await.expect(200);
         assert_eq!((&rotated["secret_version"], &rotated["version"]), (&json!(2), &json!(2)));
+        assert_eq!(rotated["draining"], json!({"secret_version": 1, "until": "2026-11-22T16:15:00Z"}));
+        assert_eq!(plane.get(path).await["items"], json!([rotated]));
         let elsewhere = format!("/api/v1/providers/mistral/credentials/{id}/disable");
         assert_eq!(plane.ask("POST", &elsewhere, None).await.status, 404);
         for _ in 0..2 {
@@ -122,7 +130,7 @@ on_both! {
         let sealed = |plane: &Plane| {
             let snapshot = plane.services.snapshot();
             let credential = &snapshot.providers["openai"].credentials[0];
-            (credential.binding.clone(), credential.sealed.clone())
+            (credential.active.binding.clone(), credential.active.sealed.clone())
         };
         let (before, was) = sealed(&plane);
         let path_only = json!({"dialects": {"openai": {"base_url": "https://api.openai.com/v2"}}});

@@ -7,7 +7,7 @@ use crate::support::store::{TestStore, on_both};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::Path;
 
 fn holds_key(bytes: &[u8]) -> bool {
@@ -30,6 +30,18 @@ async fn read_all(server: &TestServer, request: Request<Full<Bytes>>) -> Answer 
         bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
     }
     Answer { status: parts.status, headers: parts.headers, bytes: Bytes::from(bytes) }
+}
+
+/// What a client that puts the pieces of a stream together has.
+fn joined(stream: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stream);
+    let events = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let events = events.filter_map(|event| serde_json::from_str::<Value>(event).ok());
+    let piece = |event: &Value| {
+        let piece = event["choices"][0]["delta"]["content"].as_str().or(event["delta"]["text"].as_str());
+        piece.unwrap_or("").to_owned()
+    };
+    events.map(|event| piece(&event)).collect()
 }
 
 /// Everything that an application can provoke, answers checked on the way.
@@ -176,6 +188,55 @@ async fn a_key_that_the_provider_refuses_is_our_fault_and_not_shown() {
                 (&json!(502), &json!("upstream_failed")),
                 "{entry}"
             );
+        }
+    }
+}
+
+on_both! {
+    async fn p1_in_never_out_in_two_pieces_of_a_stream(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let (id, secret) = server.mint(json!({})).await;
+        for (dialect, path) in [("openai", "/v1/chat/completions"), ("anthropic", "/v1/messages")] {
+            let mut body = chat("sandbox-mini+echo_key_split");
+            body["stream"] = json!(true);
+            let answer = read_all(&server, spoken(&server, dialect, &secret, path, &body)).await;
+            let text = joined(&answer.bytes);
+            assert!(!text.contains(CANARY), "{dialect}: a client that joins the pieces has the key");
+            assert!(CANARY.starts_with(&text) && !text.is_empty(), "{dialect}: what came before passed: {text}");
+            let last = String::from_utf8_lossy(&answer.bytes);
+            assert!(last.contains("upstream_error"), "{dialect}: the client is told: {last}");
+        }
+        let entries = server.entries(&id).await;
+        assert!(entries.len() == 2 && entries.iter().all(|entry| entry["outcome"] == "cut"), "{entries:?}");
+    }
+}
+
+/// A stream is the same with the guard as without, also where each word could begin the key.
+#[tokio::test]
+async fn the_guard_takes_nothing_from_a_stream_and_moves_nothing_in_it() {
+    let server = TestServer::start(TestStore::sqlite().await).await;
+    let credentials = server.admin_get("/api/v1/providers/sandbox/credentials").await.json();
+    let id = credentials["items"][0]["id"].as_str().unwrap();
+    let (_, secret) = server.mint(json!({})).await;
+    let direct = format!("{}/v1/chat/completions", server.sandbox_url);
+    for key in ["e-begins-in-many-words", "said-begins-a-word", "{-begins-every-object", CANARY] {
+        let path = format!("/api/v1/providers/sandbox/credentials/{id}/rotate");
+        assert_eq!(server.admin_post(&path, &json!({"secret": key})).await.status, 200);
+        for (dialect, path) in [("openai", "/v1/chat/completions"), ("anthropic", "/v1/messages")] {
+            let mut body = chat("sandbox-mini+tokens=200");
+            body["stream"] = json!(true);
+            body["max_tokens"] = json!(500);
+            let guarded = read_all(&server, spoken(&server, dialect, &secret, path, &body)).await;
+            let mut request = spoken(&server, dialect, key, path, &body);
+            *request.uri_mut() = direct.replace("/v1/chat/completions", path).parse().unwrap();
+            let plain = read_all(&server, request).await;
+            let events = |answer: &Answer| {
+                let text = String::from_utf8_lossy(&answer.bytes).into_owned();
+                text.matches("\n\n").count()
+            };
+            assert_eq!(joined(&guarded.bytes), joined(&plain.bytes), "{dialect} {key}");
+            assert!(joined(&plain.bytes).len() > 400 && events(&plain) > 150, "{dialect} {key}");
+            assert_eq!(events(&guarded), events(&plain), "{dialect} {key}");
         }
     }
 }

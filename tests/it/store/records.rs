@@ -2,7 +2,7 @@
 
 use super::at;
 use crate::support::store::on_both;
-use bitting::store::credential::{CredentialRecord, CredentialStatus, SealedSecret};
+use bitting::store::credential::{CredentialRecord, CredentialStatus, Draining, SealedSecret};
 use bitting::store::idempotency::KeyUse;
 use bitting::store::model::ModelRecord;
 use bitting::store::operator::{OperatorRecord, TokenRecord};
@@ -31,6 +31,8 @@ fn main_credential() -> CredentialRecord {
         openai_project: Some("proj_x".into()),
         status: CredentialStatus::Active,
         secret_version: 1,
+        draining: None,
+        rotation_due: None,
         version: 1,
         created_at: at(0),
         created_by: "op_1".into(),
@@ -83,7 +85,22 @@ on_both! {
         assert_eq!(credential::get(conn, "cred_1").await.unwrap(), Some(main.clone()));
         assert_eq!(credential::active_of(conn, "openai").await.unwrap(), [main.clone()]);
         assert_eq!(credential::secret(conn, "cred_1", 1).await.unwrap(), Some(sealed(1)));
-        assert_eq!(credential::delete_secrets_before(conn, "cred_1", 2).await.unwrap(), 1);
+        assert!(credential::drain_secret(conn, "cred_1", 1, at(5)).await.unwrap());
+        main.draining = Some(Draining { secret_version: 1, until: at(5) });
+        assert_eq!(credential::get(conn, "cred_1").await.unwrap(), Some(main.clone()));
+        assert_eq!(credential::list(conn).await.unwrap(), [main.clone()]);
+        assert_eq!(credential::drained_secrets(conn, at(4)).await.unwrap(), []);
+        assert_eq!(credential::drained_secrets(conn, at(5)).await.unwrap(), [("cred_1".to_owned(), 1)]);
+        assert!(credential::reseal_secret(conn, "cred_1", 1, &sealed(3)).await.unwrap());
+        assert_eq!(credential::secret(conn, "cred_1", 1).await.unwrap(), Some(sealed(3)));
+        assert!(credential::delete_secret(conn, "cred_1", 1).await.unwrap());
+        assert!(!credential::delete_secret(conn, "cred_1", 1).await.unwrap());
+        main.draining = None;
+        assert!(!credential::set_rotation_due(conn, "cred_1", 1, "an old secret").await.unwrap());
+        assert!(credential::set_rotation_due(conn, "cred_1", 2, "first").await.unwrap());
+        assert!(!credential::set_rotation_due(conn, "cred_1", 2, "second").await.unwrap());
+        main.rotation_due = Some("first".to_owned());
+        assert_eq!(credential::get(conn, "cred_1").await.unwrap(), Some(main.clone()));
         assert_eq!(credential::secret(conn, "cred_1", 1).await.unwrap(), None);
         assert_eq!(credential::secret(conn, "cred_1", 2).await.unwrap(), Some(sealed(2)));
         let disabled = credential::set_status(conn, "cred_1", 2, CredentialStatus::Disabled).await;
