@@ -8,6 +8,7 @@ mod canary;
 mod credentials;
 mod explain;
 mod faithful;
+mod gaps;
 mod gate;
 mod keys;
 mod lists;
