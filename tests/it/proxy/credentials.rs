@@ -339,6 +339,7 @@ on_both! {
         assert_eq!((&noted["version"], &noted["status"]), (&json!(1), &json!("active")), "it is used until it is rotated");
         let rotated = rotate(&server, &id, json!({"secret": SECOND})).await;
         assert_eq!((rotated.0, &rotated.1["rotation_due"]), (200, &json!(null)));
+        assert_eq!(main_credential(&server).await["rotation_due"], json!(null), "and it stays so");
         let wanted = ["credential.create", "credential.rotation_due", "credential.rotate"];
         assert_eq!(done_to(&server, &id).await, wanted);
         server.end().await;
