@@ -1,7 +1,7 @@
 //! The `bitting` binary: reads the command line, hands over, and answers with an exit code.
 
 use bitting::base::{Clock, Entropy};
-use bitting::cli::{self, Cli, CliError, Command, Surroundings};
+use bitting::cli::{self, Cli, CliError, Command, Local, Remote, Surroundings, VaultCommand};
 use clap::Parser;
 use std::process::ExitCode;
 
@@ -11,6 +11,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Local(command) => cli::run_local(command, &environment),
         Command::Remote(command) => remote(command, &environment),
+        Command::Vault(VaultCommand::Remote(command)) => remote(Remote::Vault(command), &environment),
+        Command::Vault(VaultCommand::ChangeKek(args)) => cli::run_local(Local::ChangeKek(args), &environment),
         Command::Completions { shell } => cli::completions(shell),
     };
     match done {
@@ -22,7 +24,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn remote(command: cli::Remote, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), CliError> {
+fn remote(command: Remote, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), CliError> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
     let surroundings = Surroundings { clock: Clock::system(), entropy: Entropy::new() };

@@ -7,7 +7,7 @@ use super::params::Params;
 use super::refusal;
 use crate::http::json::parse_strict;
 use crate::http::{BodyBound, Problem, RequestId, StrictJson, read_body};
-use crate::service::{Actor, Operator, OperatorError, Permission, Services};
+use crate::service::{Actor, Operator, OperatorError, Permission, Sealed, Services};
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, IF_MATCH};
@@ -20,6 +20,8 @@ use std::marker::PhantomData;
 /// Names a permission as a type.
 pub(super) trait Needs: Send + Sync + 'static {
     const PERMISSION: Permission;
+    /// Whether it can be used while the vault is sealed. Then the operator is known by a row that nothing vouches for.
+    const WHILE_SEALED: bool = false;
 }
 
 macro_rules! needs {
@@ -46,8 +48,27 @@ needs!(
     ChangeSubkeys,
     StopSubkeys,
     ViewAlarms,
-    CloseAlarms
+    CloseAlarms,
+    Seal
 );
+
+/// Looks at the vault, sealed or not.
+#[derive(Debug)]
+pub(super) enum ViewVault {}
+
+impl Needs for ViewVault {
+    const PERMISSION: Permission = Permission::View;
+    const WHILE_SEALED: bool = true;
+}
+
+/// Unseals the vault.
+#[derive(Debug)]
+pub(super) enum Unseal {}
+
+impl Needs for Unseal {
+    const PERMISSION: Permission = Permission::Unseal;
+    const WHILE_SEALED: bool = true;
+}
 
 /// A request of an operator who has the permission `P`.
 pub(super) struct Call<P> {
@@ -72,6 +93,9 @@ impl<P: Needs> FromRequest<Admin> for Call<P> {
         let operator = authenticate(&parts.headers, &admin.services).await?;
         if !operator.may(P::PERMISSION) {
             return Err(refusal::forbidden());
+        }
+        if let (false, Some(reason)) = (P::WHILE_SEALED, admin.services.vault.sealed()) {
+            return Err(refusal::sealed(Sealed(reason)));
         }
         let path = Path::<Vec<(String, String)>>::from_request_parts(&mut parts, &()).await;
         let path = path.map_err(|_| refusal::no_such_path())?.0;

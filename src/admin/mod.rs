@@ -19,6 +19,7 @@ mod routes;
 mod subkey;
 mod subkey_view;
 mod usage;
+mod vault;
 
 use crate::http::{BodyBound, Problem};
 use crate::service::Services;
@@ -84,6 +85,7 @@ fn guarded() -> Routes {
     let routes = usage::routes(routes);
     let routes = access_log::routes(routes);
     let routes = alarm::routes(routes);
+    let routes = vault::routes(routes);
     admin_log::routes(routes)
 }
 

@@ -1,7 +1,7 @@
 //! What the admin plane answers where it refuses, by stable codes; and what the verbs' common reasons come to.
 
 use crate::http::Problem;
-use crate::service::{AlreadyDone, GuardError, OutOfReach, SealReason, Sealed, StoreError};
+use crate::service::{AlreadyDone, GuardError, OutOfReach, Sealed, StoreError};
 use crate::subkey::DefinitionError;
 use http::StatusCode;
 
@@ -99,17 +99,7 @@ pub(super) fn guard(error: &GuardError) -> Problem {
 
 /// 503 while the vault is closed.
 pub(super) fn sealed(Sealed(reason): Sealed) -> Problem {
-    let detail = match reason {
-        SealReason::ByOperator => "an operator sealed the vault; unseal it with the unseal code",
-        SealReason::KekUnavailable => {
-            "the key-encryption key cannot be had now; it is asked for again by itself"
-        }
-        SealReason::KekRefused => {
-            "the key-encryption key of the configuration does not open the vault; run bitting doctor"
-        }
-        SealReason::StoreUnavailable => "the database did not answer",
-    };
-    Problem::unavailable("sealed", detail, SEALED_RETRY_SECONDS)
+    Problem::unavailable("sealed", reason.advice(), SEALED_RETRY_SECONDS)
         .with_member("reason", reason.as_str().to_owned())
 }
 

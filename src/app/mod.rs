@@ -1,6 +1,7 @@
 //! Puts the floors together: what each local command does, with the real clock and the real files.
 
 mod backup;
+mod change_kek;
 mod doctor;
 mod files;
 mod install;
@@ -15,6 +16,7 @@ mod restore;
 pub mod server;
 
 pub use backup::backup;
+pub use change_kek::{KekStep, change_kek};
 pub use doctor::doctor;
 pub use install::init;
 pub use logging::harden;
@@ -26,7 +28,7 @@ pub use server::{sandbox, serve};
 
 use crate::config::{ConfigError, Overrides, Settings};
 use crate::service::backup::{BackupError, RestoreError};
-use crate::service::{InstallError, RecoverError, StartError, StoreError};
+use crate::service::{ChangeKekError, InstallError, RecoverError, StartError, StoreError};
 use crate::store::{CopyError, MigrateError, OpenError};
 use std::io;
 use std::path::PathBuf;
@@ -63,6 +65,9 @@ pub enum AppError {
     /// No owner was made.
     #[error(transparent)]
     Recover(#[from] RecoverError),
+    /// The key-encryption key was not changed.
+    #[error(transparent)]
+    ChangeKek(#[from] ChangeKekError),
     /// The services did not start.
     #[error(transparent)]
     Start(#[from] StartError),

@@ -110,6 +110,8 @@ impl Server {
         }
         tasks.spawn(keep_last_used(services.clone(), drain.clone()));
         tasks.spawn(retire_drained_credentials(services.clone(), drain.clone()));
+        let (vault, drained) = (services.clone(), drain.clone());
+        tasks.spawn(async move { drained.run_until_cancelled(vault.keep_vault_open()).await });
         tracing::info!(proxy = %proxy_at.0, admin = %admin_at.0, store = services.store.backend(), "serving");
         Ok(Self {
             services,

@@ -117,6 +117,9 @@ pub enum UsageError {
     /// The input is not a key.
     #[error("the input is not a provider key: it is above 64 KiB, not text, or several lines")]
     SecretShape,
+    /// The input is nothing that unseals.
+    #[error("the input is no unseal code, key or passphrase: it is above 64 KiB, or not text")]
+    UnsealShape,
     /// An update without a change.
     #[error("nothing to change: give at least one flag")]
     NothingToChange,
@@ -227,7 +230,7 @@ impl CliError {
                  or keep it in a file that only you can read, and give --secret-file PATH."
             }
             Self::Usage(UsageError::NothingToChange) => "See --help for the flags, or use --set FIELD=JSON.",
-            Self::Usage(UsageError::SecretShape | UsageError::Time(_))
+            Self::Usage(UsageError::SecretShape | UsageError::UnsealShape | UsageError::Time(_))
             | Self::File { .. }
             | Self::Input(_)
             | Self::Output(_)
@@ -275,7 +278,10 @@ impl Refusal {
             }
             ("in_use", _) => "Delete what refers to it first.",
             ("not_confirmed", _) => "The change stays. Run the command again until it is confirmed.",
-            ("sealed", _) => "The vault is sealed: unseal it, then run the command again.",
+            ("sealed", _) => {
+                "The vault is sealed: unseal it (bitting vault unseal), then run the command again."
+            }
+            ("unseal_refused", _) => "The vault is as it was. `bitting vault status` says why it is sealed.",
             (_, 403) => "The roles of this operator do not allow it: use the token of one whose roles do.",
             (_, 404) => "Check the id or name with the list command.",
             (_, 412) => "Someone changed it since: look at it again, then repeat with its present version.",

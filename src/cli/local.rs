@@ -1,7 +1,7 @@
 //! The commands that do their work here, beside the data: their arguments, and the one place that calls `app`.
 
 use super::CliError;
-use crate::app::{self, QuickstartOptions};
+use crate::app::{self, KekStep, QuickstartOptions};
 use clap::{Args, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,6 +28,9 @@ pub enum Local {
     /// Operators
     #[command(subcommand)]
     Operator(OperatorCommand),
+    /// `vault change-kek`, which stands with the other commands about the vault.
+    #[command(skip)]
+    ChangeKek(ChangeKekArgs),
 }
 
 /// Arguments of `quickstart`.
@@ -121,6 +124,42 @@ pub struct RecoverArgs {
     pub data: PathBuf,
 }
 
+/// Arguments of `vault change-kek`.
+#[derive(Debug, Args)]
+#[command(after_help = "Both keys open the vault until it is confirmed by the configuration of the new one.")]
+pub struct ChangeKekArgs {
+    #[command(flatten)]
+    step: KekStepArgs,
+    /// Where the data is kept [default: bitting-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+/// What `vault change-kek` is to do.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct KekStepArgs {
+    /// Move to a key file; it is made where it is missing
+    #[arg(long, value_name = "PATH")]
+    to_file: Option<PathBuf>,
+    /// Move to a passphrase in a file, which has to be there
+    #[arg(long, value_name = "PATH")]
+    to_passphrase_file: Option<PathBuf>,
+    /// Drop the old key; run with the configuration of the new one
+    #[arg(long)]
+    confirm: bool,
+}
+
+impl KekStepArgs {
+    fn step(self) -> KekStep {
+        match (self.to_file, self.to_passphrase_file) {
+            (Some(path), _) => KekStep::ToFile(path),
+            (None, Some(path)) => KekStep::ToPassphraseFile(path),
+            (None, None) => KekStep::Confirm,
+        }
+    }
+}
+
 /// Does a local command. `environment` reads one variable.
 pub fn run_local(command: Local, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), CliError> {
     let runtime =
@@ -138,6 +177,7 @@ pub fn run_local(command: Local, environment: &dyn Fn(&str) -> Option<String>) -
             Local::Backup(BackupArgs { file, data }) => app::backup(file, data).await,
             Local::Restore(RestoreArgs { file, data }) => app::restore(file, data).await,
             Local::Doctor(DoctorArgs {}) => app::doctor().await,
+            Local::ChangeKek(ChangeKekArgs { step, data }) => app::change_kek(data, step.step()).await,
             Local::Operator(OperatorCommand::Recover(RecoverArgs { data })) => app::recover(data).await,
         }
     });

@@ -9,6 +9,7 @@ mod client;
 mod credential;
 mod definition;
 mod error;
+mod hidden_input;
 mod listing;
 mod local;
 mod log;
@@ -21,13 +22,15 @@ mod settings;
 mod subkey;
 mod usage;
 mod values;
+mod vault;
 
 pub use error::{CliError, FieldProblem, Refusal, UsageError};
 pub use local::{
-    BackupArgs, DoctorArgs, InitArgs, Local, MigrateArgs, OperatorCommand, QuickstartArgs, RecoverArgs,
-    RestoreArgs, SandboxArgs, ServeArgs, run_local,
+    BackupArgs, ChangeKekArgs, DoctorArgs, InitArgs, Local, MigrateArgs, OperatorCommand, QuickstartArgs,
+    RecoverArgs, RestoreArgs, SandboxArgs, ServeArgs, run_local,
 };
 pub use settings::{ClientSettings, DEFAULT_URL};
+pub use vault::{VaultCommand, VaultRemote};
 
 use crate::base::{Clock, Entropy};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -38,7 +41,7 @@ use client::Client;
 #[command(
     name = "bitting",
     version,
-    after_help = "The commands subkey, provider, credential, model, usage, log and alarm ask the admin API of a running \
+    after_help = "The commands subkey, provider, credential, model, usage, log, vault and alarm ask the admin API of a running \
         server:\n  BITTING_URL    where it listens [default: http://127.0.0.1:8401]\n  BITTING_TOKEN  the token of the \
         operator who asks (bo_...)\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage."
 )]
@@ -57,6 +60,9 @@ pub enum Command {
     /// Done by a running server.
     #[command(flatten)]
     Remote(Remote),
+    /// The vault: seal and unseal it, and change the key that opens it
+    #[command(subcommand)]
+    Vault(VaultCommand),
     /// Print the completion script for a shell
     Completions {
         /// The shell it is for
@@ -87,6 +93,9 @@ pub enum Remote {
     /// What an operator has to look at
     #[command(subcommand)]
     Alarm(alarm::AlarmCommand),
+    /// What a server does about its vault; typed as [`VaultCommand`].
+    #[command(skip)]
+    Vault(VaultRemote),
 }
 
 /// What the commands need of the world; tests bring their own.
@@ -114,6 +123,7 @@ pub async fn run_remote(
         Remote::Credential(command) => credential::run(command, &client).await,
         Remote::Model(command) => model::run(command, &client, now).await,
         Remote::Usage(args) => usage::run(args, &client, now).await,
+        Remote::Vault(command) => vault::run(command, &client).await,
         Remote::Log(command) => log::run(command, &client, now).await,
         Remote::Alarm(command) => alarm::run(command, &client).await,
     }
@@ -174,6 +184,14 @@ mod tests {
             "model set openai/gpt-4o-mini --input 0.15 --output 0.60",
             "usage --by model,tag:team --from 2026-11-01 --to 2026-12-01",
             "log list --decision denied --limit 5",
+            "vault status --json",
+            "vault seal",
+            "vault unseal",
+            "vault unseal --code-file f",
+            "vault unseal --kek-file f --json",
+            "vault unseal --passphrase-file f",
+            "vault change-kek --to-file f --data d",
+            "vault change-kek --confirm",
             "log export --format jsonl --admin --output f",
             "alarm list --open --json",
             "alarm close alarm_1 --reason repaired",
@@ -199,6 +217,10 @@ mod tests {
             "log export --format xml",
             "alarm close alarm_1",
             "usage --token bo_x",
+            "vault unseal --code abc",
+            "vault unseal --code-file f --kek-file f",
+            "vault change-kek",
+            "vault change-kek --confirm --to-file f",
         ] {
             let words = std::iter::once("bitting").chain(line.split_whitespace());
             let error = Cli::try_parse_from(words).expect_err(line);

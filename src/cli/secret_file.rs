@@ -3,7 +3,7 @@
 //! A file for a new secret is made before the server is asked, new and for its owner alone, so that a secret is not
 //! lost to a path that cannot be written; it is taken away again when no secret came.
 
-use super::{CliError, UsageError};
+use super::{CliError, UsageError, hidden_input};
 use crate::base::Secret;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal as _, Read, Write as _};
@@ -22,6 +22,28 @@ pub(super) fn read_key(file: Option<&Path>) -> Result<Secret<String>, CliError> 
         None if io::stdin().is_terminal() => Err(UsageError::SecretOnTerminal.into()),
         None => key_of(&read_bounded(io::stdin().lock()).map_err(CliError::Input)?),
     }
+}
+
+/// Reads a text with a secret from a file, without its line end.
+pub(super) fn read_text(file: &Path) -> Result<Secret<String>, CliError> {
+    let failed = |source| CliError::File { doing: "read", path: file.to_owned(), source };
+    text_of(&read_bounded(File::open(file).map_err(failed)?).map_err(failed)?)
+}
+
+/// Asks for a text with a secret on the terminal, unseen, or reads it from standard input.
+pub(super) fn read_text_from_stdin(prompt: &str) -> Result<Secret<String>, CliError> {
+    if io::stdin().is_terminal() {
+        return hidden_input::ask(prompt).map_err(CliError::Input);
+    }
+    text_of(&read_bounded(io::stdin().lock()).map_err(CliError::Input)?)
+}
+
+fn text_of(bytes: &Secret<Vec<u8>>) -> Result<Secret<String>, CliError> {
+    if bytes.expose().len() > KEY_BYTES_MAX {
+        return Err(UsageError::UnsealShape.into());
+    }
+    let text = std::str::from_utf8(bytes.expose()).map_err(|_| UsageError::UnsealShape)?;
+    Ok(Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 fn read_bounded(input: impl Read) -> io::Result<Secret<Vec<u8>>> {

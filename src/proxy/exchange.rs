@@ -39,6 +39,8 @@ pub(super) struct Exchange {
     pub(super) operation: Operation,
     /// Cancelled when the sub-key is stopped.
     pub(super) stopped: CancellationToken,
+    /// Cancelled when the vault is sealed.
+    pub(super) sealed: CancellationToken,
     /// One of the server's places for requests, free again when the exchange is over.
     _place: OwnedSemaphorePermit,
     /// From sending to the head of the answer, over all attempts.
@@ -51,6 +53,8 @@ pub(super) struct Exchange {
 enum Unanswered {
     /// The sub-key was stopped.
     Stopped,
+    /// The vault was sealed.
+    Sealed,
     /// The server ends.
     ShuttingDown,
     /// The provider gave none.
@@ -78,6 +82,7 @@ pub(super) async fn conduct(
         dialect,
         operation,
         stopped,
+        sealed: proxy.services.vault.until_sealed(),
         _place: place,
         upstream_wait: Duration::ZERO,
         key_version: call.attempt.version,
@@ -123,12 +128,19 @@ impl Exchange {
             let refusal = key_stopped();
             return self.end_unsent(&refusal, reply).await;
         }
+        if self.sealed.is_cancelled() {
+            return self.end_unsent(&respond::sealed(), reply).await;
+        }
         self.admitted.reservation.mark_sent();
         let (response, guard) = match self.ask(attempt, again, deadlines).await {
             Ok(answer) => answer,
             Err(Unanswered::Failed(error)) => return self.fail(&error, reply).await,
             Err(Unanswered::Stopped) => {
                 let refusal = Refusal { was_sent: true, ..key_stopped() };
+                return self.end_unanswered(&refusal, Outcome::Cut, reply).await;
+            }
+            Err(Unanswered::Sealed) => {
+                let refusal = Refusal { was_sent: true, ..respond::sealed() };
                 return self.end_unanswered(&refusal, Outcome::Cut, reply).await;
             }
             Err(Unanswered::ShuttingDown) => {
@@ -183,6 +195,7 @@ impl Exchange {
         let answer = tokio::select! {
             answer = self.proxy.upstream.send(request, deadlines) => answer.map_err(Unanswered::Failed),
             () = self.stopped.cancelled() => Err(Unanswered::Stopped),
+            () = self.sealed.cancelled() => Err(Unanswered::Sealed),
             () = self.proxy.cut_all.cancelled() => Err(Unanswered::ShuttingDown),
         };
         self.upstream_wait += sent.elapsed();

@@ -86,8 +86,11 @@ impl Drop for Trail {
     }
 }
 
-/// Steps 2 and 3.
+/// Steps 2 and 3. Sealed, no secret is looked at.
 pub(super) async fn recognise(proxy: &Proxy, arrival: &Arrival) -> Result<(SubKeyToken, Caller), Refusal> {
+    if proxy.services.vault.sealed().is_some() {
+        return Err(respond::sealed());
+    }
     let token = identify::presented_secret(&arrival.headers, arrival.query.as_deref())?;
     let caller = proxy.services.authenticate(&token).await.map_err(|error| match error {
         AuthenticateError::Unknown => identify::unknown_key(),

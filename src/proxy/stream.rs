@@ -2,6 +2,7 @@
 
 use super::exchange::{AnswerBody, Exchange, key_stopped, response, shutting_down};
 use super::refusal::{Code, Refusal};
+use super::respond;
 use super::settle::{Bill, note_reading, settle};
 use crate::log::Outcome;
 use crate::provider::answer::{MeterError, SseMeter, TextWatch};
@@ -138,6 +139,7 @@ impl Passage<'_> {
                     continue;
                 }
                 () = self.exchange.stopped.cancelled() => return End::Cut(key_stopped()),
+                () = self.exchange.sealed.cancelled() => return End::Cut(respond::sealed()),
                 () = tokio::time::sleep_until(self.deadline) => {
                     let message = "The stream did not end in time.";
                     return End::Cut(Refusal::new(Code::UpstreamTimeout, message));

@@ -3,6 +3,7 @@
 use super::exchange::{AnswerBody, Exchange, key_stopped, response, shutting_down};
 use super::headers::put;
 use super::refusal::{Code, Refusal};
+use super::respond;
 use super::settle::{Bill, note_reading, settle};
 use crate::budget::Balance;
 use crate::log::{Entry, Outcome};
@@ -27,6 +28,7 @@ enum Collected {
     BrokenOff,
     Late,
     Stopped,
+    Sealed,
     ShuttingDown,
 }
 
@@ -50,6 +52,7 @@ pub(super) async fn pass(
         (Collected::Whole(_), Some(refusal)) => (refusal, Outcome::UpstreamFailed),
         (Collected::Whole(bytes), None) => return pass_on(exchange, parts, bytes, reply).await,
         (Collected::Stopped, _) => (key_stopped(), Outcome::Cut),
+        (Collected::Sealed, _) => (respond::sealed(), Outcome::Cut),
         (Collected::ShuttingDown, _) => (shutting_down(), Outcome::Cut),
         (Collected::Late, _) => (
             Refusal::new(Code::UpstreamTimeout, "The provider's answer did not end in time."),
@@ -145,6 +148,7 @@ async fn collect(
         let frame = tokio::select! {
             frame = body.frame() => frame,
             () = exchange.stopped.cancelled() => return Collected::Stopped,
+            () = exchange.sealed.cancelled() => return Collected::Sealed,
             () = exchange.proxy.cut_all.cancelled() => return Collected::ShuttingDown,
             () = tokio::time::sleep_until(deadline) => return Collected::Late,
         };

@@ -1,6 +1,6 @@
 //! Where the key-encryption key comes from: the whole interface that a source has to fill.
 
-use crate::base::Entropy;
+use crate::base::{Entropy, Secret};
 use crate::vault::Kek;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
@@ -30,6 +30,24 @@ pub trait KekSource: Send + Sync {
         kept: &'a Value,
         installation: &'a str,
     ) -> BoxFuture<'a, Result<Kek, KekSourceError>>;
+
+    /// Whether a wrapping by a source of this kind can be under a key of this one.
+    fn fits(&self, kind: &str) -> bool {
+        kind == self.kind()
+    }
+
+    /// The key of the wrapping that `kept` was kept for, by a passphrase that an operator presents in place of the
+    /// source's own. A source that is no passphrase refuses.
+    fn open_by_passphrase<'a>(
+        &'a self,
+        passphrase: &'a Secret<String>,
+        kept: &'a Value,
+        installation: &'a str,
+    ) -> BoxFuture<'a, Result<Kek, KekSourceError>> {
+        let _ = (passphrase, kept, installation);
+        let (source_is, reason) = (self.describe(), "it is not opened by a passphrase".to_owned());
+        Box::pin(std::future::ready(Err(KekSourceError::Refused { source_is, reason })))
+    }
 
     /// Whether a new wrapping would be stronger than the one that `kept` was kept for.
     fn is_outdated(&self, kept: &Value) -> bool {

@@ -43,11 +43,11 @@ pub use directory::{Credential, DrainingVersion, KeyVersion, ProviderEntry, Snap
 pub use idempotency::AlreadyDone;
 pub use install::{InstallError, Installed, RecoverError, install, is_installed, log_key, recover};
 pub use kek::{KekSource, KekSourceError};
+pub use key_probe::{KeyProbe, ProbeError, Trial};
 pub use ledger::{
     AuditError, Demand, Hold, Ledger, LedgerLimits, LedgerParts, RepairError, Repaired, Reservation,
     ReserveError, RowSeal, Settled, StartLedgerError, Unrecorded,
 };
-pub use key_probe::{KeyProbe, ProbeError, Trial};
 pub use metrics::Metrics;
 pub use model::{ModelState, SetModelError};
 pub use operator::{Actor, Operator, OperatorError, OutOfReach, Permission, Role};
@@ -58,7 +58,10 @@ pub use subkey::{
     BudgetState, ChangeSubkeyError, Explanation, ListSubkeysError, MintError, Minted, Question,
     RotateRefusal, Rotated, StateRefusal, Step, SubKeyQuery, SubKeyState, SubKeyStatus,
 };
-pub use vault::{GuardError, OpenVaultError, Opened, SealReason, Sealed, Tampered, Vault, open_keyring};
+pub use vault::{
+    Added, ChangeKekError, Confirmed, GuardError, OpenVaultError, Opened, Presented, SealError, SealReason,
+    Sealed, Tampered, UnsealError, Vault, VaultStatus, add_kek, confirm_kek, open_keyring,
+};
 
 /// Everything a verb needs. Clones share it.
 #[derive(Clone)]
@@ -94,6 +97,7 @@ pub struct Inner {
     opening: Mutex<()>,
     key_probe: Arc<dyn KeyProbe>,
     credential_drain: TimeDelta,
+    sealing: vault::Sealing,
     directory: directory::Directory,
     last_used: last_used::LastUsed,
     loading: authenticate::SingleFlight,
@@ -185,6 +189,7 @@ impl Services {
             opening: Mutex::default(),
             key_probe: settings.key_probe,
             credential_drain: settings.credential_drain,
+            sealing: vault::Sealing::default(),
             directory: directory::Directory::new()?,
             last_used: last_used::LastUsed::default(),
             loading: authenticate::SingleFlight::default(),

@@ -6,7 +6,7 @@
 use super::install::operator_token_hash;
 use super::{Services, StoreError};
 use crate::store;
-use crate::store::operator::TokenHolder;
+use crate::store::operator::{OperatorRecord, TokenHolder};
 use chrono::TimeDelta;
 
 /// A role, as the contract names it.
@@ -69,11 +69,16 @@ impl Role {
                 | P::StopProviders
                 | P::WriteCredentials
                 | P::StopCredentials
-                | P::CloseAlarms,
+                | P::CloseAlarms
+                | P::Seal
+                | P::Unseal,
             )
             | (Self::PolicyAdmin, P::ChangeSubkeys | P::SetPrices | P::ViewUsage)
             | (Self::Issuer, P::IssueSubkeys | P::ChangeSubkeys | P::StopSubkeys | P::ViewUsage)
-            | (Self::Responder, P::StopSubkeys | P::StopProviders | P::StopCredentials | P::CloseAlarms)
+            | (
+                Self::Responder,
+                P::StopSubkeys | P::StopProviders | P::StopCredentials | P::CloseAlarms | P::Seal,
+            )
             | (Self::Auditor, P::ReadAccessLog | P::ReadAdminLog | P::ViewUsage)
             | (Self::Viewer, P::ViewUsage) => true,
             (
@@ -120,6 +125,10 @@ pub enum Permission {
     ViewAlarms,
     /// Close alarms.
     CloseAlarms,
+    /// Seal the vault.
+    Seal,
+    /// Unseal the vault.
+    Unseal,
 }
 
 impl Permission {
@@ -139,7 +148,9 @@ impl Permission {
             | Self::StopCredentials
             | Self::SetPrices
             | Self::ViewAlarms
-            | Self::CloseAlarms => true,
+            | Self::CloseAlarms
+            | Self::Seal
+            | Self::Unseal => true,
         }
     }
 }
@@ -257,6 +268,12 @@ impl Services {
 
 impl From<TokenHolder> for Operator {
     fn from(TokenHolder { operator, .. }: TokenHolder) -> Self {
+        operator.into()
+    }
+}
+
+impl From<OperatorRecord> for Operator {
+    fn from(operator: OperatorRecord) -> Self {
         let roles = operator.roles.iter().filter_map(|role| Role::parse(role)).collect();
         Self { id: operator.id, name: operator.name, roles, projects: operator.projects }
     }
@@ -288,8 +305,12 @@ mod tests {
             }
         }
         let responder = operator(&[Role::Responder], None);
-        assert!(responder.may(P::StopSubkeys) && responder.may(P::StopProviders));
-        assert!(!responder.may(P::IssueSubkeys) && !responder.may(P::ChangeProviders));
+        assert!(responder.may(P::StopSubkeys) && responder.may(P::StopProviders) && responder.may(P::Seal));
+        assert!(
+            !responder.may(P::IssueSubkeys)
+                && !responder.may(P::ChangeProviders)
+                && !responder.may(P::Unseal)
+        );
     }
 
     #[test]

@@ -25,6 +25,23 @@ pub async fn put(conn: &mut Conn<'_>, id: &str, sealed: &[u8], now: DateTime<Utc
         .map_err(StoreError::of(TABLE))
 }
 
+/// Puts another sealed keyring in the place of `old`; `false`, changing nothing, if `old` is not what is there. Until
+/// the end of the transaction nobody else replaces it.
+pub async fn replace(
+    conn: &mut Conn<'_>,
+    id: &str,
+    old: &[u8],
+    sealed: &[u8],
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    const SQL: &str = "UPDATE keyring SET sealed = $3, updated_at = $4 WHERE id = $1 AND sealed = $2";
+    on_db!(conn, |db| {
+        let done = sqlx::query(SQL).bind(id).bind(old).bind(sealed).bind(micros(now)).execute(db).await;
+        done.map(|done| done.rows_affected() == 1)
+    })
+    .map_err(StoreError::of(TABLE))
+}
+
 /// Forgets the sealed keyring `id`; `false` when there is none.
 pub async fn delete(conn: &mut Conn<'_>, id: &str) -> Result<bool, StoreError> {
     const SQL: &str = "DELETE FROM keyring WHERE id = $1";

@@ -5,7 +5,7 @@
 mod alarms;
 mod edges;
 mod logs;
-mod plane;
+pub(crate) mod plane;
 mod providers;
 mod roles;
 mod subkeys;

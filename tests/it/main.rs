@@ -10,3 +10,4 @@ mod sandbox;
 mod secrets;
 mod store;
 mod support;
+mod vault;

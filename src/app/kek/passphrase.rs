@@ -69,11 +69,15 @@ impl PassphraseKek {
         KekSourceError::Unavailable { source_is: self.describe(), reason: reason.into() }
     }
 
+    /// By the passphrase in the file.
     async fn derive(&self, kept: &Kept) -> Result<Kek, KekSourceError> {
+        self.derive_from(secret_file::read(&self.path, Readers::Owner, &self.describe()).await?, kept).await
+    }
+
+    async fn derive_from(&self, text: Secret<String>, kept: &Kept) -> Result<Kek, KekSourceError> {
         let (params, salt) = kept.check().ok_or_else(|| {
             self.refused("the parameters in the database are out of bounds: it was changed, or is damaged")
         })?;
-        let text = secret_file::read(&self.path, Readers::Owner, &self.describe()).await?;
         let length = without_line_end(text.expose()).chars().count();
         if length < CHARACTERS_MIN {
             let reason = format!("it has {length} characters, and needs at least {CHARACTERS_MIN}");
@@ -146,6 +150,19 @@ impl KekSource for PassphraseKek {
             let kept = Kept::deserialize(kept)
                 .map_err(|_| self.refused("what the database keeps for it is not what was kept"))?;
             self.derive(&kept).await
+        })
+    }
+
+    fn open_by_passphrase<'a>(
+        &'a self,
+        passphrase: &'a Secret<String>,
+        kept: &'a Value,
+        _installation: &'a str,
+    ) -> BoxFuture<'a, Result<Kek, KekSourceError>> {
+        Box::pin(async move {
+            let kept = Kept::deserialize(kept)
+                .map_err(|_| self.refused("what the database keeps for it is not what was kept"))?;
+            self.derive_from(Secret::new(passphrase.expose().clone()), &kept).await
         })
     }
 

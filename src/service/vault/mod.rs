@@ -5,19 +5,29 @@
 mod adopt;
 mod book;
 mod change;
+mod change_kek;
 mod open;
+mod presented;
 mod rows;
+mod seal;
+mod tries;
 
 pub use book::Tampered;
 pub(super) use book::{Book, Standing};
 pub(super) use change::Change;
+pub use change_kek::{Added, ChangeKekError, Confirmed, add_kek, confirm_kek};
 pub(super) use open::{INSTALLATION, KEYRING, new_wrap};
 pub use open::{OpenVaultError, Opened, open_keyring};
+pub use presented::Presented;
 pub(super) use rows::{credential_row, model_row, operator_row, project_row, provider_row, subkey_row};
+
+pub use seal::{SealError, UnsealError, VaultStatus};
+pub(super) use tries::Sealing;
 
 use super::StoreError;
 use crate::vault::Keyring;
 use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Why the vault is closed.
@@ -43,6 +53,30 @@ impl SealReason {
             Self::StoreUnavailable => "store_unavailable",
         }
     }
+
+    /// What to do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::ByOperator => {
+                "an operator sealed the vault; unseal it with the unseal code or the key (bitting vault unseal)"
+            }
+            Self::KekUnavailable => {
+                "the key-encryption key cannot be had now; it is asked for again by itself"
+            }
+            Self::KekRefused => {
+                "the key-encryption key of the configuration does not open the vault; run bitting doctor"
+            }
+            Self::StoreUnavailable => "the database did not answer; it is asked again by itself",
+        }
+    }
+
+    /// Whether it may pass by itself.
+    fn is_temporary(self) -> bool {
+        match self {
+            Self::KekUnavailable | Self::StoreUnavailable => true,
+            Self::ByOperator | Self::KekRefused => false,
+        }
+    }
 }
 
 /// The vault is closed.
@@ -65,7 +99,10 @@ pub enum GuardError {
 }
 
 /// The vault's state. Reading it takes no I/O.
-pub struct Vault(RwLock<State>);
+pub struct Vault {
+    state: RwLock<State>,
+    changes: watch::Sender<()>,
+}
 
 enum State {
     Open { keyring: Arc<Keyring>, sealed: CancellationToken },
@@ -74,12 +111,12 @@ enum State {
 
 impl Vault {
     pub(super) fn closed(reason: SealReason) -> Self {
-        Self(RwLock::new(State::Closed(reason)))
+        Self { state: RwLock::new(State::Closed(reason)), changes: watch::Sender::new(()) }
     }
 
     /// The keyring, while the vault is open. Whoever takes it uses it for one request and lets it go.
     pub fn keyring(&self) -> Result<Arc<Keyring>, Sealed> {
-        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             State::Open { keyring, .. } => Ok(Arc::clone(keyring)),
             State::Closed(reason) => Err(Sealed(*reason)),
         }
@@ -92,7 +129,7 @@ impl Vault {
 
     /// Cancelled when the vault is sealed: what is in flight ends then.
     pub fn until_sealed(&self) -> CancellationToken {
-        match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
             State::Open { sealed, .. } => sealed.clone(),
             State::Closed(_) => {
                 let cancelled = CancellationToken::new();
@@ -104,21 +141,28 @@ impl Vault {
 
     /// Opens it, or goes on with another keyring.
     pub(super) fn open(&self, keyring: Arc<Keyring>) {
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let sealed = match &*state {
             State::Open { sealed, .. } => sealed.clone(),
             State::Closed(_) => CancellationToken::new(),
         };
         *state = State::Open { keyring, sealed };
+        self.changes.send_replace(());
     }
 
     /// Closes it. The keyring is wiped when the last request that took it lets it go.
     pub(super) fn close(&self, reason: SealReason) {
-        let mut state = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         if let State::Open { sealed, .. } = &*state {
             sealed.cancel();
         }
         *state = State::Closed(reason);
+        self.changes.send_replace(());
+    }
+
+    /// Tells of each opening and closing.
+    fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 }
 

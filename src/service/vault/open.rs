@@ -3,20 +3,26 @@
 
 use super::adopt::adopt;
 use super::book::Standing;
+use super::seal::Unsealed;
 use super::{Book, Change, GuardError, SealReason};
 use crate::base::{Clock, Entropy};
+use crate::log::AlarmKind;
 use crate::service::{KekSource, KekSourceError, RepairError, Services, StoreError};
 use crate::store::keyring::Wrap;
 use crate::store::{self, Store};
-use crate::vault::{Kek, Keyring, OpenError, Root};
+use crate::vault::{Kek, Keyring, OpenError, Root, SealedBy};
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The row of the keyring under the root.
 pub(in crate::service) const KEYRING: &str = "root";
 /// The row of a keyring of the first form, directly under the key-encryption key.
 pub(in crate::service) const FIRST_KEYRING: &str = "kek";
 pub(in crate::service) const INSTALLATION: &str = "installation";
+
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// Why the vault was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +84,19 @@ pub struct Opened {
     /// The keyring.
     pub keyring: Keyring,
     /// What wraps it; `None` for one of the first form.
-    pub root: Option<Root>,
+    pub root: Option<Rooted>,
+}
+
+/// The root by which a keyring was opened.
+pub struct Rooted {
+    /// The root.
+    pub root: Root,
+    /// The wrapping that it came out of.
+    pub wrap: Wrap,
+    /// Every wrapping there was, oldest first.
+    pub wraps: Vec<Wrap>,
+    /// The sealed keyring. Whoever writes another replaces exactly this one.
+    pub sealed: Vec<u8>,
 }
 
 /// Opens the keyring of a database by a source. Nothing is changed.
@@ -92,9 +110,9 @@ pub async fn open_keyring(store: &Store, source: &dyn KekSource) -> Result<Opene
     drop(read);
     match (sealed, first) {
         (Some(sealed), _) => {
-            let root = open_root(source, &installation, &wraps).await?;
+            let (root, wrap) = open_root(source, &installation, &wraps).await?;
             let keyring = Keyring::open(&root, &installation, &sealed)?;
-            Ok(Opened { installation, keyring, root: Some(root) })
+            Ok(Opened { installation, keyring, root: Some(Rooted { root, wrap, wraps, sealed }) })
         }
         (None, Some(first)) => {
             let kek = source.open(&json!({}), &installation).await?;
@@ -110,11 +128,11 @@ async fn open_root(
     source: &dyn KekSource,
     installation: &str,
     wraps: &[Wrap],
-) -> Result<Root, OpenVaultError> {
-    for wrap in wraps.iter().filter(|wrap| wrap.source == source.kind()) {
+) -> Result<(Root, Wrap), OpenVaultError> {
+    for wrap in wraps.iter().filter(|wrap| source.fits(&wrap.source)) {
         let kek = source.open(&wrap.kept, installation).await?;
         if kek.id() == wrap.id {
-            return Ok(Root::open(&kek, installation, &wrap.sealed)?);
+            return Ok((Root::open(&kek, installation, &wrap.sealed)?, wrap.clone()));
         }
     }
     let mut kinds: Vec<String> = wraps.iter().map(|wrap| wrap.source.clone()).collect();
@@ -139,12 +157,23 @@ pub(in crate::service) async fn new_wrap(
     })
 }
 
+/// A keyring with what it vouches for.
+pub(super) struct Taken {
+    pub(super) keyring: Arc<Keyring>,
+    pub(super) book: Book,
+    pub(super) standing: Standing,
+    /// The wrapping that it came out of, where a new one would be stronger.
+    pub(super) outdated: Option<Rooted>,
+}
+
 impl Services {
     /// Begins a change of rows that grant power.
     pub(in crate::service) async fn change(&self) -> Result<Change, GuardError> {
-        let keyring = self.vault.keyring()?;
+        self.vault.keyring()?;
         let mut tx = self.store.write().await?;
         let mut book = Arc::clone(&self.book).lock_owned().await;
+        // Only now: the change that was waited for may have been a seal, or have given the keyring another term.
+        let keyring = self.vault.keyring()?;
         let signed = store::register::get(&mut tx.conn()).await?;
         if book.is_stale || signed.map(|signed| signed.register.seq) != Some(book.register().seq) {
             self.catch_up(&keyring, &mut book).await?;
@@ -178,41 +207,92 @@ impl Services {
         }
         let opened = self.try_open().await;
         if let Err(error) = &opened {
-            self.vault.close(error.reason());
+            let reason = error.reason();
+            self.vault.close(reason);
+            if reason == SealReason::KekUnavailable && self.sealing.is_first_without_kek() {
+                let detail = json!({"error": error.to_string()});
+                self.alarms.raise(AlarmKind::KekUnavailable, &self.kek.describe(), &detail);
+            }
         }
         opened
     }
 
+    /// Opens the vault again whenever it is closed for a reason that may pass, at longer and longer distances, and
+    /// renews a wrapping that has fallen behind. Never returns.
+    pub async fn keep_vault_open(&self) {
+        let (mut changes, mut wait) = (self.vault.changes(), RETRY_FIRST);
+        loop {
+            changes.mark_unchanged();
+            self.renew_wrapping().await;
+            if !self.vault.sealed().is_some_and(SealReason::is_temporary) {
+                wait = RETRY_FIRST;
+                // The sender lives as long as the vault.
+                let _ = changes.changed().await;
+                continue;
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_MAX);
+            match self.open_vault().await {
+                Ok(()) => tracing::info!("the vault is open"),
+                Err(error) => tracing::warn!(%error, "the vault is still sealed"),
+            }
+        }
+    }
+
     async fn try_open(&self) -> Result<(), OpenVaultError> {
-        if self.is_sealed_by_operator().await? {
+        if self.seal_in_register().await?.is_some() {
             return Err(OpenVaultError::SealedByOperator);
         }
-        self.open_regardless().await
+        let opened = open_keyring(&self.store, self.kek.as_ref()).await?;
+        let taken = self.take_in(opened, self.kek.as_ref()).await?;
+        if taken.book.register().state.seal.is_some() {
+            return Err(OpenVaultError::SealedByOperator);
+        }
+        self.go_into_force(taken, None).await
     }
 
-    /// Whether the register says so. It is not checked yet; it is once the keyring is open.
-    async fn is_sealed_by_operator(&self) -> Result<bool, StoreError> {
+    /// The seal that the register tells of. Whether the register is signed is not known before the keyring is open.
+    pub(super) async fn seal_in_register(&self) -> Result<Option<SealedBy>, StoreError> {
         let mut read = self.store.read().await?;
         let signed = store::register::get(&mut read.conn()).await?;
-        Ok(signed.is_some_and(|signed| signed.register.state.seal.is_some()))
+        Ok(signed.and_then(|signed| signed.register.state.seal))
     }
 
-    async fn open_regardless(&self) -> Result<(), OpenVaultError> {
-        let Opened { keyring, root, .. } = open_keyring(&self.store, self.kek.as_ref()).await?;
+    /// Reads what the keyring vouches for. Nothing is in force yet.
+    pub(super) async fn take_in(
+        &self,
+        opened: Opened,
+        source: &dyn KekSource,
+    ) -> Result<Taken, OpenVaultError> {
+        let Opened { keyring, root, .. } = opened;
         let keyring = Arc::new(keyring);
         if root.is_none() {
             let by = (&self.clock, &self.entropy);
-            adopt(&self.store, self.kek.as_ref(), &keyring, &self.installation, by).await?;
+            adopt(&self.store, source, &keyring, &self.installation, by).await?;
         }
+        let outdated = root.filter(|rooted| source.is_outdated(&rooted.wrap.kept));
         let (book, standing) = Book::read(&mut self.store.snapshot().await?, &keyring).await?;
+        Ok(Taken { keyring, book, standing, outdated })
+    }
+
+    /// Takes everything into force and opens the vault, at last. `unsealed` says who did it, where somebody did: then the seal is
+    /// lifted before anything else.
+    pub(super) async fn go_into_force(
+        &self,
+        taken: Taken,
+        unsealed: Option<Unsealed<'_>>,
+    ) -> Result<(), OpenVaultError> {
+        let Taken { keyring, book, standing, outdated } = taken;
         self.set_quarantine(book.register().state.quarantine.clone());
         *self.book.lock().await = book;
         if standing != Standing::Sound {
             self.quarantine_mismatch(&keyring, standing).await?;
         }
+        self.record_opening(&keyring, unsealed).await?;
         self.add_missing_providers(&keyring).await?;
         self.reload_directory().await?;
         self.ledger.audit_with(&keyring).await?;
+        self.sealing.opened(outdated);
         self.vault.open(keyring);
         Ok(())
     }

@@ -75,6 +75,26 @@ pub(crate) fn now() -> DateTime<Utc> {
     "2026-11-22T16:00:00Z".parse().unwrap()
 }
 
+/// What services are told where there is no network and no server around them.
+pub(crate) fn settings(clock: Clock, entropy: Entropy, private: &[&str]) -> Settings {
+    Settings {
+        clock,
+        entropy,
+        node: "test".to_owned(),
+        private_upstreams: CidrSet::parse(private).unwrap(),
+        key_probe: Arc::new(NoNetwork),
+        credential_drain: TimeDelta::minutes(15),
+        metrics: Metrics::new().unwrap(),
+        ledger: LedgerLimits { queue_commands: 64, waiting_max: 16, wait: Duration::from_millis(50) },
+        registry: RegistryLimits {
+            cached_max: 100,
+            unknown_max: 100,
+            unknown_for: TimeDelta::seconds(5),
+            concurrent_default: 16,
+        },
+    }
+}
+
 impl Plane {
     pub(crate) async fn new(test: TestStore) -> Self {
         Self::with_private(test, &[]).await
@@ -84,22 +104,7 @@ impl Plane {
         let (clock, entropy) = (Clock::manual(now()), Entropy::new());
         let kek = Arc::new(FileKek::new(test.folder.path().join("kek")));
         let installed = service::install(&test.store, kek.as_ref(), &clock, &entropy).await.ok().unwrap();
-        let settings = Settings {
-            clock: clock.clone(),
-            entropy,
-            node: "test".to_owned(),
-            private_upstreams: CidrSet::parse(private).unwrap(),
-            key_probe: Arc::new(NoNetwork),
-            credential_drain: TimeDelta::minutes(15),
-            metrics: Metrics::new().unwrap(),
-            ledger: LedgerLimits { queue_commands: 64, waiting_max: 16, wait: Duration::from_millis(50) },
-            registry: RegistryLimits {
-                cached_max: 100,
-                unknown_max: 100,
-                unknown_for: TimeDelta::seconds(5),
-                concurrent_default: 16,
-            },
-        };
+        let settings = settings(clock.clone(), entropy, private);
         let tasks = TaskTracker::new();
         let services = Services::start(test.store.clone(), kek, settings, &tasks).await.ok().unwrap();
         let bound = BodyBound { bytes_max: 256 * 1024, read_timeout: Duration::from_secs(5) };

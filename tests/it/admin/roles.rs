@@ -17,8 +17,10 @@ fn granted(permission: Permission) -> &'static [Role] {
         Permission::CloseAlarms => &[R::VaultAdmin, R::Responder],
         Permission::ViewUsage => &[R::PolicyAdmin, R::Issuer, R::Auditor, R::Viewer],
         Permission::ReadAccessLog | Permission::ReadAdminLog => &[R::Auditor],
-        Permission::ChangeProviders | Permission::WriteCredentials => &[R::VaultAdmin],
-        Permission::StopProviders | Permission::StopCredentials => &[R::VaultAdmin, R::Responder],
+        Permission::ChangeProviders | Permission::WriteCredentials | Permission::Unseal => &[R::VaultAdmin],
+        Permission::StopProviders | Permission::StopCredentials | Permission::Seal => {
+            &[R::VaultAdmin, R::Responder]
+        }
         Permission::SetPrices => &[R::PolicyAdmin],
         Permission::IssueSubkeys => &[R::Issuer],
         Permission::ChangeSubkeys => &[R::PolicyAdmin, R::Issuer],
@@ -26,8 +28,11 @@ fn granted(permission: Permission) -> &'static [Role] {
     }
 }
 
-/// A path that fits the route and names nothing that exists.
+/// A path that fits the route and names nothing that exists. A vault that was sealed would answer nothing more.
 fn filled(path: &str) -> String {
+    if path == "/api/v1/vault/seal" {
+        return format!("{path}?unknown=1");
+    }
     let path = path.replace("{id}", "0000000000000000").replace("{slug}", "nobody");
     path.replace("{provider}", "nobody").replace("{*model}", "m")
 }

@@ -97,6 +97,13 @@ impl Installation {
         self.serve_by(self.command(&["serve", "--config", file.to_str().unwrap(), "--data"])).await
     }
 
+    /// Starts a server with more in its environment, which says what it has to say into a file.
+    pub(crate) async fn serve_telling(&self, environment: &[(&str, &str)], file: &Path) -> Process {
+        let mut command = self.command(&["serve", "--data"]);
+        command.envs(environment.iter().copied()).stderr(std::fs::File::create(file).unwrap());
+        self.listening(&mut command).await
+    }
+
     async fn serve_by(&self, mut command: Command) -> Process {
         self.listening(command.stderr(Stdio::null())).await
     }
@@ -142,10 +149,15 @@ impl Installation {
 impl Process {
     /// A request on the admin plane.
     pub(crate) async fn admin(&self, method: Method, path: &str, body: &Value) -> Answer {
+        self.admin_as(&self.token, method, path, body).await
+    }
+
+    /// A request on the admin plane by another token.
+    pub(crate) async fn admin_as(&self, token: &str, method: Method, path: &str, body: &Value) -> Answer {
         let request = Request::builder()
             .method(&method)
             .uri(format!("{}{path}", self.admin))
-            .header("authorization", format!("Bearer {}", self.token))
+            .header("authorization", format!("Bearer {token}"))
             .header("content-type", "application/json");
         let body = if method == Method::GET { Bytes::new() } else { Bytes::from(body.to_string()) };
         let response = self.client.request(request.body(Full::new(body)).unwrap()).await.unwrap();
