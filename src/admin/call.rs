@@ -43,6 +43,7 @@ needs!(
     StopProviders,
     WriteCredentials,
     StopCredentials,
+    RotateVault,
     SetPrices,
     IssueSubkeys,
     ChangeSubkeys,

@@ -20,6 +20,7 @@ mod subkey;
 mod subkey_view;
 mod usage;
 mod vault;
+mod vault_rotate;
 
 use crate::http::{BodyBound, Problem};
 use crate::service::Services;
@@ -83,6 +84,7 @@ fn guarded() -> Routes {
     let routes = subkey::routes(routes);
     let routes = model::routes(routes);
     let routes = usage::routes(routes);
+    let routes = vault_rotate::routes(routes);
     let routes = access_log::routes(routes);
     let routes = alarm::routes(routes);
     let routes = vault::routes(routes);

@@ -5,10 +5,11 @@ use super::refusal;
 use super::routes::Routes;
 use crate::base::Secret;
 use crate::http::Problem;
-use crate::service::{Presented, SealError, SealReason, UnsealError, VaultStatus};
+use crate::service::{Presented, SealError, SealReason, Services, TermsState, UnsealError, VaultStatus};
 use crate::vault::Quarantine;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -24,6 +25,8 @@ struct VaultView {
     kek: KekView,
     term: Option<u32>,
     quarantine: Option<Quarantine>,
+    #[serde(flatten)]
+    terms: TermsState,
 }
 
 /// The configured source of the key-encryption key.
@@ -33,8 +36,8 @@ struct KekView {
     description: String,
 }
 
-impl From<VaultStatus> for VaultView {
-    fn from(status: VaultStatus) -> Self {
+impl VaultView {
+    fn new(status: VaultStatus, terms: TermsState) -> Self {
         let VaultStatus { sealed, kek_kind, kek, term, quarantine } = status;
         Self {
             sealed: sealed.is_some(),
@@ -42,6 +45,7 @@ impl From<VaultStatus> for VaultView {
             kek: KekView { source: kek_kind, description: kek },
             term,
             quarantine,
+            terms,
         }
     }
 }
@@ -73,7 +77,13 @@ impl TryFrom<UnsealRequest> for Presented {
 
 async fn show(call: Call<ViewVault>) -> Result<Response, Problem> {
     call.no_params()?;
-    Ok(Json(VaultView::from(call.services.vault_status())).into_response())
+    shown(&call.services, StatusCode::OK).await
+}
+
+/// The vault as it stands now.
+pub(super) async fn shown(services: &Services, status: StatusCode) -> Result<Response, Problem> {
+    let terms = services.terms_state().await.map_err(|error| refusal::store(&error))?;
+    Ok((status, Json(VaultView::new(services.vault_status(), terms))).into_response())
 }
 
 async fn seal(call: Call<Seal>) -> Result<Response, Problem> {
@@ -89,7 +99,7 @@ async fn unseal(call: Call<Unseal>) -> Result<Response, Problem> {
     let (services, actor) = (call.services.clone(), call.actor.clone());
     let presented: Presented = call.json_or_default::<UnsealRequest>().await?.try_into()?;
     services.unseal(&actor, &presented).await?;
-    Ok(Json(VaultView::from(services.vault_status())).into_response())
+    shown(&services, StatusCode::OK).await
 }
 
 impl From<SealError> for Problem {

@@ -9,7 +9,7 @@ use crate::proxy::upstream::{Upstream, UpstreamSettings};
 use crate::proxy::{Proxy, ProxySettings};
 use crate::sandbox::Sandbox;
 use crate::service::{
-    KekSource, LedgerLimits, Metrics, RegistryLimits, Services, Settings as ServiceSettings,
+    KekSource, LedgerLimits, Metrics, RegistryLimits, Services, Settings as ServiceSettings, WrapLimits,
 };
 use crate::store::Store;
 use chrono::TimeDelta;
@@ -112,6 +112,7 @@ impl Server {
         tasks.spawn(retire_drained_credentials(services.clone(), drain.clone()));
         let (vault, drained) = (services.clone(), drain.clone());
         tasks.spawn(async move { drained.run_until_cancelled(vault.keep_vault_open()).await });
+        tasks.spawn(keep_terms(services.clone(), wrap_limits(settings), drain.clone()));
         tracing::info!(proxy = %proxy_at.0, admin = %admin_at.0, store = services.store.backend(), "serving");
         Ok(Self {
             services,
@@ -251,6 +252,18 @@ async fn keep_last_used(services: Services, drain: CancellationToken) {
         if let Err(error) = services.write_last_used().await {
             tracing::warn!(%error, "the last uses of secrets were not written down");
         }
+    }
+}
+
+/// Rotates, rewraps and retires the keyring's terms.
+async fn keep_terms(services: Services, limits: WrapLimits, drain: CancellationToken) {
+    services.keep_terms(limits, drain).await;
+}
+
+fn wrap_limits(settings: &Settings) -> WrapLimits {
+    WrapLimits {
+        uses_max: i64::try_from(settings.bounds.wrap_uses_max).unwrap_or(i64::MAX),
+        age_max: TimeDelta::days(i64::try_from(settings.bounds.wrap_days_max).unwrap_or(90)),
     }
 }
 

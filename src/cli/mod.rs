@@ -23,6 +23,7 @@ mod subkey;
 mod usage;
 mod values;
 mod vault;
+mod vault_rotate;
 
 pub use error::{CliError, FieldProblem, Refusal, UsageError};
 pub use local::{
@@ -183,6 +184,8 @@ mod tests {
             "model list --provider openai",
             "model set openai/gpt-4o-mini --input 0.15 --output 0.60",
             "usage --by model,tag:team --from 2026-11-01 --to 2026-12-01",
+            "vault rotate --wait",
+            "vault rewrap --json",
             "log list --decision denied --limit 5",
             "vault status --json",
             "vault seal",

@@ -6,6 +6,7 @@ use super::client::{Client, path};
 use super::local::ChangeKekArgs;
 use super::render::{self, Form};
 use super::secret_file::{read_text, read_text_from_stdin};
+use super::vault_rotate::{self, MoveArgs};
 use crate::base::Secret;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -37,6 +38,10 @@ pub enum VaultRemote {
     /// Unseal it by the unseal code, or by what opens the source of the key
     #[command(after_help = UNSEAL_NOTES)]
     Unseal(UnsealArgs),
+    /// Put a fresh term into the keyring; everything else moves to it in the background
+    Rotate(MoveArgs),
+    /// Have everything of older terms moved to the current one
+    Rewrap(MoveArgs),
 }
 
 /// Arguments of `vault status`.
@@ -106,5 +111,7 @@ pub(super) async fn run(command: VaultRemote, client: &Client) -> Result<(), Cli
             let status = client.post(&path(&["vault", "unseal"]), Some(&args.document()?)).await?;
             if args.form.json { render::print_json(&status) } else { render::print("unsealed") }
         }
+        VaultRemote::Rotate(args) => vault_rotate::run("rotate", args, client).await,
+        VaultRemote::Rewrap(args) => vault_rotate::run("rewrap", args, client).await,
     }
 }

@@ -81,6 +81,10 @@ limits! {
     requests_max = 4_096, 1..=1_000_000;
     /// How long a provider's old key may be used after a rotation that says nothing else.
     credential_drain_seconds = 900, 0..=DAY_SECONDS;
+    /// Data keys that one term of the keyring wraps before it is rotated by itself.
+    wrap_uses_max = 1_073_741_824, 1..=1 << 32;
+    /// How long one term of the keyring wraps before it is rotated by itself.
+    wrap_days_max = 90, 1..=3_650;
 }
 
 impl Bounds {

@@ -3,7 +3,8 @@
 use super::registry::{ActiveKey, Cached};
 use super::{Sealed, Services, StoreError};
 use crate::store;
-use crate::subkey::{SubKeyId, SubKeyToken};
+use crate::subkey::{SecretRecord, SubKeyId, SubKeyToken};
+use crate::vault::{KeyUse, Keyring};
 use std::sync::Arc;
 
 /// A sub-key whose right secret was presented. Whether it may do anything is decided later.
@@ -39,12 +40,32 @@ impl Services {
             return Err(AuthenticateError::Unknown);
         };
         let (now, input) = (self.clock.now(), token.mac_input());
+        let (keyring, key) = if key.subkey.live_secrets(now).all(|secret| has_pepper(&keyring, secret)) {
+            (keyring, key)
+        } else {
+            // The pepper was rotated between the look at the keyring and the look at the key.
+            (self.vault.keyring()?, self.with_macs_of_now(key).await?)
+        };
         let recognised = key.subkey.live_secrets(now).find(|secret| {
             u32::try_from(secret.mac_term).is_ok_and(|term| keyring.recognises(&input, &secret.mac, term))
         });
-        let secret_id = recognised.ok_or(AuthenticateError::Unknown)?.id.clone();
-        self.last_used.touch(&key.subkey.id, &secret_id, now);
-        Ok(Caller { key, secret_id })
+        let secret = recognised.ok_or(AuthenticateError::Unknown)?.clone();
+        self.last_used.touch(&key.subkey.id, &secret.id, now);
+        if secret.mac_term != i64::from(keyring.current_term()) {
+            self.last_used.outdated(&key.subkey.id, &secret, || keyring.mac(&input));
+        }
+        Ok(Caller { key, secret_id: secret.id })
+    }
+
+    /// The key with the MACs that the store has by now. A secret whose pepper is gone for good costs a look at the
+    /// store, one at a time for each key.
+    async fn with_macs_of_now(&self, key: Arc<ActiveKey>) -> Result<Arc<ActiveKey>, StoreError> {
+        let id = &key.subkey.id;
+        let _loading = self.loading.lock_for(id).await;
+        let mut read = self.store.read().await?;
+        let stored = store::subkey::get(&mut read.conn(), id).await?;
+        let renewed = stored.and_then(|stored| self.registry.remade(id, &stored.secrets));
+        Ok(renewed.unwrap_or(key))
     }
 
     /// The sub-key as it stands, from memory or the store.
@@ -69,6 +90,10 @@ impl Services {
             Ok(None)
         }
     }
+}
+
+fn has_pepper(keyring: &Keyring, secret: &SecretRecord) -> bool {
+    u32::try_from(secret.mac_term).is_ok_and(|term| keyring.has(term, KeyUse::Pepper))
 }
 
 /// One load at a time for each id, by a fixed number of locks.

@@ -188,7 +188,9 @@ impl Services {
     ) -> Result<SealedSecret, CredentialError> {
         let provider = self.usable_provider(&mut change.conn(), &credential.provider).await?;
         let place = binding(&self.installation, &provider, &credential.id, secret_version);
-        Ok(sealed_secret(&seal_credential(&self.entropy, change.keyring(), &place, secret)))
+        let sealed = sealed_secret(&seal_credential(&self.entropy, change.keyring(), &place, secret));
+        store::term::count_uses(&mut change.conn(), sealed.term, 1, self.clock.now()).await?;
+        Ok(sealed)
     }
 
     /// The provider as it is now.

@@ -15,7 +15,7 @@ use crate::vault::{Binding, SealedCredential};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 /// Everything that routes and prices a request.
 #[derive(Debug, Default)]
@@ -151,6 +151,7 @@ pub(super) struct Directory {
     current: RwLock<Arc<Snapshot>>,
     built_in: Catalog,
     reloading: tokio::sync::Mutex<()>,
+    replaced: Mutex<Vec<Weak<Snapshot>>>,
 }
 
 impl Directory {
@@ -174,8 +175,19 @@ impl Directory {
         let _turn = self.reloading.lock().await;
         let mut fresh = load(store, installation, private, &self.built_in).await?;
         fresh.inherit(&self.snapshot());
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *current, Arc::new(fresh));
+        drop(current);
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.retain(|one| one.strong_count() > 0);
+        replaced.push(Arc::downgrade(&old));
         Ok(())
+    }
+
+    /// Whether nobody looks at an earlier snapshot any more.
+    pub(super) fn is_settled(&self) -> bool {
+        let replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.iter().all(|one| one.strong_count() == 0)
     }
 }
 

@@ -59,8 +59,9 @@ pub use subkey::{
     RotateRefusal, Rotated, StateRefusal, Step, SubKeyQuery, SubKeyState, SubKeyStatus,
 };
 pub use vault::{
-    Added, ChangeKekError, Confirmed, GuardError, OpenVaultError, Opened, Presented, SealError, SealReason,
-    Sealed, Tampered, UnsealError, Vault, VaultStatus, add_kek, confirm_kek, open_keyring,
+    Added, ChangeKekError, Confirmed, GuardError, OpenVaultError, Opened, Presented, RewrapState,
+    RotateVaultError, SealError, SealReason, Sealed, Tampered, TermState, TermsState, UnsealError, Vault,
+    VaultStatus, WrapLimits, add_kek, confirm_kek, open_keyring,
 };
 
 /// Everything a verb needs. Clones share it.
@@ -98,6 +99,7 @@ pub struct Inner {
     key_probe: Arc<dyn KeyProbe>,
     credential_drain: TimeDelta,
     sealing: vault::Sealing,
+    terms: vault::Terms,
     directory: directory::Directory,
     last_used: last_used::LastUsed,
     loading: authenticate::SingleFlight,
@@ -190,6 +192,7 @@ impl Services {
             key_probe: settings.key_probe,
             credential_drain: settings.credential_drain,
             sealing: vault::Sealing::default(),
+            terms: vault::Terms::default(),
             directory: directory::Directory::new()?,
             last_used: last_used::LastUsed::default(),
             loading: authenticate::SingleFlight::default(),

@@ -71,7 +71,8 @@ impl Role {
                 | P::StopCredentials
                 | P::CloseAlarms
                 | P::Seal
-                | P::Unseal,
+                | P::Unseal
+                | P::RotateVault,
             )
             | (Self::PolicyAdmin, P::ChangeSubkeys | P::SetPrices | P::ViewUsage)
             | (Self::Issuer, P::IssueSubkeys | P::ChangeSubkeys | P::StopSubkeys | P::ViewUsage)
@@ -113,6 +114,8 @@ pub enum Permission {
     WriteCredentials,
     /// Disable provider keys.
     StopCredentials,
+    /// Rotate the keyring and wrap anew.
+    RotateVault,
     /// Set models and prices.
     SetPrices,
     /// Mint, rotate and resume sub-keys.
@@ -146,6 +149,7 @@ impl Permission {
             | Self::StopProviders
             | Self::WriteCredentials
             | Self::StopCredentials
+            | Self::RotateVault
             | Self::SetPrices
             | Self::ViewAlarms
             | Self::CloseAlarms

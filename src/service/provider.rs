@@ -263,6 +263,7 @@ impl Services {
                 let sealed = reseal_credential(&self.entropy, change.keyring(), &from, &to, &sealed)
                     .map_err(unmovable)?;
                 let sealed = sealed_secret(&sealed);
+                store::term::count_uses(&mut change.conn(), sealed.term, 1, self.clock.now()).await?;
                 store::credential::reseal_secret(&mut change.conn(), &credential.id, version, &sealed)
                     .await?;
             }

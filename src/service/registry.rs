@@ -7,7 +7,7 @@
 
 use super::rates::Rates;
 use crate::policy::Scope;
-use crate::subkey::{State, SubKey, SubKeyId};
+use crate::subkey::{SecretRecord, State, SubKey, SubKeyId};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -139,6 +139,25 @@ impl Registry {
         }
         let key = Arc::new(ActiveKey { scope: subkey.definition.scope(), rates, stopped, subkey });
         inner.keys.insert(key.subkey.id.clone(), key);
+    }
+
+    /// Takes in MACs of the key's secrets that were made anew. Nothing else of the key changes, so requests in flight,
+    /// counters and what stops them stay. Returns the key if it is in memory.
+    pub fn remade(&self, id: &SubKeyId, secrets: &[SecretRecord]) -> Option<Arc<ActiveKey>> {
+        let mut inner = self.lock();
+        let old = inner.keys.get(id)?;
+        let mut subkey = old.subkey.clone();
+        for known in &mut subkey.secrets {
+            let newer = |one: &&SecretRecord| one.id == known.id && one.mac_term > known.mac_term;
+            if let Some(new) = secrets.iter().find(newer) {
+                known.mac.clone_from(&new.mac);
+                known.mac_term = new.mac_term;
+            }
+        }
+        let (scope, rates, stopped) = (old.scope.clone(), Arc::clone(&old.rates), old.stopped.clone());
+        let key = Arc::new(ActiveKey { subkey, scope, rates, stopped });
+        inner.keys.insert(id.clone(), Arc::clone(&key));
+        Some(key)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -182,6 +182,7 @@ impl Services {
     async fn insert_subkey(&self, actor: &Actor, subkey: &SubKey) -> Result<(), MintError> {
         let mut tx = self.change().await?;
         self.claim(&mut tx.conn(), actor, subkey.id.as_str()).await??;
+        subkey.secrets.iter().try_for_each(|secret| tx.vouch_for(secret))?;
         check_references(&mut tx.conn(), &subkey.definition).await??;
         store::subkey::insert(&mut tx.conn(), subkey).await.map_err(unknown_project)?;
         let owner = BudgetOwner::subkey(&subkey.id);

@@ -222,3 +222,25 @@ pub async fn has_sums(conn: &mut Conn<'_>) -> Result<bool, StoreError> {
     on_db!(conn, |db| sqlx::query(SQL).fetch_optional(db).await.map(|row| row.is_some()))
         .map_err(StoreError::of(SUMS))
 }
+
+/// Sums that were signed in a term before `term`, after a window in their order.
+pub async fn sums_before(
+    conn: &mut Conn<'_>,
+    term: i64,
+    after: Option<&WindowId>,
+    limit: u32,
+) -> Result<Vec<Compared>, StoreError> {
+    const SQL: &str = "
+        SELECT budget_id, window_start, CAST(NULL AS BIGINT) AS posted_nano, audited_nano, term, mac
+          FROM window_audits
+         WHERE (budget_id, window_start) > ($1, $2) AND term < $4
+         ORDER BY budget_id, window_start LIMIT $3";
+    let (budget, start) =
+        after.map_or(("", DateTime::UNIX_EPOCH), |after| (after.budget.as_str(), after.window_start));
+    let rows: Vec<Row> = on_db!(conn, |db| {
+        let asked = sqlx::query_as(SQL).bind(budget).bind(micros(start)).bind(i64::from(page_limit(limit)));
+        asked.bind(term).fetch_all(db).await
+    })
+    .map_err(StoreError::of(SUMS))?;
+    Ok(rows.into_iter().map(Compared::from).collect())
+}

@@ -59,6 +59,7 @@ mod query;
 pub mod register;
 mod schema;
 pub mod subkey;
+pub mod term;
 mod writer;
 
 pub use copy::CopyError;

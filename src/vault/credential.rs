@@ -91,22 +91,47 @@ pub fn reseal_credential(
     Ok(seal_credential(entropy, keyring, to, &key))
 }
 
+/// Wraps a credential's data key in the current term. The provider's key is not opened, and its ciphertext stays as it is.
+pub fn rewrap_credential(
+    entropy: &Entropy,
+    keyring: &Keyring,
+    binding: &Binding,
+    sealed: &SealedCredential,
+) -> Result<SealedCredential, OpenError> {
+    let place = binding.place();
+    let place: Vec<&str> = place.iter().map(String::as_str).collect();
+    let dek = open_data_key(keyring, &place, sealed)?;
+    let term = keyring.current_term();
+    let wrap = keyring.wrap_key(term)?;
+    let wrapped_dek = envelope::seal(entropy, wrap, Purpose::DataKey, term, &place, dek.expose());
+    Ok(SealedCredential { term, wrapped_dek, sealed: sealed.sealed.clone() })
+}
+
 fn open(
     keyring: &Keyring,
     binding: &Binding,
     sealed: &SealedCredential,
 ) -> Result<Secret<String>, OpenError> {
+    let place = binding.place();
+    let place: Vec<&str> = place.iter().map(String::as_str).collect();
+    let dek = open_data_key(keyring, &place, sealed)?;
+    let key = envelope::open(&dek, Purpose::ProviderKey, &place, &sealed.sealed)?;
+    let key = std::str::from_utf8(key.expose()).map_err(|_| OpenError::UnknownForm)?;
+    Ok(Secret::new(key.to_owned()))
+}
+
+/// The term is said twice, beside the envelope and in it; where the two differ, somebody else wrote one of them.
+fn open_data_key(
+    keyring: &Keyring,
+    place: &[&str],
+    sealed: &SealedCredential,
+) -> Result<envelope::Key, OpenError> {
     let wrap_term = envelope::term_of(&sealed.wrapped_dek)?;
     if wrap_term != sealed.term {
         return Err(OpenError::Refused);
     }
-    let place = binding.place();
-    let place: Vec<&str> = place.iter().map(String::as_str).collect();
-    let dek = envelope::open(keyring.wrap_key(wrap_term)?, Purpose::DataKey, &place, &sealed.wrapped_dek)?;
-    let dek = Secret::new(<[u8; 32]>::try_from(dek.expose().as_slice()).map_err(|_| OpenError::UnknownForm)?);
-    let key = envelope::open(&dek, Purpose::ProviderKey, &place, &sealed.sealed)?;
-    let key = std::str::from_utf8(key.expose()).map_err(|_| OpenError::UnknownForm)?;
-    Ok(Secret::new(key.to_owned()))
+    let dek = envelope::open(keyring.wrap_key(wrap_term)?, Purpose::DataKey, place, &sealed.wrapped_dek)?;
+    Ok(Secret::new(<[u8; 32]>::try_from(dek.expose().as_slice()).map_err(|_| OpenError::UnknownForm)?))
 }
 
 impl Binding {
@@ -125,6 +150,8 @@ impl Binding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vault::KeyUse;
+    use proptest::prelude::*;
 
     fn binding() -> Binding {
         Binding {
@@ -180,5 +207,57 @@ mod tests {
         let two = seal_credential(&entropy, &keyring, &binding(), &Secret::new("two".to_owned()));
         let mixed = SealedCredential { wrapped_dek: one.wrapped_dek, ..two };
         assert_eq!(opens(&keyring, &binding(), &mixed), None);
+    }
+
+    #[test]
+    fn a_rewrapped_key_opens_without_the_term_it_came_from() {
+        let entropy = Entropy::new();
+        let first = Keyring::generate(&entropy);
+        let sealed = seal_credential(&entropy, &first, &binding(), &Secret::new("sk-real".to_owned()));
+        let both = first.with_new_term(&entropy);
+        assert_eq!(opens(&both, &binding(), &sealed).as_deref(), Some("sk-real"));
+        let moved = rewrap_credential(&entropy, &both, &binding(), &sealed).expect("rewraps");
+        assert_eq!((moved.term, &moved.sealed), (2, &sealed.sealed), "only the wrap is another");
+        let elsewhere = Binding { version: 2, ..binding() };
+        assert!(rewrap_credential(&entropy, &both, &elsewhere, &sealed).is_err());
+        assert!(
+            rewrap_credential(&entropy, &both, &binding(), &SealedCredential { term: 2, ..sealed.clone() })
+                .is_err()
+        );
+
+        let alone = both.without(1, KeyUse::Wrap);
+        assert_eq!(opens(&alone, &binding(), &moved).as_deref(), Some("sk-real"));
+        assert_eq!(opens(&alone, &binding(), &sealed), None);
+        assert_eq!(rewrap_credential(&entropy, &alone, &binding(), &sealed), Err(OpenError::UnknownTerm(1)));
+    }
+
+    proptest! {
+        /// After any number of rotations and rewraps the key is what went in; any changed bit, and any other term, and
+        /// it does not open.
+        #[test]
+        fn what_was_sealed_opens_after_any_rotation_and_never_changed(
+            secret in "[!-~]{1,64}", rotations in 0..4_u32, rewrap in any::<bool>(),
+            flip in any::<prop::sample::Index>(), bit in 0..8_u8, term in any::<u32>(),
+        ) {
+            let entropy = Entropy::new();
+            let mut keyring = Keyring::generate(&entropy);
+            let mut sealed = seal_credential(&entropy, &keyring, &binding(), &Secret::new(secret.clone()));
+            for _ in 0..rotations {
+                keyring = keyring.with_new_term(&entropy);
+                if rewrap {
+                    sealed = rewrap_credential(&entropy, &keyring, &binding(), &sealed).expect("rewraps");
+                }
+            }
+            prop_assert_eq!(opens(&keyring, &binding(), &sealed), Some(secret));
+            let mut changed = sealed.clone();
+            let at = flip.index(sealed.wrapped_dek.len() + sealed.sealed.len());
+            match at.checked_sub(sealed.wrapped_dek.len()) {
+                None => changed.wrapped_dek[at] ^= 1 << bit,
+                Some(at) => changed.sealed[at] ^= 1 << bit,
+            }
+            prop_assert_eq!(opens(&keyring, &binding(), &changed), None);
+            prop_assume!(term != sealed.term);
+            prop_assert_eq!(opens(&keyring, &binding(), &SealedCredential { term, ..sealed }), None);
+        }
     }
 }

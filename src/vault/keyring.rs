@@ -47,6 +47,15 @@ impl KeyUse {
     /// Every use, in the order of the sealed form.
     pub const ALL: [Self; 3] = [Self::Wrap, Self::Pepper, Self::RowMac];
 
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wrap => "wrap",
+            Self::Pepper => "pepper",
+            Self::RowMac => "row_mac",
+        }
+    }
+
     fn bit(self) -> u8 {
         match self {
             Self::Wrap => 1,
@@ -167,6 +176,11 @@ impl Keyring {
     pub fn terms(&self) -> impl Iterator<Item = (u32, Vec<KeyUse>)> {
         let uses = |term: &Term| KeyUse::ALL.into_iter().filter(|one| term.key(*one).is_some()).collect();
         self.terms.iter().map(move |(number, term)| (*number, uses(term)))
+    }
+
+    /// Whether a term's key for this use is still there.
+    pub fn has(&self, term: u32, key_use: KeyUse) -> bool {
+        self.terms.get(&term).is_some_and(|keys| keys.key(key_use).is_some())
     }
 
     /// The term that makes what is made now.

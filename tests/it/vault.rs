@@ -5,6 +5,7 @@
 mod in_flight;
 mod kek;
 mod renew;
+mod rotate;
 mod seal;
 
 use crate::support::process::Process;

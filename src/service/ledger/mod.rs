@@ -311,6 +311,16 @@ impl Ledger {
         audit_and_block(&Auditor { seal, ..auditor.clone() }, &self.commands).await
     }
 
+    /// Has the sums of the log that terms before this one signed signed in the current term; returns how many.
+    pub(super) async fn sign_sums_again(&self, before: u32) -> Result<usize, AuditError> {
+        self.auditor.lock().await.sign_again(before).await
+    }
+
+    /// Waits for the audit under way; none begins, and no sum is signed, while the guard lives.
+    pub(super) async fn without_audits(&self) -> impl Drop + use<> {
+        Arc::clone(&self.auditor).lock_owned().await
+    }
+
     /// Sets the blocked windows of a budget right and admits in them again: what is posted becomes the greater of what
     /// is posted and what the log says. `entry` is written once for each, with what it came to.
     pub async fn repair(&self, budget: &str, entry: AdminEntry) -> Result<(), RepairError> {

@@ -244,6 +244,7 @@ impl Services {
             rewrite_budgets(&mut tx.conn(), id, &definition).await?;
         }
         if let Some(rotation) = rotation {
+            tx.vouch_for(&rotation.new)?;
             self.rotate_secrets(&mut tx.conn(), &old, rotation).await?;
         }
         detail["version"] = json!(version);

@@ -7,7 +7,8 @@ use super::book::{Book, Signed, Tampered};
 use crate::service::StoreError;
 use crate::store::register::{self, RowMac, SignedRegister};
 use crate::store::{Conn, Tx};
-use crate::vault::{Keyring, PowerRow, PowerTable, Register, RegisterState};
+use crate::subkey::SecretRecord;
+use crate::vault::{KeyUse, Keyring, PowerRow, PowerTable, Register, RegisterState};
 use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 
@@ -19,6 +20,7 @@ pub(in crate::service) struct Change {
     register: Register,
     written: Vec<((&'static str, String), Option<Signed>)>,
     is_new: bool,
+    signs_register: bool,
 }
 
 impl Change {
@@ -30,7 +32,7 @@ impl Change {
     ) -> Self {
         let register = book.register.clone();
         let is_new = register.seq == 0;
-        Self { tx, keyring, book, register, written: Vec::new(), is_new }
+        Self { tx, keyring, book, register, written: Vec::new(), is_new, signs_register: false }
     }
 
     /// Lends the transaction to a statement.
@@ -41,6 +43,20 @@ impl Change {
     /// The keyring that this change signs with.
     pub(in crate::service) fn keyring(&self) -> &Keyring {
         &self.keyring
+    }
+
+    /// Whether the pepper that a secret's MAC was made with is still there: it was made before this change began.
+    pub(in crate::service) fn vouch_for(&self, secret: &SecretRecord) -> Result<(), StoreError> {
+        let is_there = |term| self.keyring.has(term, KeyUse::Pepper);
+        match u32::try_from(secret.mac_term) {
+            Ok(term) if is_there(term) => Ok(()),
+            Ok(_) | Err(_) => Err(StoreError::Conflict { table: "keyring" }),
+        }
+    }
+
+    /// Has the register signed anew although nothing of it changes.
+    pub(in crate::service) fn sign_register(&mut self) {
+        self.signs_register = true;
     }
 
     /// Whether a row that was read in this change is the one that was written last. To be asked before the row is
@@ -79,7 +95,7 @@ impl Change {
     /// Commits. Whoever used the rows has to be told of it afterwards. After an error the book is read anew at the next
     /// change: whether this one is in the database is not known then.
     pub(in crate::service) async fn commit(mut self) -> Result<(), StoreError> {
-        if self.register == self.book.register && self.written.is_empty() {
+        if self.register == self.book.register && self.written.is_empty() && !self.signs_register {
             return self.tx.commit().await;
         }
         let expected = (!self.is_new).then_some(self.book.register.seq);

@@ -8,8 +8,11 @@ mod change;
 mod change_kek;
 mod open;
 mod presented;
+mod rewrap;
+mod rotate;
 mod rows;
 mod seal;
+mod terms;
 mod tries;
 
 pub use book::Tampered;
@@ -19,7 +22,10 @@ pub use change_kek::{Added, ChangeKekError, Confirmed, add_kek, confirm_kek};
 pub(super) use open::{INSTALLATION, KEYRING, new_wrap};
 pub use open::{OpenVaultError, Opened, open_keyring};
 pub use presented::Presented;
+pub use rotate::RotateVaultError;
 pub(super) use rows::{credential_row, model_row, operator_row, project_row, provider_row, subkey_row};
+pub(super) use terms::Terms;
+pub use terms::{RewrapState, TermState, TermsState, WrapLimits};
 
 pub use seal::{SealError, UnsealError, VaultStatus};
 pub(super) use tries::Sealing;
@@ -148,6 +154,17 @@ impl Vault {
         };
         *state = State::Open { keyring, sealed };
         self.changes.send_replace(());
+    }
+
+    /// Goes on with another keyring; `false`, changing nothing, while it is closed.
+    pub(super) fn renew(&self, renewed: Arc<Keyring>) -> bool {
+        match &mut *self.state.write().unwrap_or_else(PoisonError::into_inner) {
+            State::Open { keyring, .. } => {
+                *keyring = renewed;
+                true
+            }
+            State::Closed(_) => false,
+        }
     }
 
     /// Closes it. The keyring is wiped when the last request that took it lets it go.

@@ -17,7 +17,10 @@ fn granted(permission: Permission) -> &'static [Role] {
         Permission::CloseAlarms => &[R::VaultAdmin, R::Responder],
         Permission::ViewUsage => &[R::PolicyAdmin, R::Issuer, R::Auditor, R::Viewer],
         Permission::ReadAccessLog | Permission::ReadAdminLog => &[R::Auditor],
-        Permission::ChangeProviders | Permission::WriteCredentials | Permission::Unseal => &[R::VaultAdmin],
+        Permission::ChangeProviders
+        | Permission::WriteCredentials
+        | Permission::Unseal
+        | Permission::RotateVault => &[R::VaultAdmin],
         Permission::StopProviders | Permission::StopCredentials | Permission::Seal => {
             &[R::VaultAdmin, R::Responder]
         }
