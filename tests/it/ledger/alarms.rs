@@ -19,7 +19,7 @@ on_both! {
         server.chat(&secret, "sandbox-mini+echo_key").await;
         let first = server.alarms_once("credential_echoed").await.remove(0);
         assert_eq!(first["subject"], credential);
-        assert_eq!((&first["detail"]["place"], &first["detail"]["provider"]), (&json!("headers"), &json!("sandbox")));
+        assert_eq!((&first["detail"]["place"], &first["detail"]["provider"]), (&json!("header"), &json!("sandbox")));
         server.post(&secret, "/v1/chat/completions", &streamed("sandbox-mini+echo_key_split")).await;
         for _ in 0..200 {
             let alarms = server.alarms_once("credential_echoed").await;

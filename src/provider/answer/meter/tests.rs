@@ -215,7 +215,8 @@ fn the_event_that_completes_what_must_not_pass_is_withheld_and_no_other_waits() 
     let meter = SseMeter::new(Dialect::OpenAi, Operation::Chat, false);
     let (mut meter, mut out) = (meter.watched_by(Box::new(NoKey::default())), BytesMut::new());
     let whole = piece("a") + &piece("\\u006bey") + &piece("b");
-    let (one, other) = whole.split_at(whole.len() / 2);
+    let escape = whole.find('\\').unwrap();
+    let (one, other) = whole.split_at(escape + 3);
     meter.push(one.as_bytes(), &mut out).unwrap();
     assert_eq!(meter.push(other.as_bytes(), &mut out), Err(MeterError::Withheld));
     assert_eq!(out, piece("a"), "nor of one that has it whole, escaped, in two chunks");
