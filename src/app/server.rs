@@ -9,7 +9,8 @@ use crate::proxy::upstream::{Upstream, UpstreamSettings};
 use crate::proxy::{Proxy, ProxySettings};
 use crate::sandbox::Sandbox;
 use crate::service::{
-    KekSource, LedgerLimits, Metrics, RegistryLimits, Services, Settings as ServiceSettings, WrapLimits,
+    KekSource, LedgerLimits, Metrics, RegistryLimits, RowWatch, Services, Settings as ServiceSettings,
+    WrapLimits,
 };
 use crate::store::Store;
 use chrono::TimeDelta;
@@ -113,6 +114,8 @@ impl Server {
         let (vault, drained) = (services.clone(), drain.clone());
         tasks.spawn(async move { drained.run_until_cancelled(vault.keep_vault_open()).await });
         tasks.spawn(keep_terms(services.clone(), wrap_limits(settings), drain.clone()));
+        let watch_every = Duration::from_secs(settings.bounds.integrity_check_seconds);
+        tasks.spawn(watch_rows(services.clone(), watch_every, drain.clone()));
         tracing::info!(proxy = %proxy_at.0, admin = %admin_at.0, store = services.store.backend(), "serving");
         Ok(Self {
             services,
@@ -264,6 +267,16 @@ fn wrap_limits(settings: &Settings) -> WrapLimits {
     WrapLimits {
         uses_max: i64::try_from(settings.bounds.wrap_uses_max).unwrap_or(i64::MAX),
         age_max: TimeDelta::days(i64::try_from(settings.bounds.wrap_days_max).unwrap_or(90)),
+    }
+}
+
+/// Compares the rows in use with the database every few seconds.
+async fn watch_rows(services: Services, every: Duration, drain: CancellationToken) {
+    let mut watch = RowWatch::new(services);
+    while drain.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+        if let Some(Err(error)) = drain.run_until_cancelled(watch.turn()).await {
+            tracing::warn!(%error, "the rows that grant power could not be compared with the database");
+        }
     }
 }
 

@@ -77,6 +77,8 @@ limits! {
     upstream_error_body_bytes = 1_048_576, 1_024..=1 << 26;
     /// Concurrent requests of a key that says nothing else.
     key_requests_max = 1_024, 1..=1_000_000;
+    /// How often a running server compares what it uses with the database.
+    integrity_check_seconds = 10, 1..=3_600;
     /// Concurrent requests in all; above it 503.
     requests_max = 4_096, 1..=1_000_000;
     /// How long a provider's old key may be used after a rotation that says nothing else.

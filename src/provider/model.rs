@@ -87,6 +87,12 @@ impl Model {
             .or(self.listed.first())
     }
 
+    /// The model with its facts, and no price of anybody's.
+    #[must_use]
+    pub(super) fn without_prices(&self) -> Self {
+        Self { listed: Vec::new(), set: Vec::new(), ..self.clone() }
+    }
+
     /// Adds a list price.
     pub(super) fn list_price(&mut self, version: PriceVersion) {
         insert(&mut self.listed, version);

@@ -164,6 +164,13 @@ async fn admitted(
 /// What operators and time have made of the key.
 pub(super) fn key_state(arrival: &Arrival, caller: &Caller) -> Result<(), Refusal> {
     let definition = &caller.key.subkey.definition;
+    if caller.key.tampered {
+        return Err(Refusal::new(
+            Code::KeySuspended,
+            "This sub-key's record was changed outside of Bitting, so it is not used. Your security team has to look at it.",
+        )
+        .rule("row_tampered"));
+    }
     match caller.key.subkey.state {
         State::Revoked => Err(Refusal::new(
             Code::KeyRevoked,

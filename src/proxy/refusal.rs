@@ -236,6 +236,12 @@ impl Refusal {
         Self { retry_after: Some(wait), ..self }
     }
 
+    /// Names another rule in the log than the code.
+    #[must_use]
+    pub(super) fn rule(self, rule: &'static str) -> Self {
+        Self { rule: Some(rule), ..self }
+    }
+
     /// Adds facts for programs.
     #[must_use]
     pub(super) fn details(self, details: Value) -> Self {

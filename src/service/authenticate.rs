@@ -1,6 +1,7 @@
 //! Who presents a secret: by id in memory, by HMAC in constant time.
 
 use super::registry::{ActiveKey, Cached};
+use super::vault::SubKeys;
 use super::{Sealed, Services, StoreError};
 use crate::store;
 use crate::subkey::{SecretRecord, SubKeyId, SubKeyToken};
@@ -34,7 +35,7 @@ impl Services {
     /// Recognises the sub-key that a token belongs to, in whatever state it is.
     pub async fn authenticate(&self, token: &SubKeyToken) -> Result<Caller, AuthenticateError> {
         let keyring = self.vault.keyring()?;
-        let Some(key) = self.active_key(token.id()).await? else {
+        let Some(key) = self.active_key(token.id(), &keyring).await? else {
             // As much work as for a known id, so that time does not tell which ids exist.
             let _ = keyring.recognises(&token.mac_input(), &[0; 32], keyring.current_term());
             return Err(AuthenticateError::Unknown);
@@ -50,6 +51,7 @@ impl Services {
             u32::try_from(secret.mac_term).is_ok_and(|term| keyring.recognises(&input, &secret.mac, term))
         });
         let secret = recognised.ok_or(AuthenticateError::Unknown)?.clone();
+        key.touch();
         self.last_used.touch(&key.subkey.id, &secret.id, now);
         if secret.mac_term != i64::from(keyring.current_term()) {
             self.last_used.outdated(&key.subkey.id, &secret, || keyring.mac(&input));
@@ -68,8 +70,12 @@ impl Services {
         Ok(renewed.unwrap_or(key))
     }
 
-    /// The sub-key as it stands, from memory or the store.
-    pub(super) async fn active_key(&self, id: &SubKeyId) -> Result<Option<Arc<ActiveKey>>, StoreError> {
+    /// The sub-key as it stands, from memory or the store; one whose row was changed behind our back is unusable.
+    async fn active_key(
+        &self,
+        id: &SubKeyId,
+        keyring: &Keyring,
+    ) -> Result<Option<Arc<ActiveKey>>, StoreError> {
         let generation = match self.registry.get(id, self.clock.now()) {
             Cached::Known(key) => return Ok(Some(key)),
             Cached::Unknown => return Ok(None),
@@ -82,9 +88,9 @@ impl Services {
             Cached::Unknown => return Ok(None),
             Cached::Missing(_) => {}
         }
-        let mut read = self.store.read().await?;
-        if let Some(subkey) = store::subkey::get(&mut read.conn(), id).await? {
-            Ok(Some(self.registry.offer(generation, subkey)))
+        let (mut found, wrong) = self.look(keyring, &SubKeys(std::slice::from_ref(id))).await?;
+        if let Some(subkey) = found.pop() {
+            Ok(Some(self.registry.offer(generation, subkey, !wrong.is_empty())))
         } else {
             self.registry.offer_unknown(generation, id.clone(), self.clock.now());
             Ok(None)

@@ -148,6 +148,7 @@ impl Services {
             Err(error) => return Err(error.into()),
         }
         store::credential::insert_secret(&mut tx.conn(), &record.id, 1, &sealed, record.created_at).await?;
+        tx.sign_credential(&record.id).await?;
         let detail = json!({"provider": provider, "name": record.name, "projects": record.projects});
         self.note(&mut tx.conn(), actor, "credential.create", &record.id, detail).await?;
         tx.commit().await?;
@@ -165,11 +166,13 @@ impl Services {
         let mut tx = self.change().await?;
         self.claim(&mut tx.conn(), actor, id).await??;
         let mut record = found(&mut tx.conn(), provider, id, expected).await?;
+        tx.check_credential(&record).await?;
         if record.status != CredentialStatus::Disabled {
             record.status = CredentialStatus::Disabled;
             let version =
                 store::credential::set_status(&mut tx.conn(), id, record.version, record.status).await?;
             record.version = version.ok_or(CredentialError::Moved)?;
+            tx.sign_credential(id).await?;
             let detail = json!({"provider": provider});
             self.note(&mut tx.conn(), actor, "credential.disable", id, detail).await?;
         }
@@ -186,7 +189,7 @@ impl Services {
         secret_version: i64,
         secret: &Secret<String>,
     ) -> Result<SealedSecret, CredentialError> {
-        let provider = self.usable_provider(&mut change.conn(), &credential.provider).await?;
+        let provider = self.usable_provider(change, &credential.provider).await?;
         let place = binding(&self.installation, &provider, &credential.id, secret_version);
         let sealed = sealed_secret(&seal_credential(&self.entropy, change.keyring(), &place, secret));
         store::term::count_uses(&mut change.conn(), sealed.term, 1, self.clock.now()).await?;
@@ -194,8 +197,11 @@ impl Services {
     }
 
     /// The provider as it is now.
-    async fn usable_provider(&self, conn: &mut Conn<'_>, slug: &str) -> Result<Provider, CredentialError> {
-        let record = store::provider::get(conn, slug).await?.ok_or(CredentialError::NotFound)?;
+    async fn usable_provider(&self, change: &mut Change, slug: &str) -> Result<Provider, CredentialError> {
+        let record = store::provider::get(&mut change.conn(), slug).await?;
+        let record = record.ok_or(CredentialError::NotFound)?;
+        // A key must not be sealed for, or sent to, a place that was put in by SQL.
+        change.check_provider(&record).map_err(GuardError::from)?;
         let document: Option<ProviderDocument> = serde_json::from_value(record.document).ok();
         let provider = document.and_then(|document| document.check(&self.private_upstreams).ok());
         provider.ok_or(CredentialError::ProviderUnusable)

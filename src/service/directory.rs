@@ -3,15 +3,16 @@
 //! The hot path reads the snapshot; a change is committed, then the snapshot is made anew, and only then
 //! the call that made the change returns.
 
-use super::StoreError;
 use super::provider::sealed_credential;
+use super::vault::{Look, Tampered, credential_row, model_row, provider_row};
+use super::{Services, StoreError};
 use crate::base::CidrSet;
 use crate::provider::{Catalog, CatalogError, Dialect, Endpoint, Override, Provider, ProviderDocument, Slug};
 use crate::store::credential::CredentialRecord;
 use crate::store::model::ModelRecord;
 use crate::store::provider::ProviderStatus;
-use crate::store::{self, Conn, Store};
-use crate::vault::{Binding, SealedCredential};
+use crate::store::{self, Conn};
+use crate::vault::{Binding, Keyring, PowerRow, PowerTable, SealedCredential, opens_there};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -121,6 +122,13 @@ impl Credential {
         })
     }
 
+    /// Whether the keys that it has would open where they are.
+    fn opens(&self, keyring: &Keyring) -> bool {
+        let mut versions =
+            std::iter::once(&self.active).chain(self.draining.iter().map(|draining| &draining.key));
+        versions.all(|version| opens_there(keyring, &version.binding, &version.sealed))
+    }
+
     /// Takes over what an older snapshot of the same two versions has learnt.
     fn inherit(&mut self, older: &Self) {
         let (Some(mine), Some(theirs)) = (&mut self.draining, &older.draining) else { return };
@@ -165,25 +173,6 @@ impl Directory {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Makes the snapshot anew from the store. One at a time, so that an older one never replaces a newer one.
-    pub(super) async fn reload(
-        &self,
-        store: &Store,
-        installation: &str,
-        private: &CidrSet,
-    ) -> Result<(), StoreError> {
-        let _turn = self.reloading.lock().await;
-        let mut fresh = load(store, installation, private, &self.built_in).await?;
-        fresh.inherit(&self.snapshot());
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::replace(&mut *current, Arc::new(fresh));
-        drop(current);
-        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
-        replaced.retain(|one| one.strong_count() > 0);
-        replaced.push(Arc::downgrade(&old));
-        Ok(())
-    }
-
     /// Whether nobody looks at an earlier snapshot any more.
     pub(super) fn is_settled(&self) -> bool {
         let replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,16 +180,108 @@ impl Directory {
     }
 }
 
+impl Services {
+    /// Takes a committed change of providers, credentials or models into force. What was changed outside of Bitting is
+    /// left out. While the vault is sealed nothing is in force to be replaced.
+    pub async fn reload_directory(&self) -> Result<(), StoreError> {
+        match self.vault.keyring() {
+            Ok(keyring) => self.reload_directory_with(&keyring).await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// As [`Services::reload_directory`], with the keyring of a vault that is being opened. One at a time, so that an
+    /// older snapshot never replaces a newer one.
+    pub(super) async fn reload_directory_with(&self, keyring: &Keyring) -> Result<(), StoreError> {
+        let _turn = self.directory.reloading.lock().await;
+        let reading = Reading { installation: &self.installation, private: &self.private_upstreams };
+        let (loaded, mut wrong) = self.look(keyring, &reading).await?;
+        let displaced = loaded.displaced(keyring, &wrong);
+        self.doubts.tell(&displaced);
+        wrong.extend(displaced);
+        let mut fresh = loaded.without(&wrong, &self.directory.built_in);
+        fresh.inherit(&self.snapshot());
+        let directory = &self.directory;
+        let mut current = directory.current.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::replace(&mut *current, Arc::new(fresh));
+        drop(current);
+        let mut replaced = directory.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.retain(|one| one.strong_count() > 0);
+        replaced.push(Arc::downgrade(&old));
+        Ok(())
+    }
+}
+
+/// What the database says, before it is known whether that was written by Bitting.
+struct Loaded {
+    providers: BTreeMap<Slug, ProviderEntry>,
+    models: Vec<ModelRecord>,
+}
+
+struct Reading<'a> {
+    installation: &'a str,
+    private: &'a CidrSet,
+}
+
+impl Look for Reading<'_> {
+    type Found = Loaded;
+    const WHOLE: &'static [PowerTable] = &[PowerTable::Models];
+
+    async fn read(&self, moment: &mut store::Snapshot) -> Result<(Loaded, Vec<PowerRow>), StoreError> {
+        load(moment, self.installation, self.private).await
+    }
+}
+
+impl Loaded {
+    /// Credentials whose ciphertext is not that of their place: it was moved there.
+    fn displaced(&self, keyring: &Keyring, wrong: &[Tampered]) -> Vec<Tampered> {
+        let trusted = self
+            .providers
+            .values()
+            .filter(|entry| !is_wrong(wrong, PowerTable::Providers, entry.provider.slug.as_str()));
+        let credentials = trusted.flat_map(|entry| &entry.credentials);
+        let displaced = credentials
+            .filter(|one| !is_wrong(wrong, PowerTable::Credentials, &one.id) && !one.opens(keyring));
+        displaced
+            .map(|one| Tampered { table: PowerTable::Credentials.as_str(), id: one.id.clone() })
+            .collect()
+    }
+
+    /// The snapshot of what was written by Bitting.
+    fn without(mut self, wrong: &[Tampered], built_in: &Catalog) -> Snapshot {
+        self.providers.retain(|slug, _| !is_wrong(wrong, PowerTable::Providers, slug.as_str()));
+        for entry in self.providers.values_mut() {
+            entry.credentials.retain(|one| !is_wrong(wrong, PowerTable::Credentials, &one.id));
+        }
+        // Which price an operator meant is not known any more, so the model has none: neither its own nor a built-in one.
+        let unpriced: Vec<(&str, &str)> = wrong
+            .iter()
+            .filter(|row| row.table == PowerTable::Models.as_str())
+            .filter_map(|row| row.id.rsplit_once(' ')?.0.split_once('/'))
+            .collect();
+        let models = self.models.into_iter();
+        let models: Vec<ModelRecord> = models
+            .filter(|model| !unpriced.contains(&(model.provider.as_str(), model.name.as_str())))
+            .collect();
+        let catalog = catalog(built_in, &models).without_prices(&unpriced);
+        Snapshot { providers: self.providers, catalog }
+    }
+}
+
+fn is_wrong(wrong: &[Tampered], table: PowerTable, id: &str) -> bool {
+    wrong.iter().any(|row| row.table == table.as_str() && row.id == id)
+}
+
 async fn load(
-    store: &Store,
+    read: &mut store::Snapshot,
     installation: &str,
     private: &CidrSet,
-    built_in: &Catalog,
-) -> Result<Snapshot, StoreError> {
-    let mut read = store.read().await?;
+) -> Result<(Loaded, Vec<PowerRow>), StoreError> {
+    let mut rows = Vec::new();
     let mut providers = BTreeMap::new();
     for record in store::provider::list(&mut read.conn()).await? {
         let slug = record.slug.clone();
+        rows.push(provider_row(&record));
         let document: Result<ProviderDocument, _> = serde_json::from_value(record.document);
         let provider = document
             .map_err(|error| error.to_string())
@@ -215,6 +296,8 @@ async fn load(
         };
         let mut credentials = Vec::new();
         for record in store::credential::active_of(&mut read.conn(), &slug).await? {
+            let versions = store::credential::versions_of(&mut read.conn(), &record.id).await?;
+            rows.push(credential_row(&record, versions));
             let id = record.id.clone();
             match load_credential(&mut read.conn(), installation, &provider, record).await? {
                 Some(credential) => credentials.push(credential),
@@ -226,8 +309,9 @@ async fn load(
         let active = record.status == ProviderStatus::Active;
         providers.insert(provider.slug.clone(), ProviderEntry { provider, active, credentials });
     }
-    let catalog = catalog(built_in, &store::model::list(&mut read.conn()).await?);
-    Ok(Snapshot { providers, catalog })
+    let models = store::model::list(&mut read.conn()).await?;
+    rows.extend(models.iter().map(model_row));
+    Ok((Loaded { providers, models }, rows))
 }
 
 /// The credential with its kept versions; `None` when the one in use is not there.

@@ -50,7 +50,7 @@ pub use ledger::{
 };
 pub use metrics::Metrics;
 pub use model::{ModelState, SetModelError};
-pub use operator::{Actor, Operator, OperatorError, OutOfReach, Permission, Role};
+pub use operator::{Actor, CreateOperatorError, Operator, OperatorError, OutOfReach, Permission, Role};
 pub use provider::{ChangeProviderError, CreateProviderError, DeleteProviderError};
 pub use rates::{InFlight, RateRefusal, Rates};
 pub use registry::{ActiveKey, Registry, RegistryLimits};
@@ -60,8 +60,8 @@ pub use subkey::{
 };
 pub use vault::{
     Added, ChangeKekError, Confirmed, GuardError, OpenVaultError, Opened, Presented, RewrapState,
-    RotateVaultError, SealError, SealReason, Sealed, Tampered, TermState, TermsState, UnsealError, Vault,
-    VaultStatus, WrapLimits, add_kek, confirm_kek, open_keyring,
+    RotateVaultError, RowWatch, SealError, SealReason, Sealed, Tampered, TermState, TermsState, UnsealError,
+    Vault, VaultStatus, WrapLimits, add_kek, confirm_kek, open_keyring,
 };
 
 /// Everything a verb needs. Clones share it.
@@ -94,6 +94,7 @@ pub struct Inner {
     pub private_upstreams: CidrSet,
     kek: Arc<dyn KekSource>,
     book: Arc<Mutex<vault::Book>>,
+    doubts: vault::Doubts,
     quarantined: RwLock<Option<Quarantine>>,
     opening: Mutex<()>,
     key_probe: Arc<dyn KeyProbe>,
@@ -175,13 +176,14 @@ impl Services {
         let ledger = Ledger::start(parts, tasks).await?;
         let services = Self(Arc::new(Inner {
             store,
-            clock: settings.clock,
+            clock: settings.clock.clone(),
             entropy: settings.entropy,
             vault,
             installation,
             node: settings.node,
             ledger,
             registry: Registry::new(settings.registry),
+            doubts: vault::Doubts::new(alarms.clone(), settings.clock),
             alarms,
             metrics: settings.metrics,
             private_upstreams: settings.private_upstreams,
@@ -206,10 +208,5 @@ impl Services {
     /// The providers, credentials and prices in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.directory.snapshot()
-    }
-
-    /// Takes a committed change of providers, credentials or models into force.
-    pub async fn reload_directory(&self) -> Result<(), StoreError> {
-        self.directory.reload(&self.store, &self.installation, &self.private_upstreams).await
     }
 }

@@ -6,6 +6,7 @@ use crate::provider::catalog::{Catalog, CatalogError, ModelFault};
 use crate::provider::model::{Model, ModelDocument};
 use crate::store;
 use crate::store::model::ModelRecord;
+use chrono::SubsecRound;
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -76,7 +77,7 @@ impl Services {
         document: ModelDocument,
     ) -> Result<ModelState, SetModelError> {
         let now = self.clock.now();
-        let effective_from = document.effective_from.unwrap_or(now);
+        let effective_from = document.effective_from.unwrap_or(now).trunc_subsecs(6);
         let document = ModelDocument { effective_from: Some(effective_from), ..document };
         let mut tx = self.change().await?;
         if store::provider::get(&mut tx.conn(), provider).await?.is_none() {
@@ -97,10 +98,18 @@ impl Services {
             document: serde_json::to_value(&document).unwrap_or_default(),
             created_at: now,
         };
+        let is_this = |other: &ModelRecord| {
+            (&*other.provider, &*other.name, other.effective_from) == (provider, name, effective_from)
+        };
+        let replaced = records.iter().find(|other| is_this(other)).cloned();
+        if let Some(replaced) = &replaced {
+            tx.check_model(replaced).map_err(GuardError::from)?;
+            record.created_at = replaced.created_at;
+        }
         record.version = store::model::put(&mut tx.conn(), &record).await?;
-        records.retain(|other| {
-            (&*other.provider, &*other.name, other.effective_from) != (provider, name, effective_from)
-        });
+        tx.sign_model(&record).await?;
+        // What others made of the table is not in force, so it is not in the way either.
+        records.retain(|other| !is_this(other) && tx.check_model(other).is_ok());
         records.push(record);
         let overrides: Vec<_> = records.iter().filter_map(as_override).collect();
         Catalog::built_in().and_then(|catalog| catalog.with(&overrides)).map_err(refused)?;

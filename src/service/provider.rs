@@ -9,7 +9,7 @@ use crate::provider::endpoint::{Provider, ProviderDocument, ProviderError};
 use crate::store::credential::SealedSecret;
 use crate::store::provider::{ProviderRecord, ProviderStatus};
 use crate::store::{self, Conn};
-use crate::vault::{OpenError, SealedCredential, reseal_credential};
+use crate::vault::{OpenError, PowerTable, SealedCredential, reseal_credential};
 use serde_json::{Value, json};
 
 /// Why a provider was not registered.
@@ -135,6 +135,7 @@ impl Services {
         if !store::provider::insert_if_absent(&mut tx.conn(), &record).await? {
             return Err(CreateProviderError::SlugTaken { slug: record.slug });
         }
+        tx.sign_provider(&record).await?;
         let detail = json!({"version": record.version, "document": record.document});
         self.note(&mut tx.conn(), actor, "provider.create", &record.slug, detail).await?;
         tx.commit().await?;
@@ -153,6 +154,7 @@ impl Services {
         let mut tx = self.change().await?;
         self.claim(&mut tx.conn(), actor, slug).await??;
         let old = found(&mut tx.conn(), slug, expected).await?;
+        tx.check_provider(&old).map_err(GuardError::from)?;
         let document = change(&old.document).map_err(ChangeProviderError::Refused)?;
         if document.slug.as_str() != slug {
             return Err(ChangeProviderError::SlugChanged);
@@ -162,6 +164,7 @@ impl Services {
         let document = kept(&new);
         let detail = json!({"before": old.document, "after": document});
         let record = self.write_provider(&mut tx.conn(), old, document, None).await?;
+        tx.sign_provider(&record).await?;
         self.note(&mut tx.conn(), actor, "provider.patch", slug, detail).await?;
         tx.commit().await?;
         self.reload_directory().await.map_err(ChangeProviderError::NotInForce)?;
@@ -179,10 +182,12 @@ impl Services {
         let mut tx = self.change().await?;
         self.claim(&mut tx.conn(), actor, slug).await??;
         let mut record = found(&mut tx.conn(), slug, expected).await?;
+        tx.check_provider(&record).map_err(GuardError::from)?;
         if record.status != status {
             let detail = json!({"before": record.status.as_str(), "after": status.as_str()});
             let document = record.document.clone();
             record = self.write_provider(&mut tx.conn(), record, document, Some(status)).await?;
+            tx.sign_provider(&record).await?;
             let action = match status {
                 ProviderStatus::Active => "provider.resume",
                 ProviderStatus::Suspended => "provider.suspend",
@@ -213,6 +218,7 @@ impl Services {
             Err(StoreError::Reference { .. }) => return Err(DeleteProviderError::InUse),
             Err(error) => return Err(error.into()),
         }
+        tx.remove(PowerTable::Providers, slug).await?;
         let detail = json!({"before": old.document});
         self.note(&mut tx.conn(), actor, "provider.delete", slug, detail).await?;
         tx.commit().await?;
@@ -247,6 +253,7 @@ impl Services {
             }
             let unmovable =
                 |source| ChangeProviderError::Unmovable { credential: credential.id.clone(), source };
+            change.check_credential(&credential).await?;
             for version in credential.kept_versions() {
                 let Some(secret) =
                     store::credential::secret(&mut change.conn(), &credential.id, version).await?
@@ -267,6 +274,7 @@ impl Services {
                 store::credential::reseal_secret(&mut change.conn(), &credential.id, version, &sealed)
                     .await?;
             }
+            change.sign_credential(&credential.id).await?;
         }
         Ok(())
     }

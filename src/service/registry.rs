@@ -10,6 +10,7 @@ use crate::policy::Scope;
 use crate::subkey::{SecretRecord, State, SubKey, SubKeyId};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,19 @@ pub struct ActiveKey {
     pub rates: Arc<Rates>,
     /// Cancelled when the sub-key is stopped; requests in flight listen to it.
     pub stopped: CancellationToken,
+    /// Its record was changed outside of Bitting: it may do nothing.
+    pub tampered: bool,
+    /// It was used since its row was last looked at.
+    used: AtomicBool,
+    /// When its row was last looked at, counted in looks.
+    looked_at: AtomicU64,
+}
+
+impl ActiveKey {
+    /// Notes a use.
+    pub(super) fn touch(&self) {
+        self.used.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Bounds of the registry.
@@ -83,26 +97,21 @@ impl Registry {
         }
     }
 
-    /// Takes in a sub-key that was loaded when the cache stood at `generation`. It is kept only if
-    /// nothing changed since.
-    pub fn offer(&self, generation: u64, subkey: SubKey) -> Arc<ActiveKey> {
+    /// Takes in a sub-key that was loaded when the cache stood at `generation`, usable or tampered with. It is kept
+    /// only if nothing changed since.
+    pub fn offer(&self, generation: u64, subkey: SubKey, tampered: bool) -> Arc<ActiveKey> {
         let mut inner = self.lock();
         if inner.generation == generation && inner.keys.len() >= self.limits.cached_max {
             // Requests in flight keep their own handle; counters of idle keys start anew with their window.
             inner.keys.retain(|_, key| Arc::strong_count(key) > 1 || Arc::strong_count(&key.rates) > 1);
         }
         if let Some(known) = inner.keys.get(&subkey.id)
-            && known.subkey.version == subkey.version
+            && (known.subkey.version, known.tampered) == (subkey.version, tampered)
         {
             return Arc::clone(known);
         }
-        let stopped = CancellationToken::new();
-        if subkey.state != State::Active {
-            stopped.cancel();
-        }
         let rates = Rates::new(subkey.definition.rate_limits.clone(), self.limits.concurrent_default);
-        let key =
-            Arc::new(ActiveKey { scope: subkey.definition.scope(), rates: Arc::new(rates), stopped, subkey });
+        let key = entry(subkey, Arc::new(rates), CancellationToken::new(), tampered);
         if inner.generation == generation && inner.keys.len() < self.limits.cached_max {
             inner.keys.insert(key.subkey.id.clone(), Arc::clone(&key));
         }
@@ -127,18 +136,59 @@ impl Registry {
         inner.generation += 1;
         inner.unknown.remove(&subkey.id);
         let Some(old) = inner.keys.get(&subkey.id).cloned() else { return };
-        if old.subkey.version >= subkey.version {
+        // What a tampered row says of its version counts for nothing.
+        if old.subkey.version >= subkey.version && !old.tampered {
             return;
         }
-        let still_active = subkey.state == State::Active;
+        let key = self.succeed(&old, subkey);
+        inner.keys.insert(key.subkey.id.clone(), key);
+    }
+
+    /// Makes a sub-key unusable whose row was changed outside of Bitting; its requests in flight are told to stop. It
+    /// keeps the secrets that it had, so that one put in by SQL is nobody's.
+    pub fn condemn(&self, id: &SubKeyId) {
+        let mut inner = self.lock();
+        inner.generation += 1;
+        let Some(old) = inner.keys.get(id).filter(|old| !old.tampered).cloned() else { return };
+        let key = entry(old.subkey.clone(), Arc::clone(&old.rates), old.stopped.clone(), true);
+        inner.keys.insert(id.clone(), key);
+    }
+
+    /// Makes a sub-key usable again whose row is as it was written again.
+    pub fn reinstate(&self, subkey: SubKey) {
+        let mut inner = self.lock();
+        inner.generation += 1;
+        let Some(old) = inner.keys.get(&subkey.id).filter(|old| old.tampered).cloned() else { return };
+        let key = self.succeed(&old, subkey);
+        inner.keys.insert(key.subkey.id.clone(), key);
+    }
+
+    /// The keys whose rows are to be looked at now: those used since they last were, and those that are unusable, at
+    /// most `max`, those first that wait longest.
+    pub fn to_look_at(&self, turn: u64, max: usize) -> Vec<SubKeyId> {
+        let inner = self.lock();
+        let waits = |key: &&Arc<ActiveKey>| key.tampered || key.used.load(Ordering::Relaxed);
+        let mut due: Vec<&Arc<ActiveKey>> = inner.keys.values().filter(waits).collect();
+        due.sort_by_key(|key| key.looked_at.load(Ordering::Relaxed));
+        due.truncate(max);
+        for key in &due {
+            key.used.store(false, Ordering::Relaxed);
+            key.looked_at.store(turn, Ordering::Relaxed);
+        }
+        due.into_iter().map(|key| key.subkey.id.clone()).collect()
+    }
+
+    /// Whether a sub-key in memory is unusable.
+    pub fn is_condemned(&self, id: &SubKeyId) -> bool {
+        self.lock().keys.get(id).is_some_and(|key| key.tampered)
+    }
+
+    /// The new form of a key, with what its rates counted.
+    fn succeed(&self, old: &ActiveKey, subkey: SubKey) -> Arc<ActiveKey> {
         let limits = subkey.definition.rate_limits.clone();
         let rates = Arc::new(old.rates.carry_over(limits, self.limits.concurrent_default));
         let stopped = if old.stopped.is_cancelled() { CancellationToken::new() } else { old.stopped.clone() };
-        if !still_active {
-            stopped.cancel();
-        }
-        let key = Arc::new(ActiveKey { scope: subkey.definition.scope(), rates, stopped, subkey });
-        inner.keys.insert(key.subkey.id.clone(), key);
+        entry(subkey, rates, stopped, false)
     }
 
     /// Takes in MACs of the key's secrets that were made anew. Nothing else of the key changes, so requests in flight,
@@ -154,8 +204,7 @@ impl Registry {
                 known.mac_term = new.mac_term;
             }
         }
-        let (scope, rates, stopped) = (old.scope.clone(), Arc::clone(&old.rates), old.stopped.clone());
-        let key = Arc::new(ActiveKey { subkey, scope, rates, stopped });
+        let key = entry(subkey, Arc::clone(&old.rates), old.stopped.clone(), old.tampered);
         inner.keys.insert(id.clone(), Arc::clone(&key));
         Some(key)
     }
@@ -164,4 +213,14 @@ impl Registry {
         // Every change is complete before anything can panic.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A key as it is used; what may do nothing is stopped.
+fn entry(subkey: SubKey, rates: Arc<Rates>, stopped: CancellationToken, tampered: bool) -> Arc<ActiveKey> {
+    if subkey.state != State::Active || tampered {
+        stopped.cancel();
+    }
+    let scope = subkey.definition.scope();
+    let (used, looked_at) = (AtomicBool::default(), AtomicU64::default());
+    Arc::new(ActiveKey { scope, rates, stopped, tampered, used, looked_at, subkey })
 }

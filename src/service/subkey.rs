@@ -184,11 +184,13 @@ impl Services {
         self.claim(&mut tx.conn(), actor, subkey.id.as_str()).await??;
         subkey.secrets.iter().try_for_each(|secret| tx.vouch_for(secret))?;
         check_references(&mut tx.conn(), &subkey.definition).await??;
+        tx.check_project(&subkey.definition.project).await?;
         store::subkey::insert(&mut tx.conn(), subkey).await.map_err(unknown_project)?;
         let owner = BudgetOwner::subkey(&subkey.id);
         for spec in &subkey.definition.budgets {
             store::budget::upsert(&mut tx.conn(), &owner, spec).await?;
         }
+        tx.sign_subkey(&subkey.id).await?;
         let detail = json!({"version": subkey.version, "definition": subkey.definition});
         self.note(&mut tx.conn(), actor, "subkey.mint", subkey.id.as_str(), detail).await?;
         Ok(tx.commit().await?)

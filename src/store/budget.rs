@@ -27,6 +27,11 @@ impl BudgetOwner {
     pub fn subkey(id: &SubKeyId) -> Self {
         Self(format!("subkey:{id}"))
     }
+
+    /// The text, as it is kept.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Names one budget: its owner and its window, like `subkey:<id>/month`.
@@ -188,6 +193,38 @@ pub async fn of_owner(conn: &mut Conn<'_>, owner: &BudgetOwner) -> Result<Vec<Bu
     let rows: Vec<Row> = on_db!(conn, |db| sqlx::query_as(SQL).bind(&owner.0).fetch_all(db).await)
         .map_err(StoreError::of(TABLE))?;
     rows.into_iter().map(BudgetRecord::try_from).collect()
+}
+
+#[derive(sqlx::FromRow)]
+struct OwnedRow {
+    owner: String,
+    #[sqlx(flatten)]
+    budget: Row,
+}
+
+/// As [`of_owner`], of several owners, by owner.
+pub async fn of_owners(
+    conn: &mut Conn<'_>,
+    owners: &[BudgetOwner],
+) -> Result<HashMap<String, Vec<BudgetRecord>>, StoreError> {
+    /// Bound by the number of values that one statement may have.
+    const OWNERS_PER_STATEMENT: usize = 1_000;
+    let mut found: HashMap<String, Vec<BudgetRecord>> = HashMap::with_capacity(owners.len());
+    for some in owners.chunks(OWNERS_PER_STATEMENT) {
+        let mut sql = Pieces::default();
+        sql.sql("SELECT owner, id, win, limit_nano, timezone, active FROM budgets WHERE owner IN (");
+        for (index, owner) in some.iter().enumerate() {
+            sql.sql(if index == 0 { "" } else { ", " }).value(owner.as_str());
+        }
+        sql.sql(") ORDER BY owner, id");
+        let rows: Vec<OwnedRow> =
+            on_db!(&mut *conn, |db| sql.build().build_query_as().persistent(false).fetch_all(db).await)
+                .map_err(StoreError::of(TABLE))?;
+        for OwnedRow { owner, budget } in rows {
+            found.entry(owner).or_default().push(budget.try_into()?);
+        }
+    }
+    Ok(found)
 }
 
 /// Makes the window's row unless there is one. Nothing is made when there is no such budget.

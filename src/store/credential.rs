@@ -4,6 +4,7 @@ use super::query::micros;
 use super::{Conn, StoreError};
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
+use std::collections::HashMap;
 
 const TABLE: &str = "credentials";
 const VERSIONS: &str = "credential_versions";
@@ -213,10 +214,25 @@ pub async fn versions_of(conn: &mut Conn<'_>, credential_id: &str) -> Result<Vec
     let rows: Vec<(i64, String, Option<DateTime<Utc>>)> =
         on_db!(conn, |db| sqlx::query_as(SQL).bind(credential_id).fetch_all(db).await)
             .map_err(StoreError::of(VERSIONS))?;
-    let told = |(version, status, until): (i64, String, Option<DateTime<Utc>>)| {
-        format!("{version} {status} {}", until.map_or(0, |until| until.timestamp_micros()))
-    };
-    Ok(rows.into_iter().map(told).collect())
+    Ok(rows.into_iter().map(|(version, status, until)| told(version, &status, until)).collect())
+}
+
+/// As [`versions_of`], of every credential, by its id.
+pub async fn versions_of_all(conn: &mut Conn<'_>) -> Result<HashMap<String, Vec<String>>, StoreError> {
+    const SQL: &str = "
+        SELECT credential_id, secret_version, status, drain_until FROM credential_versions
+         ORDER BY credential_id, secret_version";
+    let rows: Vec<(String, i64, String, Option<DateTime<Utc>>)> =
+        on_db!(conn, |db| sqlx::query_as(SQL).fetch_all(db).await).map_err(StoreError::of(VERSIONS))?;
+    let mut all: HashMap<String, Vec<String>> = HashMap::new();
+    for (credential, version, status, until) in rows {
+        all.entry(credential).or_default().push(told(version, &status, until));
+    }
+    Ok(all)
+}
+
+fn told(version: i64, status: &str, until: Option<DateTime<Utc>>) -> String {
+    format!("{version} {status} {}", until.map_or(0, |until| until.timestamp_micros()))
 }
 
 /// Puts another seal in the place of a version's, which stays what it was otherwise. `false`, changing nothing, when

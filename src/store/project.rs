@@ -18,6 +18,12 @@ pub struct ProjectRecord {
     pub created_at: DateTime<Utc>,
 }
 
+/// The project, if there is one.
+pub async fn get(conn: &mut Conn<'_>, slug: &str) -> Result<Option<ProjectRecord>, StoreError> {
+    const SQL: &str = "SELECT slug, name, version, created_at FROM projects WHERE slug = $1";
+    on_db!(conn, |db| sqlx::query_as(SQL).bind(slug).fetch_optional(db).await).map_err(StoreError::of(TABLE))
+}
+
 /// All projects, by slug.
 pub async fn list(conn: &mut Conn<'_>) -> Result<Vec<ProjectRecord>, StoreError> {
     const SQL: &str = "SELECT slug, name, version, created_at FROM projects ORDER BY slug";

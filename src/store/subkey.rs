@@ -132,6 +132,24 @@ pub async fn get(conn: &mut Conn<'_>, id: &SubKeyId) -> Result<Option<SubKey>, S
     Ok(select(conn, condition, 1).await?.pop())
 }
 
+/// The sub-keys of these ids with their secrets, newest first; ids that are nobody's are left out.
+pub async fn get_many(conn: &mut Conn<'_>, ids: &[SubKeyId]) -> Result<Vec<SubKey>, StoreError> {
+    /// Bound by the number of values that one statement may have.
+    const IDS_PER_STATEMENT: usize = 1_000;
+    let mut found = Vec::with_capacity(ids.len());
+    for some in ids.chunks(IDS_PER_STATEMENT) {
+        let mut condition = Pieces::default();
+        condition.sql(" AND k.id IN (");
+        for (index, id) in some.iter().enumerate() {
+            condition.sql(if index == 0 { "" } else { ", " }).value(id.as_str());
+        }
+        condition.sql(")");
+        let limit = i64::try_from(some.len()).unwrap_or(i64::MAX);
+        found.extend(select(conn, condition, limit).await?);
+    }
+    Ok(found)
+}
+
 /// The id of the project's key of that name; revoked keys have given their names back.
 pub async fn find_by_name(
     conn: &mut Conn<'_>,

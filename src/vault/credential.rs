@@ -78,6 +78,11 @@ pub fn open_credential(
     open(keyring, binding, sealed).map(ProviderKey)
 }
 
+/// Whether a provider's key would open where it is. Nobody gets it.
+pub fn opens_there(keyring: &Keyring, binding: &Binding, sealed: &SealedCredential) -> bool {
+    open(keyring, binding, sealed).is_ok()
+}
+
 /// Moves a provider's key to another place (the provider's URL was changed by an operator) without
 /// showing it to anyone.
 pub fn reseal_credential(

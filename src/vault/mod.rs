@@ -15,8 +15,8 @@ mod root;
 mod row;
 
 pub use credential::{
-    Binding, ProviderKey, SealedCredential, open_credential, reseal_credential, rewrap_credential,
-    seal_credential,
+    Binding, ProviderKey, SealedCredential, open_credential, opens_there, reseal_credential,
+    rewrap_credential, seal_credential,
 };
 pub use echo::{EchoGuard, Echoed, TextGuard};
 pub use envelope::{OpenError, Purpose};

@@ -6,6 +6,7 @@ mod in_flight;
 mod kek;
 mod renew;
 mod rotate;
+mod rows;
 mod seal;
 
 use crate::support::process::Process;

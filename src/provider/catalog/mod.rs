@@ -165,6 +165,28 @@ impl Catalog {
         Self::from_models(models)
     }
 
+    /// This catalog with no price for these models (provider and name), whatever it was. They keep their facts.
+    #[must_use]
+    pub fn without_prices(self, models: &[(&str, &str)]) -> Self {
+        if models.is_empty() {
+            return self;
+        }
+        let unprice = |model: &Arc<Model>| {
+            if models.contains(&(model.provider.as_str(), &model.name)) {
+                Arc::new(model.without_prices())
+            } else {
+                Arc::clone(model)
+            }
+        };
+        let mut catalog = Self { shelves: self.shelves, models: self.models.iter().map(unprice).collect() };
+        for shelf in catalog.shelves.values_mut() {
+            for model in shelf.names.values_mut().chain(shelf.aliases.values_mut()) {
+                *model = unprice(model);
+            }
+        }
+        catalog
+    }
+
     fn from_models(models: Models) -> Result<Self, CatalogError> {
         let mut catalog = Self::default();
         for model in models.into_values().map(Arc::new) {

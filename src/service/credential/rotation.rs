@@ -41,6 +41,7 @@ impl Services {
         let mut tx = self.change().await?;
         self.claim(&mut tx.conn(), actor, id).await??;
         let old = found(&mut tx.conn(), provider, id, expected).await?;
+        tx.check_credential(&old).await?;
         let secret_version = old.secret_version + 1;
         let sealed = self.seal_for(&mut tx, &old, secret_version, &rotation.secret).await?;
         let now = self.clock.now();
@@ -48,6 +49,7 @@ impl Services {
         store::credential::insert_secret(&mut tx.conn(), id, secret_version, &sealed, now).await?;
         let version = store::credential::rotate(&mut tx.conn(), id, old.version, secret_version).await?;
         let version = version.ok_or(CredentialError::Moved)?;
+        tx.sign_credential(id).await?;
         let detail = json!({
             "provider": provider, "secret_version": secret_version, "probed": rotation.probe,
             "drain_until": draining.map(|draining| draining.until), "rotation_was_due": old.rotation_due,
@@ -65,10 +67,10 @@ impl Services {
         expected: Option<i64>,
         key: &Secret<String>,
     ) -> Result<(), CredentialError> {
-        let mut read = self.store.read().await?;
-        let record = found(&mut read.conn(), provider, id, expected).await?;
-        let provider = self.usable_provider(&mut read.conn(), provider).await?;
-        drop(read);
+        let mut tx = self.change().await?;
+        let record = found(&mut tx.conn(), provider, id, expected).await?;
+        let provider = self.usable_provider(&mut tx, provider).await?;
+        drop(tx);
         let trial = Trial {
             provider: &provider,
             key,
@@ -130,12 +132,24 @@ impl Services {
         let mut tx = self.change().await?;
         // Once more, under the lock: a rotation may have retired some meanwhile.
         let over = store::credential::drained_secrets(&mut tx.conn(), now).await?;
+        let mut retired = 0;
         for (id, secret_version) in &over {
+            // What SQL changed stays as it is: it is not used, and signing it would make it good.
+            let record = store::credential::get(&mut tx.conn(), id).await?;
+            match tx
+                .check_credential(record.as_ref().ok_or(StoreError::Reference { table: "credentials" })?)
+                .await
+            {
+                Err(GuardError::Tampered(_)) => continue,
+                checked => checked?,
+            }
             self.retire(&mut tx.conn(), &the_server(), id, *secret_version).await?;
+            tx.sign_credential(id).await?;
+            retired += 1;
         }
         tx.commit().await?;
         self.reload_directory().await?;
-        Ok(over.len())
+        Ok(retired)
     }
 
     /// Notes why an operator should rotate the credential, if that version of its key is in use; the first reason stays

@@ -221,6 +221,7 @@ impl Services {
         if expected.is_some_and(|expected| expected != old.version) {
             return Err(ChangeSubkeyError::Moved { version: old.version });
         }
+        tx.check_subkey(&old).await?;
         let Some(Plan { definition, state, rotation, mut detail }) = plan(&old)? else {
             // So already, perhaps by a call whose end nobody saw.
             let old = self.with_budgets(&mut tx.conn(), vec![old]).await?.pop();
@@ -229,6 +230,7 @@ impl Services {
         };
         if refers_elsewhere(&old.definition, &definition) {
             check_references(&mut tx.conn(), &definition).await??;
+            tx.check_project(&definition.project).await?;
         }
         let version = match store::subkey::update(&mut tx.conn(), id, old.version, &definition, state).await {
             Ok(Some(version)) => version,
@@ -249,7 +251,7 @@ impl Services {
         }
         detail["version"] = json!(version);
         self.note(&mut tx.conn(), actor, action, id.as_str(), detail).await?;
-        let new = store::subkey::get(&mut tx.conn(), id).await?.ok_or(ChangeSubkeyError::NotFound)?;
+        let new = tx.sign_subkey(id).await?.ok_or(ChangeSubkeyError::NotFound)?;
         let new = self.with_budgets(&mut tx.conn(), vec![new]).await?.pop();
         tx.commit().await?;
         Ok(new)

@@ -1,11 +1,11 @@
 //! A database of the first version: its keyring gets a root, and its rows are signed for the first time.
 
+use super::look::{all_but_subkeys, subkey_rows};
 use super::open::{FIRST_KEYRING, KEYRING, OpenVaultError, new_wrap};
-use super::{Book, Change, credential_row, model_row, operator_row, project_row, provider_row, subkey_row};
+use super::{Book, Change};
 use crate::base::{Clock, Entropy};
 use crate::log::AdminEntry;
 use crate::service::{KekSource, StoreError};
-use crate::store::budget::BudgetOwner;
 use crate::store::subkey::SubKeyFilter;
 use crate::store::{self, Cursor, PAGE_MAX, Store};
 use crate::vault::{Keyring, Root};
@@ -48,18 +48,7 @@ pub(super) async fn adopt(
 
 /// Signs every row as it is; returns how many.
 async fn sign_all(change: &mut Change) -> Result<usize, StoreError> {
-    let mut rows = Vec::new();
-    for operator in store::operator::list(&mut change.conn()).await? {
-        let tokens = store::operator::tokens_of(&mut change.conn(), &operator.id).await?;
-        rows.push(operator_row(&operator, &tokens));
-    }
-    rows.extend(store::project::list(&mut change.conn()).await?.iter().map(project_row));
-    rows.extend(store::provider::list(&mut change.conn()).await?.iter().map(provider_row));
-    rows.extend(store::model::list(&mut change.conn()).await?.iter().map(model_row));
-    for credential in store::credential::list(&mut change.conn()).await? {
-        let versions = store::credential::versions_of(&mut change.conn(), &credential.id).await?;
-        rows.push(credential_row(&credential, versions));
-    }
+    let rows = all_but_subkeys(&mut change.conn()).await?;
     let mut signed = rows.len();
     for row in rows {
         change.sign(&row).await?;
@@ -69,10 +58,8 @@ async fn sign_all(change: &mut Change) -> Result<usize, StoreError> {
         let filter = SubKeyFilter::default();
         let page = store::subkey::list(&mut change.conn(), &filter, after.as_ref(), PAGE_MAX).await?;
         signed += page.items.len();
-        for subkey in &page.items {
-            let owner = BudgetOwner::subkey(&subkey.id);
-            let budgets = store::budget::of_owner(&mut change.conn(), &owner).await?;
-            change.sign(&subkey_row(subkey, &budgets)).await?;
+        for row in subkey_rows(&mut change.conn(), &page.items).await? {
+            change.sign(&row).await?;
         }
         after = page.next;
         if after.is_none() {

@@ -6,14 +6,14 @@
 
 use crate::store::register::{self, RowMac, SignedRegister};
 use crate::store::{Snapshot, StoreError};
-use crate::vault::{Keyring, PowerRow, Register};
-use std::collections::HashMap;
+use crate::vault::{Keyring, PowerRow, PowerTable, Register};
+use std::collections::{HashMap, HashSet};
 use subtle::ConstantTimeEq;
 
 const MACS_PER_PAGE: u32 = 1_000;
 
 /// A row is not as Bitting wrote it, or an old one was put back.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 #[error("the row {table}/{id} was changed outside of Bitting")]
 pub struct Tampered {
     /// Its table.
@@ -27,6 +27,14 @@ pub struct Tampered {
 pub(in crate::service) struct Signed {
     pub(super) mac: [u8; 32],
     pub(super) term: u32,
+}
+
+impl Signed {
+    /// Whether it is the MAC of this row.
+    pub(super) fn is_of(&self, keyring: &Keyring, row: &PowerRow) -> bool {
+        let mac = keyring.row_mac(row.canonical(), self.term);
+        mac.is_some_and(|mac| bool::from(mac.ct_eq(&self.mac)))
+    }
 }
 
 /// What is known of the rows that grant power.
@@ -88,8 +96,38 @@ impl Book {
     pub(in crate::service) fn check(&self, keyring: &Keyring, row: &PowerRow) -> Result<(), Tampered> {
         let tampered = || Tampered { table: row.table.as_str(), id: row.id.clone() };
         let signed = self.rows.get(&(row.table.as_str(), row.id.clone())).ok_or_else(tampered)?;
-        let mac = keyring.row_mac(row.canonical(), signed.term).ok_or_else(tampered)?;
-        if bool::from(mac.ct_eq(&signed.mac)) { Ok(()) } else { Err(tampered()) }
+        if signed.is_of(keyring, row) { Ok(()) } else { Err(tampered()) }
+    }
+
+    /// Which of the rows are not the ones that were written last; and which rows of the tables in `whole` are missing.
+    pub(in crate::service) fn wrong(
+        &self,
+        keyring: &Keyring,
+        rows: &[PowerRow],
+        whole: &[PowerTable],
+    ) -> Vec<Tampered> {
+        let mut wrong: Vec<Tampered> = rows.iter().filter_map(|row| self.check(keyring, row).err()).collect();
+        let there: HashSet<(&str, &str)> =
+            rows.iter().map(|row| (row.table.as_str(), row.id.as_str())).collect();
+        for table in whole {
+            wrong.extend(self.missing(*table, |id| there.contains(&(table.as_str(), id))));
+        }
+        wrong
+    }
+
+    /// The rows of a table that were written and are not there.
+    pub(in crate::service) fn missing(
+        &self,
+        table: PowerTable,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Vec<Tampered> {
+        let of_table = self.rows.keys().filter(|(known, id)| *known == table.as_str() && !is_there(id));
+        of_table.map(|(table, id)| Tampered { table, id: id.clone() }).collect()
+    }
+
+    /// Whether the other was read from the same rows and register.
+    pub(in crate::service) fn is_as(&self, other: &Self) -> bool {
+        self.register == other.register && self.rows == other.rows
     }
 
     /// What the register says.
@@ -99,7 +137,7 @@ impl Book {
 }
 
 fn known(row: RowMac) -> Option<((&'static str, String), Signed)> {
-    let table = crate::vault::PowerTable::ALL.iter().find(|table| table.as_str() == row.tbl)?;
+    let table = PowerTable::ALL.iter().find(|table| table.as_str() == row.tbl)?;
     let (mac, term) = (row.mac.as_slice().try_into().ok()?, u32::try_from(row.term).ok()?);
     Some(((table.as_str(), row.id), Signed { mac, term }))
 }

@@ -4,6 +4,7 @@
 //! the book follows. One change at a time; a change that is dropped changes nothing.
 
 use super::book::{Book, Signed, Tampered};
+use super::check::Doubts;
 use crate::service::StoreError;
 use crate::store::register::{self, RowMac, SignedRegister};
 use crate::store::{Conn, Tx};
@@ -21,6 +22,7 @@ pub(in crate::service) struct Change {
     written: Vec<((&'static str, String), Option<Signed>)>,
     is_new: bool,
     signs_register: bool,
+    doubts: Option<Doubts>,
 }
 
 impl Change {
@@ -32,7 +34,13 @@ impl Change {
     ) -> Self {
         let register = book.register.clone();
         let is_new = register.seq == 0;
-        Self { tx, keyring, book, register, written: Vec::new(), is_new, signs_register: false }
+        Self { tx, keyring, book, register, written: Vec::new(), is_new, signs_register: false, doubts: None }
+    }
+
+    /// Whom to tell when a row was tampered with.
+    pub(in crate::service) fn telling(mut self, doubts: &Doubts) -> Self {
+        self.doubts = Some(doubts.clone());
+        self
     }
 
     /// Lends the transaction to a statement.
@@ -59,10 +67,19 @@ impl Change {
         self.signs_register = true;
     }
 
-    /// Whether a row that was read in this change is the one that was written last. To be asked before the row is
-    /// written anew: signing what was tampered with would make it good.
+    /// Whether a row that was read in this change is the one that was written last, by this change or before. To be
+    /// asked before the row is written anew: signing what was tampered with would make it good.
     pub(in crate::service) fn check(&self, row: &PowerRow) -> Result<(), Tampered> {
-        self.book.check(&self.keyring, row)
+        let checked = match self.written.iter().find(|(key, _)| *key == (row.table.as_str(), row.id.clone()))
+        {
+            Some((_, Some(signed))) if signed.is_of(&self.keyring, row) => Ok(()),
+            Some(_) => Err(Tampered { table: row.table.as_str(), id: row.id.clone() }),
+            None => self.book.check(&self.keyring, row),
+        };
+        if let (Err(tampered), Some(doubts)) = (&checked, &self.doubts) {
+            doubts.tell(std::slice::from_ref(tampered));
+        }
+        checked
     }
 
     /// Signs a row as this change leaves it. Of several signatures of one row the last counts.

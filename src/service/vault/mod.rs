@@ -6,12 +6,16 @@ mod adopt;
 mod book;
 mod change;
 mod change_kek;
+mod check;
+mod look;
 mod open;
 mod presented;
 mod rewrap;
 mod rotate;
+mod row_watch;
 mod rows;
 mod seal;
+mod signing;
 mod terms;
 mod tries;
 
@@ -19,6 +23,8 @@ pub use book::Tampered;
 pub(super) use book::{Book, Standing};
 pub(super) use change::Change;
 pub use change_kek::{Added, ChangeKekError, Confirmed, add_kek, confirm_kek};
+pub(super) use check::Doubts;
+pub(super) use look::{Holder, Look, SubKeys};
 pub(super) use open::{INSTALLATION, KEYRING, new_wrap};
 pub use open::{OpenVaultError, Opened, open_keyring};
 pub use presented::Presented;
@@ -27,6 +33,7 @@ pub(super) use rows::{credential_row, model_row, operator_row, project_row, prov
 pub(super) use terms::Terms;
 pub use terms::{RewrapState, TermState, TermsState, WrapLimits};
 
+pub use row_watch::RowWatch;
 pub use seal::{SealError, UnsealError, VaultStatus};
 pub(super) use tries::Sealing;
 

@@ -178,7 +178,7 @@ impl Services {
         if book.is_stale || signed.map(|signed| signed.register.seq) != Some(book.register().seq) {
             self.catch_up(&keyring, &mut book).await?;
         }
-        Ok(Change::begin(tx, keyring, book))
+        Ok(Change::begin(tx, keyring, book).telling(&self.doubts))
     }
 
     /// Takes in what others with the keyring wrote (a command beside the data), if it is that: later than what is known,
@@ -286,11 +286,14 @@ impl Services {
         self.set_quarantine(book.register().state.quarantine.clone());
         *self.book.lock().await = book;
         if standing != Standing::Sound {
+            let detail = json!({"detail": "found when the vault was opened"});
+            self.alarms.raise(AlarmKind::RegisterMismatch, &self.installation, &detail);
             self.quarantine_mismatch(&keyring, standing).await?;
         }
         self.record_opening(&keyring, unsealed).await?;
         self.add_missing_providers(&keyring).await?;
-        self.reload_directory().await?;
+        self.check_every_row(&keyring).await?;
+        self.reload_directory_with(&keyring).await?;
         self.ledger.audit_with(&keyring).await?;
         self.sealing.opened(outdated);
         self.vault.open(keyring);

@@ -1,5 +1,6 @@
 //! Each kind of row that grants power, in the form in which it is signed.
 
+use super::Tampered;
 use crate::store::budget::BudgetRecord;
 use crate::store::credential::CredentialRecord;
 use crate::store::model::ModelRecord;
@@ -11,11 +12,13 @@ use crate::vault::{PowerRow, PowerTable};
 use chrono::{DateTime, SecondsFormat, Utc};
 use data_encoding::HEXLOWER;
 
-/// A sub-key with the ids and times of its secrets and with its budgets, inactive ones too. The MACs of the secrets
-/// are not in it: they are made with the pepper, and are made anew when that rotates.
+/// A sub-key with its secrets and its budgets, inactive ones too. The MACs of the secrets are in it: the MAC of a
+/// secret that was rotated out, put in place of the live one's, would bring the old secret back.
 pub(in crate::service) fn subkey_row(subkey: &SubKey, budgets: &[BudgetRecord]) -> PowerRow {
     let secret = |secret: &crate::subkey::SecretRecord| {
-        format!("{} {} {}", secret.id, instant(secret.created_at), maybe(secret.expires_at))
+        let mac = HEXLOWER.encode(&secret.mac);
+        let (created, expires) = (instant(secret.created_at), maybe(secret.expires_at));
+        format!("{} {mac} {} {created} {expires}", secret.id, secret.mac_term)
     };
     let budget = |budget: &BudgetRecord| {
         let BudgetRecord { id, window, limit, timezone, active } = budget;
@@ -88,10 +91,248 @@ pub(in crate::service) fn project_row(project: &ProjectRecord) -> PowerRow {
         .time(project.created_at)
 }
 
+/// Whether the row is one of these.
+pub(super) fn is_among(rows: &[PowerRow], row: &Tampered) -> bool {
+    rows.iter().any(|one| one.table.as_str() == row.table && one.id == row.id)
+}
+
 fn instant(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Micros, true)
 }
 
 fn maybe(time: Option<DateTime<Utc>>) -> String {
     time.map_or_else(|| "-".to_owned(), instant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::NanoUsd;
+    use crate::budget::Window;
+    use crate::store::budget::{BudgetId, BudgetOwner};
+    use crate::store::credential::CredentialStatus;
+    use crate::store::provider::ProviderStatus;
+    use crate::subkey::{SecretRecord, State, SubKeyId};
+    use serde_json::json;
+
+    /// Each change alone makes another row, and no two make the same one.
+    fn all_differ<T: Clone>(base: &T, row: impl Fn(&T) -> PowerRow, changes: &[fn(&mut T)]) {
+        let mut seen = vec![row(base).canonical().to_vec()];
+        for (index, change) in changes.iter().enumerate() {
+            let mut other = base.clone();
+            change(&mut other);
+            let bytes = row(&other).canonical().to_vec();
+            assert!(!seen.contains(&bytes), "change {index} is not signed");
+            seen.push(bytes);
+        }
+    }
+
+    fn later(time: &mut DateTime<Utc>) {
+        *time += chrono::TimeDelta::microseconds(1);
+    }
+
+    fn at() -> DateTime<Utc> {
+        "2026-11-22T16:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn everything_about_a_sub_key_is_signed_but_its_last_use() {
+        let id = SubKeyId::parse("0123456789abcdef").unwrap();
+        let secret = SecretRecord {
+            id: "sec_1".into(),
+            mac: vec![1; 32],
+            mac_term: 1,
+            created_at: at(),
+            expires_at: None,
+            last_used_at: None,
+        };
+        let definition = serde_json::from_value(json!({"name": "n", "models": ["a/*"]})).unwrap();
+        let subkey = SubKey {
+            id: id.clone(),
+            version: 1,
+            definition,
+            state: State::Active,
+            secrets: vec![secret],
+            created_at: at(),
+            created_by: "ana".into(),
+            last_used_at: None,
+        };
+        let budget = BudgetRecord {
+            id: BudgetId::new(&BudgetOwner::subkey(&id), Window::Day),
+            window: Window::Day,
+            limit: NanoUsd::from_nano(1),
+            timezone: chrono_tz::UTC,
+            active: true,
+        };
+        type Key = (SubKey, Vec<BudgetRecord>);
+        let base: Key = (subkey, vec![budget]);
+        let row = |(subkey, budgets): &Key| subkey_row(subkey, budgets);
+        all_differ(
+            &base,
+            row,
+            &[
+                |key| key.0.id = SubKeyId::parse("0123456789abcdeF").unwrap(),
+                |key| key.0.version = 2,
+                |key| key.0.definition.name = "m".into(),
+                |key| key.0.definition.project = "other".into(),
+                |key| key.0.definition.models.clear(),
+                |key| key.0.definition.allow_tools = false,
+                |key| key.0.definition.expires_at = Some(at()),
+                |key| key.0.definition.max_request_usd = Some(NanoUsd::from_nano(1)),
+                |key| key.0.state = State::Suspended,
+                |key| later(&mut key.0.created_at),
+                |key| key.0.created_by = "eve".into(),
+                |key| key.0.secrets.clear(),
+                |key| key.0.secrets[0].id = "sec_2".into(),
+                |key| key.0.secrets[0].mac[0] = 2,
+                |key| key.0.secrets[0].mac_term = 2,
+                |key| later(&mut key.0.secrets[0].created_at),
+                |key| key.0.secrets[0].expires_at = Some(at()),
+                |key| key.1.clear(),
+                |key| key.1[0].window = Window::Hour,
+                |key| key.1[0].limit = NanoUsd::from_nano(2),
+                |key| key.1[0].timezone = chrono_tz::Europe::Berlin,
+                |key| key.1[0].active = false,
+            ],
+        );
+        let mut used = base.clone();
+        used.0.last_used_at = Some(at());
+        used.0.secrets[0].last_used_at = Some(at());
+        assert_eq!(row(&used), row(&base));
+    }
+
+    #[test]
+    fn everything_about_a_provider_a_model_and_a_project_is_signed() {
+        let provider = ProviderRecord {
+            slug: "p".into(),
+            version: 1,
+            document: json!({"a": 1}),
+            status: ProviderStatus::Active,
+            created_at: at(),
+        };
+        all_differ(
+            &provider,
+            provider_row,
+            &[
+                |one| one.slug = "q".into(),
+                |one| one.version = 2,
+                |one| one.document = json!({"a": 2}),
+                |one| one.status = ProviderStatus::Suspended,
+                |one| later(&mut one.created_at),
+            ],
+        );
+        let model = ModelRecord {
+            provider: "p".into(),
+            name: "m".into(),
+            effective_from: at(),
+            version: 1,
+            document: json!({"a": 1}),
+            created_at: at(),
+        };
+        all_differ(
+            &model,
+            model_row,
+            &[
+                |one| one.provider = "q".into(),
+                |one| one.name = "n".into(),
+                |one| later(&mut one.effective_from),
+                |one| one.version = 2,
+                |one| one.document = json!({"a": 2}),
+                |one| later(&mut one.created_at),
+            ],
+        );
+        let project = ProjectRecord { slug: "p".into(), name: "n".into(), version: 1, created_at: at() };
+        all_differ(
+            &project,
+            project_row,
+            &[
+                |one| one.slug = "q".into(),
+                |one| one.name = "m".into(),
+                |one| one.version = 2,
+                |one| later(&mut one.created_at),
+            ],
+        );
+    }
+
+    #[test]
+    fn everything_about_an_operator_is_signed() {
+        let operator = OperatorRecord {
+            id: "op_1".into(),
+            name: "ana".into(),
+            roles: vec!["viewer".into()],
+            projects: None,
+            version: 1,
+            created_at: at(),
+            created_by: "local".into(),
+        };
+        let token = TokenRecord {
+            id: "ot_1".into(),
+            operator_id: "op_1".into(),
+            sha256: [1; 32],
+            created_at: at(),
+            expires_at: None,
+        };
+        type Holder = (OperatorRecord, Vec<TokenRecord>);
+        let row = |(operator, tokens): &Holder| operator_row(operator, tokens);
+        all_differ(
+            &(operator, vec![token]),
+            row,
+            &[
+                |one| one.0.id = "op_2".into(),
+                |one| one.0.name = "eve".into(),
+                |one| one.0.roles = vec!["owner".into()],
+                |one| one.0.projects = Some(Vec::new()),
+                |one| one.0.version = 2,
+                |one| later(&mut one.0.created_at),
+                |one| one.0.created_by = "eve".into(),
+                |one| one.1.clear(),
+                |one| one.1[0].id = "ot_2".into(),
+                |one| one.1[0].sha256[0] = 2,
+                |one| later(&mut one.1[0].created_at),
+                |one| one.1[0].expires_at = Some(at()),
+            ],
+        );
+    }
+
+    #[test]
+    fn everything_about_a_credential_is_signed() {
+        let credential = CredentialRecord {
+            id: "cred_1".into(),
+            provider: "p".into(),
+            name: "n".into(),
+            weight: 1,
+            projects: Some(vec!["a".into()]),
+            organization: None,
+            openai_project: None,
+            status: CredentialStatus::Active,
+            secret_version: 1,
+            draining: None,
+            rotation_due: None,
+            version: 1,
+            created_at: at(),
+            created_by: "ana".into(),
+        };
+        type One = (CredentialRecord, Vec<String>);
+        let row = |(credential, versions): &One| credential_row(credential, versions.clone());
+        all_differ(
+            &(credential, vec!["1 active 0".into()]),
+            row,
+            &[
+                |one| one.0.id = "cred_2".into(),
+                |one| one.0.provider = "q".into(),
+                |one| one.0.name = "m".into(),
+                |one| one.0.weight = 2,
+                |one| one.0.projects = None,
+                |one| one.0.organization = Some("o".into()),
+                |one| one.0.openai_project = Some("o".into()),
+                |one| one.0.status = CredentialStatus::Disabled,
+                |one| one.0.secret_version = 2,
+                |one| one.0.version = 2,
+                |one| later(&mut one.0.created_at),
+                |one| one.0.created_by = "eve".into(),
+                |one| one.1.push("2 active 0".into()),
+                |one| one.1.clear(),
+            ],
+        );
+    }
 }

@@ -7,13 +7,11 @@ use bitting::app::kek::FileKek;
 use bitting::base::{CidrSet, Clock, Entropy};
 use bitting::http::BodyBound;
 use bitting::service::{
-    self, KeyProbe, LedgerLimits, Metrics, ProbeError, RegistryLimits, Role, Services, Settings, Trial,
+    self, Actor, KeyProbe, LedgerLimits, Metrics, ProbeError, RegistryLimits, Role, Services, Settings, Trial,
 };
-use bitting::store::operator::{OperatorRecord, TokenRecord};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request};
-use ring::digest;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -124,29 +122,10 @@ impl Plane {
         projects: Option<&[&str]>,
         expires_at: Option<DateTime<Utc>>,
     ) -> String {
-        let entropy = Entropy::new();
-        let token = format!("bo_{}", entropy.base62(40));
-        let operator = OperatorRecord {
-            id: entropy.id("op"),
-            name: format!("{}-{}", role.as_str(), entropy.base62(6)),
-            roles: vec![role.as_str().to_owned()],
-            projects: projects.map(|list| list.iter().map(|one| (*one).to_owned()).collect()),
-            version: 1,
-            created_at: now(),
-            created_by: "test".to_owned(),
-        };
-        let record = TokenRecord {
-            id: entropy.id("ot"),
-            operator_id: operator.id.clone(),
-            sha256: digest::digest(&digest::SHA256, token.as_bytes()).as_ref().try_into().unwrap(),
-            created_at: now(),
-            expires_at,
-        };
-        let mut tx = self.services.store.write().await.unwrap();
-        bitting::store::operator::insert(&mut tx.conn(), &operator).await.unwrap();
-        bitting::store::operator::insert_token(&mut tx.conn(), &record).await.unwrap();
-        tx.commit().await.unwrap();
-        token
+        let name = format!("{}-{}", role.as_str(), Entropy::new().base62(6));
+        let projects = projects.map(|list| list.iter().map(|one| (*one).to_owned()).collect());
+        let made = self.services.create_operator(&Actor::local(), &name, &[role], projects, expires_at).await;
+        made.ok().unwrap().1.expose().clone()
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
