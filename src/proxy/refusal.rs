@@ -207,7 +207,7 @@ pub(super) struct Refusal {
     /// The rule of the entry, where that says more than the code.
     pub rule: Option<&'static str>,
     /// Facts about the refusal for programs: budget, limit, spent, held, requested.
-    pub details: Option<Value>,
+    pub details: Option<Box<Value>>,
 }
 
 impl Refusal {
@@ -245,7 +245,7 @@ impl Refusal {
     /// Adds facts for programs.
     #[must_use]
     pub(super) fn details(self, details: Value) -> Self {
-        Self { details: Some(details), ..self }
+        Self { details: Some(Box::new(details)), ..self }
     }
 
     /// Whether client libraries are told not to try again.
@@ -272,8 +272,8 @@ impl Refusal {
         };
         if let Some(details) = &self.details {
             match dialect {
-                Dialect::OpenAi | Dialect::Anthropic => body["error"]["details"] = details.clone(),
-                Dialect::Gemini => body["error"]["details"][0]["metadata"] = details.clone(),
+                Dialect::OpenAi | Dialect::Anthropic => body["error"]["details"] = (**details).clone(),
+                Dialect::Gemini => body["error"]["details"][0]["metadata"] = (**details).clone(),
             }
         }
         body
