@@ -50,7 +50,8 @@ needs!(
     StopSubkeys,
     ViewAlarms,
     CloseAlarms,
-    Seal
+    Seal,
+    ReleaseQuarantine
 );
 
 /// Looks at the vault, sealed or not.

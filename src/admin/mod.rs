@@ -20,12 +20,13 @@ mod subkey;
 mod subkey_view;
 mod usage;
 mod vault;
+mod vault_release;
 mod vault_rotate;
 
 use crate::http::{BodyBound, Problem};
 use crate::service::Services;
 use axum::Router;
-use axum::extract::{FromRef, Request};
+use axum::extract::{FromRef, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing;
@@ -56,7 +57,7 @@ pub fn router(services: Services, body: BodyBound) -> Router {
         .route("/readyz", routing::get(health::readyz))
         .fallback(|| async { refusal::no_such_path() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .layer(middleware::from_fn(carry_through))
+        .layer(middleware::from_fn_with_state(services.clone(), carry_through))
         .layer(middleware::map_response(no_store))
         .with_state(Admin { services, body })
 }
@@ -88,16 +89,25 @@ fn guarded() -> Routes {
     let routes = access_log::routes(routes);
     let routes = alarm::routes(routes);
     let routes = vault::routes(routes);
+    let routes = vault_release::routes(routes);
     admin_log::routes(routes)
 }
 
 /// Runs a change on a task of its own, so that a client that hangs up cannot end it between its commit and its coming
-/// into force. Reads end with their client.
-async fn carry_through(request: Request, next: Next) -> Response {
+/// into force. What it did is in the checkpoint before it is answered. Reads end with their client.
+async fn carry_through(State(services): State<Services>, request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
-    match tokio::spawn(next.run(request)).await {
+    let change = async move {
+        let response = next.run(request).await;
+        // What was refused changed nothing.
+        if !response.status().is_client_error() {
+            services.keep_change().await;
+        }
+        response
+    };
+    match tokio::spawn(change).await {
         Ok(response) => response,
         Err(error) => match error.try_into_panic() {
             // The listener answers panics.

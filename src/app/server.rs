@@ -116,6 +116,7 @@ impl Server {
         tasks.spawn(keep_terms(services.clone(), wrap_limits(settings), drain.clone()));
         let watch_every = Duration::from_secs(settings.bounds.integrity_check_seconds);
         tasks.spawn(watch_rows(services.clone(), watch_every, drain.clone()));
+        tasks.spawn(keep_checkpoint(services.clone(), drain.clone()));
         tracing::info!(proxy = %proxy_at.0, admin = %admin_at.0, store = services.store.backend(), "serving");
         Ok(Self {
             services,
@@ -167,6 +168,7 @@ impl Server {
         self.services.ledger.stop().await;
         self.ledger_tasks.close();
         self.ledger_tasks.wait().await;
+        self.services.keep_checkpoint().await;
         self.services.store.close().await;
         tracing::info!("stopped");
     }
@@ -214,6 +216,7 @@ pub(super) async fn start_services(
             unknown_for: TimeDelta::seconds(5),
             concurrent_default: settings.bounds.key_requests_max,
         },
+        checkpoint: settings.data_dir.join("checkpoint"),
     };
     Ok(Services::start(store, kek, settings, tasks).await?)
 }
@@ -277,6 +280,14 @@ async fn watch_rows(services: Services, every: Duration, drain: CancellationToke
         if let Some(Err(error)) = drain.run_until_cancelled(watch.turn()).await {
             tracing::warn!(%error, "the rows that grant power could not be compared with the database");
         }
+    }
+}
+
+/// Writes how far the logs have come into the checkpoint every second.
+async fn keep_checkpoint(services: Services, drain: CancellationToken) {
+    let every = Duration::from_secs(1);
+    while drain.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
+        services.keep_checkpoint().await;
     }
 }
 

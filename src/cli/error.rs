@@ -123,6 +123,9 @@ pub enum UsageError {
     /// An update without a change.
     #[error("nothing to change: give at least one flag")]
     NothingToChange,
+    /// Nobody said yes.
+    #[error("not confirmed; nothing was released")]
+    NotConfirmed,
     /// A time beyond the calendar.
     #[error("{0} lies beyond the calendar")]
     Time(String),
@@ -230,6 +233,7 @@ impl CliError {
                  or keep it in a file that only you can read, and give --secret-file PATH."
             }
             Self::Usage(UsageError::NothingToChange) => "See --help for the flags, or use --set FIELD=JSON.",
+            Self::Usage(UsageError::NotConfirmed) => "In scripts, say --yes.",
             Self::Usage(UsageError::SecretShape | UsageError::UnsealShape | UsageError::Time(_))
             | Self::File { .. }
             | Self::Input(_)

@@ -23,6 +23,7 @@ mod subkey;
 mod usage;
 mod values;
 mod vault;
+mod vault_release;
 mod vault_rotate;
 
 pub use error::{CliError, FieldProblem, Refusal, UsageError};
@@ -198,6 +199,7 @@ mod tests {
             "log export --format jsonl --admin --output f",
             "alarm list --open --json",
             "alarm close alarm_1 --reason repaired",
+            "vault release --access-log f --admin-log g --dry-run --yes",
         ] {
             let words = std::iter::once("bitting").chain(line.split_whitespace());
             if let Err(error) = Cli::try_parse_from(words) {

@@ -6,6 +6,7 @@ use super::client::{Client, path};
 use super::local::ChangeKekArgs;
 use super::render::{self, Form};
 use super::secret_file::{read_text, read_text_from_stdin};
+use super::vault_release::{self, RELEASE_NOTES, ReleaseArgs};
 use super::vault_rotate::{self, MoveArgs};
 use crate::base::Secret;
 use clap::{Args, Subcommand};
@@ -42,6 +43,9 @@ pub enum VaultRemote {
     Rotate(MoveArgs),
     /// Have everything of older terms moved to the current one
     Rewrap(MoveArgs),
+    /// End a quarantine: after a restore, sub-keys work again
+    #[command(after_help = RELEASE_NOTES)]
+    Release(ReleaseArgs),
 }
 
 /// Arguments of `vault status`.
@@ -113,5 +117,6 @@ pub(super) async fn run(command: VaultRemote, client: &Client) -> Result<(), Cli
         }
         VaultRemote::Rotate(args) => vault_rotate::run("rotate", args, client).await,
         VaultRemote::Rewrap(args) => vault_rotate::run("rewrap", args, client).await,
+        VaultRemote::Release(args) => vault_release::run(args, client).await,
     }
 }

@@ -46,6 +46,8 @@ kinds! {
     RegisterMismatch = "register_mismatch";
     /// The database is older than the checkpoint kept outside of it, or was restored; nothing is admitted. Subject: the installation.
     Quarantined = "quarantined";
+    /// The checkpoint outside of the database cannot be written; what is not in it is not missed after a restore. Subject: the file.
+    CheckpointUnwritable = "checkpoint_unwritable";
     /// The key-encryption key cannot be had; the server is sealed until it can. Subject: the source.
     KekUnavailable = "kek_unavailable";
     /// A wrong unseal code or key was presented too often. Subject: the installation.

@@ -159,7 +159,7 @@ async fn describe_caller(
     caller: &Caller,
     entry: Entry,
 ) -> Result<Value, Refusal> {
-    key_state(arrival, caller)?;
+    key_state(proxy, arrival, caller)?;
     let tags = arrival.tags()?;
     let _permit = decide_early(proxy, arrival, caller, Operation::Models)?;
     let subkey = &caller.key.subkey;

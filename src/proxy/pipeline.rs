@@ -117,7 +117,7 @@ async fn admitted(
         Refusal::new(Code::Overloaded, "The server is at its limit of requests. Try again.")
             .retry_after(TimeDelta::seconds(1))
     })?;
-    key_state(arrival, caller)?;
+    key_state(proxy, arrival, caller)?;
     trail.entry.tags = arrival.tags()?;
     let matched = known_operation(arrival, matched)?;
     trail.entry.operation = Some(matched.row.operation.as_str().to_owned());
@@ -143,7 +143,7 @@ async fn admitted(
             admit::Outcome::Stale if tries < STALE_TRIES_MAX => {
                 tries += 1;
                 let caller = proxy.services.authenticate(token).await.map_err(|_| identify::unknown_key())?;
-                key_state(arrival, &caller)?;
+                key_state(proxy, arrival, &caller)?;
                 let (head, in_flight) = decide_early(proxy, arrival, &caller, matched.row.operation)?;
                 current = (caller, head, in_flight);
             }
@@ -161,8 +161,13 @@ async fn admitted(
     }
 }
 
-/// What operators and time have made of the key.
-pub(super) fn key_state(arrival: &Arrival, caller: &Caller) -> Result<(), Refusal> {
+/// What operators and time have made of the key; in quarantine every key is suspended.
+pub(super) fn key_state(proxy: &Proxy, arrival: &Arrival, caller: &Caller) -> Result<(), Refusal> {
+    if proxy.services.is_quarantined() {
+        let message = "This gateway is in quarantine: its database was restored or changed from outside. Every \
+            sub-key is suspended until the security team releases it.";
+        return Err(Refusal::new(Code::Quarantined, message));
+    }
     let definition = &caller.key.subkey.definition;
     if caller.key.tampered {
         return Err(Refusal::new(
@@ -236,9 +241,9 @@ pub(super) async fn refuse(
     refusal: &Refusal,
     entry: Entry,
 ) -> Response {
-    proxy.services.metrics.refused(entry.operation.as_deref(), refusal.code.as_str());
+    proxy.services.metrics.refused(entry.operation.as_deref(), refusal.code.rule());
     let entry = Entry {
-        rule: Some(refusal.rule.unwrap_or(refusal.code.as_str()).to_owned()),
+        rule: Some(refusal.rule.unwrap_or(refusal.code.rule()).to_owned()),
         status: Some(refusal.code.status().as_u16()),
         duration_ms: arrival.elapsed_ms(),
         overhead_us: arrival.elapsed_us(),

@@ -15,6 +15,8 @@ pub(super) enum Code {
     KeyRevoked,
     KeyExpired,
     KeySuspended,
+    /// Suspended like all others.
+    Quarantined,
     KeyNotYetValid,
     AmbiguousCredentials,
     KeyInQuery,
@@ -56,7 +58,7 @@ impl Code {
             Self::InvalidApiKey => "invalid_api_key",
             Self::KeyRevoked => "key_revoked",
             Self::KeyExpired => "key_expired",
-            Self::KeySuspended => "key_suspended",
+            Self::KeySuspended | Self::Quarantined => "key_suspended",
             Self::KeyNotYetValid => "key_not_yet_valid",
             Self::AmbiguousCredentials => "ambiguous_credentials",
             Self::KeyInQuery => "key_in_query",
@@ -92,6 +94,11 @@ impl Code {
         }
     }
 
+    /// The word in entries of the access log.
+    pub(super) fn rule(self) -> &'static str {
+        if self == Self::Quarantined { "quarantined" } else { self.as_str() }
+    }
+
     /// The HTTP status.
     pub(super) fn status(self) -> StatusCode {
         match self {
@@ -99,6 +106,7 @@ impl Code {
             | Self::KeyRevoked
             | Self::KeyExpired
             | Self::KeySuspended
+            | Self::Quarantined
             | Self::KeyNotYetValid => StatusCode::UNAUTHORIZED,
             Self::AmbiguousCredentials
             | Self::KeyInQuery
@@ -137,6 +145,7 @@ impl Code {
             | Self::KeyRevoked
             | Self::KeyExpired
             | Self::KeySuspended
+            | Self::Quarantined
             | Self::KeyNotYetValid => "authentication_error",
             Self::IpNotAllowed
             | Self::ModelNotAllowed

@@ -22,6 +22,9 @@ impl Services {
         if !self.ledger.is_writing().await {
             reasons.push("ledger_unavailable");
         }
+        if self.is_checkpoint_unwritable() {
+            reasons.push("checkpoint_unwritable");
+        }
         reasons
     }
 

@@ -5,6 +5,7 @@ mod admin_log;
 mod alarm;
 mod authenticate;
 pub mod backup;
+mod checkpoint;
 mod credential;
 mod directory;
 mod health;
@@ -21,16 +22,17 @@ mod provider;
 mod quarantine;
 mod rates;
 mod registry;
+mod release;
 mod subkey;
 mod usage;
 mod vault;
 
 use crate::base::{CidrSet, Clock, Entropy};
 use crate::store::Store;
-use crate::vault::Quarantine;
 use chrono::TimeDelta;
 use std::ops::Deref;
-use std::sync::{Arc, RwLock};
+use std::path::PathBuf;
+use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +40,7 @@ pub use crate::store::StoreError;
 pub use access_log::ReadLogError;
 pub use alarm::{Alarms, CloseAlarmError};
 pub use authenticate::{AuthenticateError, Caller};
+pub use checkpoint::ForeignCheckpoint;
 pub use credential::{CredentialError, CredentialFault, NewCredential, Rotation};
 pub use directory::{Credential, DrainingVersion, KeyVersion, ProviderEntry, Snapshot, binding};
 pub use idempotency::AlreadyDone;
@@ -54,6 +57,7 @@ pub use operator::{Actor, CreateOperatorError, Operator, OperatorError, OutOfRea
 pub use provider::{ChangeProviderError, CreateProviderError, DeleteProviderError};
 pub use rates::{InFlight, RateRefusal, Rates};
 pub use registry::{ActiveKey, Registry, RegistryLimits};
+pub use release::{PostedSpend, ReleaseError, ReleaseOrder, Released, Spend};
 pub use subkey::{
     BudgetState, ChangeSubkeyError, Explanation, ListSubkeysError, MintError, Minted, Question,
     RotateRefusal, Rotated, StateRefusal, Step, SubKeyQuery, SubKeyState, SubKeyStatus,
@@ -95,7 +99,8 @@ pub struct Inner {
     kek: Arc<dyn KekSource>,
     book: Arc<Mutex<vault::Book>>,
     doubts: vault::Doubts,
-    quarantined: RwLock<Option<Quarantine>>,
+    quarantined: Arc<quarantine::Gate>,
+    checkpoint: checkpoint::Checkpoint,
     opening: Mutex<()>,
     key_probe: Arc<dyn KeyProbe>,
     credential_drain: TimeDelta,
@@ -134,6 +139,8 @@ pub struct Settings {
     pub ledger: LedgerLimits,
     /// Bounds of the registry.
     pub registry: RegistryLimits,
+    /// Where the checkpoint is kept, outside of the database.
+    pub checkpoint: PathBuf,
 }
 
 /// Why the services did not start.
@@ -142,6 +149,9 @@ pub enum StartError {
     /// The database was never set up.
     #[error("this database has no installation; run `bitting init` first")]
     NotInstalled,
+    /// The data directory belongs to another database.
+    #[error(transparent)]
+    ForeignCheckpoint(#[from] ForeignCheckpoint),
     /// Another server runs on the database, or it cannot be written.
     #[error(transparent)]
     Ledger(#[from] StartLedgerError),
@@ -166,6 +176,14 @@ impl Services {
         let vault = Arc::new(Vault::closed(SealReason::KekUnavailable));
         let (alarms, alarm_queue) = Alarms::new(settings.metrics.clone(), settings.clock.clone());
         tasks.spawn(alarm_queue.run(store.clone(), settings.entropy.clone()));
+        let quarantined: Arc<quarantine::Gate> = Arc::default();
+        // Before anything is written: the figures of a database that is older must not grow first.
+        let checkpoint = checkpoint::Checkpoint::begin(
+            (settings.checkpoint, installation.clone()),
+            (store.clone(), settings.clock.clone(), alarms.clone()),
+            Arc::clone(&quarantined),
+        )
+        .await??;
         let parts = LedgerParts {
             store: store.clone(),
             clock: settings.clock.clone(),
@@ -189,7 +207,8 @@ impl Services {
             private_upstreams: settings.private_upstreams,
             kek,
             book: Arc::default(),
-            quarantined: RwLock::default(),
+            quarantined,
+            checkpoint,
             opening: Mutex::default(),
             key_probe: settings.key_probe,
             credential_drain: settings.credential_drain,

@@ -135,6 +135,8 @@ pub enum Permission {
     Seal,
     /// Unseal the vault.
     Unseal,
+    /// End a quarantine.
+    ReleaseQuarantine,
 }
 
 impl Permission {
@@ -157,7 +159,8 @@ impl Permission {
             | Self::ViewAlarms
             | Self::CloseAlarms
             | Self::Seal
-            | Self::Unseal => true,
+            | Self::Unseal
+            | Self::ReleaseQuarantine => true,
         }
     }
 }

@@ -1,24 +1,67 @@
 //! Quarantine: the database is not what was written last, so nothing is admitted until an operator has looked.
+//!
+//! It is written in the signed register, so it outlasts restarts; whoever takes it out of there leaves a register that
+//! is not signed, which is a reason for quarantine itself. In memory it only ever closes: a release alone opens.
 
 use super::backup::Manifest;
-use super::vault::{Change, Standing};
+use super::vault::{Book, Change, FIRST_KEYRING, Standing};
 use super::{Services, StoreError};
 use crate::log::{AdminEntry, AlarmKind};
 use crate::store::{self, Tx};
 use crate::vault::{Keyring, Quarantine};
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::Mutex;
 
-impl Services {
-    /// Why nothing is admitted; `None` when that is not so.
-    pub fn quarantine(&self) -> Option<Quarantine> {
-        self.quarantined.read().unwrap_or_else(PoisonError::into_inner).clone()
+/// Whether anything is admitted. Asking takes one atomic read.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    is_closed: AtomicBool,
+    why: RwLock<Option<Quarantine>>,
+}
+
+impl Gate {
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
     }
 
-    /// Remembers what the register says.
+    /// Whether it was open.
+    fn close(&self, why: Quarantine) -> bool {
+        *self.why.write().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        !self.is_closed.swap(true, Ordering::SeqCst)
+    }
+
+    pub(super) fn open(&self) {
+        *self.why.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.is_closed.store(false, Ordering::SeqCst);
+    }
+}
+
+impl Services {
+    /// Whether nothing is admitted.
+    pub fn is_quarantined(&self) -> bool {
+        self.quarantined.is_closed()
+    }
+
+    /// Why nothing is admitted; `None` when that is not so.
+    pub fn quarantine(&self) -> Option<Quarantine> {
+        self.quarantined.why.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes in what the register says. `None` opens nothing: a register may be older than what is known here.
     pub(super) fn set_quarantine(&self, quarantine: Option<Quarantine>) {
-        *self.quarantined.write().unwrap_or_else(PoisonError::into_inner) = quarantine;
+        let Some(quarantine) = quarantine else { return };
+        let (reason, detail) = (quarantine.reason.clone(), quarantine.detail.clone());
+        if self.quarantined.close(quarantine) {
+            self.registry.stop_all();
+            self.alarms.raise(
+                AlarmKind::Quarantined,
+                &self.installation,
+                &json!({"reason": reason, "detail": detail}),
+            );
+        }
     }
 
     /// The rows do not add up to the register.
@@ -27,49 +70,100 @@ impl Services {
         keyring: &Arc<Keyring>,
         standing: Standing,
     ) -> Result<(), StoreError> {
-        let detail = match standing {
-            Standing::Sound => return Ok(()),
-            Standing::RegisterUnsigned => "the register of signed rows is missing or was changed",
-            Standing::DoesNotAddUp => "rows that grant power were taken away, put in or put back",
-        };
-        self.enter_quarantine(keyring, "register_mismatch", detail).await
+        match standing {
+            Standing::Sound => Ok(()),
+            Standing::RegisterUnsigned | Standing::DoesNotAddUp => {
+                self.enter_quarantine(keyring, MISMATCH, mismatch(standing)).await
+            }
+        }
     }
 
-    /// Admits nothing from now on, over restarts.
+    /// Admits nothing from now on, over restarts, and counts the epoch up. A further reason is added to the first.
     pub(super) async fn enter_quarantine(
         &self,
         keyring: &Arc<Keyring>,
         reason: &str,
         detail: &str,
     ) -> Result<(), StoreError> {
-        let quarantine =
+        let told =
             Quarantine { since: self.clock.now(), reason: reason.to_owned(), detail: detail.to_owned() };
-        self.set_quarantine(Some(quarantine.clone()));
-        self.alarms.raise(
-            AlarmKind::Quarantined,
-            &self.installation,
-            &json!({"reason": reason, "detail": detail}),
-        );
+        if !self.is_quarantined() {
+            self.set_quarantine(Some(told.clone()));
+        }
         let tx = self.store.write().await?;
         let book = Arc::clone(&self.book).lock_owned().await;
         let mut change = Change::begin(tx, Arc::clone(keyring), book);
-        if change.state().quarantine.is_none() {
-            change.state().quarantine = Some(quarantine);
+        if !add_reason(&mut change, told) {
+            return Ok(());
         }
-        change.commit().await
+        let kept = change.state().quarantine.clone();
+        change.commit().await?;
+        self.set_quarantine(kept);
+        Ok(())
     }
 }
 
-/// Marks what was restored, and commits it: the last step of the transaction that restores a backup.
+pub(super) const MISMATCH: &str = "register_mismatch";
+
+fn mismatch(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Sound => "",
+        Standing::RegisterUnsigned => "the register of signed rows is missing or was changed",
+        Standing::DoesNotAddUp => "rows that grant power were taken away, put in or put back",
+    }
+}
+
+/// Writes a reason into the register: the first one with a new epoch, a further one behind it. `false` when it is
+/// there already.
+fn add_reason(change: &mut Change, told: Quarantine) -> bool {
+    match &mut change.state().quarantine {
+        Some(first) => {
+            let further = format!("{}: {}", told.reason, told.detail);
+            let is_told =
+                first.reason == told.reason || first.detail.contains(&format!("; {}: ", told.reason));
+            if !is_told {
+                first.detail = format!("{}; {further}", first.detail);
+            }
+            !is_told
+        }
+        none @ None => {
+            *none = Some(told);
+            change.begin_epoch();
+            true
+        }
+    }
+}
+
+/// Marks what was restored, and commits it: the last step of the transaction that restores a backup. Whatever server
+/// opens the database next admits nothing until an operator releases it.
 ///
-/// The admin log says from which backup everything before this entry is.
+/// A new epoch begins; the admin log says from which backup everything before this entry is. The checkpoint of a data
+/// directory is left alone: where it is newer, that is told too when the server starts.
 pub(crate) async fn mark_restored(
     mut tx: Tx<'static>,
     keyring: Arc<Keyring>,
     backup: &Manifest,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    drop(keyring);
+    let figures = store::meta::figures(&mut tx.conn()).await?;
+    let is_first_form = store::keyring::get(&mut tx.conn(), FIRST_KEYRING).await?.is_some();
+    let (book, is_signed) = Book::of_register(store::register::get(&mut tx.conn()).await?, &keyring);
+    let book = Arc::new(Mutex::new(book)).lock_owned().await;
+    let mut change = Change::begin(tx, keyring, book);
+    let was_quarantined = change.state().quarantine.is_some();
+    if !is_signed && !is_first_form {
+        // Signed anew below, it would look sound afterwards.
+        let (reason, detail) = (MISMATCH.to_owned(), mismatch(Standing::RegisterUnsigned).to_owned());
+        add_reason(&mut change, Quarantine { since: now, reason, detail });
+    }
+    let detail = format!(
+        "restored from a backup of {}: epoch {}, change {}, access log {}, admin log {}",
+        backup.created_at, figures.epoch, figures.register_seq, figures.access_log_seq, figures.admin_log_seq
+    );
+    add_reason(&mut change, Quarantine { since: now, reason: "restored".to_owned(), detail });
+    if was_quarantined {
+        change.begin_epoch();
+    }
     let entry = AdminEntry {
         time: now,
         actor: "local".to_owned(),
@@ -84,6 +178,6 @@ pub(crate) async fn mark_restored(
             "sha256": backup.sha256,
         }),
     };
-    store::admin_log::append(&mut tx.conn(), &entry).await?;
-    tx.commit().await
+    store::admin_log::append(&mut change.conn(), &entry).await?;
+    change.commit().await
 }

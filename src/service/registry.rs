@@ -66,6 +66,8 @@ struct Inner {
     generation: u64,
     keys: HashMap<SubKeyId, Arc<ActiveKey>>,
     unknown: HashMap<SubKeyId, DateTime<Utc>>,
+    /// What every key's `stopped` hangs on.
+    all: CancellationToken,
 }
 
 /// What the cache knows of an id.
@@ -111,7 +113,7 @@ impl Registry {
             return Arc::clone(known);
         }
         let rates = Rates::new(subkey.definition.rate_limits.clone(), self.limits.concurrent_default);
-        let key = entry(subkey, Arc::new(rates), CancellationToken::new(), tampered);
+        let key = entry(subkey, Arc::new(rates), inner.all.child_token(), tampered);
         if inner.generation == generation && inner.keys.len() < self.limits.cached_max {
             inner.keys.insert(key.subkey.id.clone(), Arc::clone(&key));
         }
@@ -140,7 +142,7 @@ impl Registry {
         if old.subkey.version >= subkey.version && !old.tampered {
             return;
         }
-        let key = self.succeed(&old, subkey);
+        let key = self.succeed(&inner.all, &old, subkey);
         inner.keys.insert(key.subkey.id.clone(), key);
     }
 
@@ -159,7 +161,7 @@ impl Registry {
         let mut inner = self.lock();
         inner.generation += 1;
         let Some(old) = inner.keys.get(&subkey.id).filter(|old| old.tampered).cloned() else { return };
-        let key = self.succeed(&old, subkey);
+        let key = self.succeed(&inner.all, &old, subkey);
         inner.keys.insert(key.subkey.id.clone(), key);
     }
 
@@ -184,10 +186,10 @@ impl Registry {
     }
 
     /// The new form of a key, with what its rates counted.
-    fn succeed(&self, old: &ActiveKey, subkey: SubKey) -> Arc<ActiveKey> {
+    fn succeed(&self, all: &CancellationToken, old: &ActiveKey, subkey: SubKey) -> Arc<ActiveKey> {
         let limits = subkey.definition.rate_limits.clone();
         let rates = Arc::new(old.rates.carry_over(limits, self.limits.concurrent_default));
-        let stopped = if old.stopped.is_cancelled() { CancellationToken::new() } else { old.stopped.clone() };
+        let stopped = if old.stopped.is_cancelled() { all.child_token() } else { old.stopped.clone() };
         entry(subkey, rates, stopped, false)
     }
 
@@ -207,6 +209,14 @@ impl Registry {
         let key = entry(subkey, Arc::clone(&old.rates), old.stopped.clone(), old.tampered);
         inner.keys.insert(id.clone(), Arc::clone(&key));
         Some(key)
+    }
+
+    /// Tells every request in flight to stop, and forgets every key.
+    pub fn stop_all(&self) {
+        let mut inner = self.lock();
+        inner.generation += 1;
+        inner.keys.clear();
+        std::mem::take(&mut inner.all).cancel();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -115,6 +115,28 @@ pub async fn open_holds(conn: &mut Conn<'_>) -> Result<Vec<Hold>, StoreError> {
     Ok(rows.into_iter().flat_map(|holds| holds.0).collect())
 }
 
+/// Records an admission whatever the sub-key's state is: for what was spent already. Recording the same request again
+/// changes nothing.
+pub async fn insert(conn: &mut Conn<'_>, admission: &Admission) -> Result<(), StoreError> {
+    const SQL: &str = "
+        INSERT INTO admissions (request_id, node, admitted_at, subkey_id, holds, entry)
+        VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (request_id) DO NOTHING";
+    on_db!(conn, |db| {
+        sqlx::query(SQL)
+            .bind(&admission.request_id)
+            .bind(&admission.node)
+            .bind(micros(admission.admitted_at))
+            .bind(admission.subkey_id.as_str())
+            .bind(Json(&admission.holds))
+            .bind(Json(&admission.entry))
+            .execute(db)
+            .await
+            .map(drop)
+    })
+    .map_err(StoreError::of(TABLE))
+}
+
 /// Takes an admission off the record, to settle it. Only one caller gets it; `None` when it is settled already.
 pub async fn take(conn: &mut Conn<'_>, request_id: &str) -> Result<Option<Admission>, StoreError> {
     const SQL: &str = "

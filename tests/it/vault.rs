@@ -4,6 +4,7 @@
 
 mod in_flight;
 mod kek;
+mod quarantine;
 mod renew;
 mod rotate;
 mod rows;

@@ -1,10 +1,12 @@
 //! After a crash: admissions on record without an outcome are posted in full.
 
 use super::memory::Memory;
-use super::{Settlement, apply, unknown_outcome};
+use super::{Command, Ledger, Settlement, Unrecorded, apply, unknown_outcome};
+use crate::base::NanoUsd;
 use crate::log::Entry;
 use crate::service::Alarms;
 use crate::store::{Store, StoreError, admission};
+use tokio::sync::oneshot;
 
 const BATCH_MAX: u32 = 200;
 
@@ -29,5 +31,20 @@ pub(super) async fn settle_what_a_crash_left(store: &Store, alarms: &Alarms) -> 
             return Ok(settled);
         }
         settled += open.len();
+    }
+}
+
+impl Ledger {
+    /// Settles an admission that is on record and not this process's own: posts `cost` and writes the entry, durably.
+    pub(in crate::service) async fn settle_on_record(
+        &self,
+        cost: NanoUsd,
+        entry: Entry,
+    ) -> Result<(), Unrecorded> {
+        let (reply, answer) = oneshot::channel();
+        let settlement = Settlement { request_id: entry.request_id.clone(), cost, entry };
+        let command = Command::Settle(Box::new(settlement), Some(reply));
+        self.commands.send(command).await.map_err(|_| Unrecorded)?;
+        answer.await.map(drop).map_err(|_| Unrecorded)
     }
 }

@@ -8,7 +8,7 @@ use crate::log::AdminEntry;
 use crate::service::{KekSource, StoreError};
 use crate::store::subkey::SubKeyFilter;
 use crate::store::{self, Cursor, PAGE_MAX, Store};
-use crate::vault::{Keyring, Root};
+use crate::vault::{Keyring, PowerRow, Root};
 use serde_json::json;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -29,7 +29,9 @@ pub(super) async fn adopt(
     store::keyring::put_wrap(&mut tx.conn(), &wrap).await?;
     store::keyring::put(&mut tx.conn(), KEYRING, &sealed, clock.now()).await?;
     store::keyring::delete(&mut tx.conn(), FIRST_KEYRING).await?;
-    let book = Arc::new(Mutex::new(Book::default())).lock_owned().await;
+    // There is a register already where such a database was restored: its quarantine stays.
+    let (book, _) = Book::of_register(store::register::get(&mut tx.conn()).await?, keyring);
+    let book = Arc::new(Mutex::new(book)).lock_owned().await;
     let mut change = Change::begin(tx, Arc::clone(keyring), book);
     let signed = sign_all(&mut change).await?;
     let entry = AdminEntry {
@@ -48,22 +50,24 @@ pub(super) async fn adopt(
 
 /// Signs every row as it is; returns how many.
 async fn sign_all(change: &mut Change) -> Result<usize, StoreError> {
-    let rows = all_but_subkeys(&mut change.conn()).await?;
-    let mut signed = rows.len();
-    for row in rows {
-        change.sign(&row).await?;
+    let rows = all_rows(change).await?;
+    for row in &rows {
+        change.sign(row).await?;
     }
+    Ok(rows.len())
+}
+
+/// Every row that grants power, as it is in the database.
+pub(in crate::service) async fn all_rows(change: &mut Change) -> Result<Vec<PowerRow>, StoreError> {
+    let mut rows = all_but_subkeys(&mut change.conn()).await?;
     let mut after: Option<Cursor<String>> = None;
     loop {
         let filter = SubKeyFilter::default();
         let page = store::subkey::list(&mut change.conn(), &filter, after.as_ref(), PAGE_MAX).await?;
-        signed += page.items.len();
-        for row in subkey_rows(&mut change.conn(), &page.items).await? {
-            change.sign(&row).await?;
-        }
+        rows.extend(subkey_rows(&mut change.conn(), &page.items).await?);
         after = page.next;
         if after.is_none() {
-            return Ok(signed);
+            return Ok(rows);
         }
     }
 }

@@ -92,6 +92,14 @@ impl Book {
         Ok((book, standing))
     }
 
+    /// A book that knows the register and none of the rows, for a change of the register alone; and whether the
+    /// register is signed.
+    pub(in crate::service) fn of_register(signed: Option<SignedRegister>, keyring: &Keyring) -> (Self, bool) {
+        let is_sound = signed.as_ref().is_some_and(|signed| is_signed(keyring, signed));
+        let register = signed.map(|signed| signed.register).unwrap_or_default();
+        (Self { register, ..Self::default() }, is_sound)
+    }
+
     /// Whether the row is the one that was written last.
     pub(in crate::service) fn check(&self, keyring: &Keyring, row: &PowerRow) -> Result<(), Tampered> {
         let tampered = || Tampered { table: row.table.as_str(), id: row.id.clone() };

@@ -10,6 +10,7 @@ use crate::store::register::{self, RowMac, SignedRegister};
 use crate::store::{Conn, Tx};
 use crate::subkey::SecretRecord;
 use crate::vault::{KeyUse, Keyring, PowerRow, PowerTable, Register, RegisterState};
+use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::OwnedMutexGuard;
 
@@ -107,6 +108,32 @@ impl Change {
     /// Counts a restore.
     pub(in crate::service) fn begin_epoch(&mut self) {
         self.register.epoch += 1;
+    }
+
+    /// Begins the sum anew with those of `rows` that are as they were written, and forgets the MACs of all others:
+    /// they stay unusable. Returns which those are.
+    pub(in crate::service) async fn sum_anew(
+        &mut self,
+        rows: &[PowerRow],
+    ) -> Result<Vec<String>, StoreError> {
+        let sound = rows.iter().filter(|row| self.check(row).is_ok());
+        let sound: HashSet<(&'static str, String)> =
+            sound.map(|row| (row.table.as_str(), row.id.clone())).collect();
+        let lost: Vec<_> = self.book.rows.keys().filter(|key| !sound.contains(*key)).cloned().collect();
+        for key in &lost {
+            register::delete_mac(&mut self.tx.conn(), key.0, &key.1).await?;
+            self.replace(key.clone(), None);
+        }
+        let kept = self.book.rows.iter().filter(|(key, _)| sound.contains(*key));
+        let shares: Vec<_> =
+            kept.filter_map(|(_, signed)| self.keyring.share(&signed.mac, signed.term)).collect();
+        self.register.digest = Register::default().digest;
+        for share in shares {
+            self.register.add(&share);
+        }
+        let mut lost: Vec<String> = lost.into_iter().map(|(table, id)| format!("{table}/{id}")).collect();
+        lost.sort();
+        Ok(lost)
     }
 
     /// Commits. Whoever used the rows has to be told of it afterwards. After an error the book is read anew at the next

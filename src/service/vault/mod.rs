@@ -19,13 +19,14 @@ mod signing;
 mod terms;
 mod tries;
 
+pub(super) use adopt::all_rows;
 pub use book::Tampered;
 pub(super) use book::{Book, Standing};
 pub(super) use change::Change;
 pub use change_kek::{Added, ChangeKekError, Confirmed, add_kek, confirm_kek};
 pub(super) use check::Doubts;
 pub(super) use look::{Holder, Look, SubKeys};
-pub(super) use open::{INSTALLATION, KEYRING, new_wrap};
+pub(super) use open::{FIRST_KEYRING, INSTALLATION, KEYRING, new_wrap};
 pub use open::{OpenVaultError, Opened, open_keyring};
 pub use presented::Presented;
 pub use rotate::RotateVaultError;

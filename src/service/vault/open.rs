@@ -290,6 +290,7 @@ impl Services {
             self.alarms.raise(AlarmKind::RegisterMismatch, &self.installation, &detail);
             self.quarantine_mismatch(&keyring, standing).await?;
         }
+        self.hold_against_checkpoint(&keyring).await?;
         self.record_opening(&keyring, unsealed).await?;
         self.add_missing_providers(&keyring).await?;
         self.check_every_row(&keyring).await?;

@@ -103,6 +103,7 @@ impl Services {
     pub async fn seal(&self, actor: &Actor) -> Result<Secret<String>, SealError> {
         let _turn = self.opening.lock().await;
         let code = unseal_code(&self.entropy);
+        let keyring = self.vault.keyring().ok();
         let mut change = self.change().await?;
         change.state().seal = Some(SealedBy {
             at: self.clock.now(),
@@ -113,6 +114,9 @@ impl Services {
         change.commit().await.map_err(SealError::NotWritten)?;
         self.vault.close(SealReason::ByOperator);
         drop(self.sealing.take_outdated());
+        if let Some(keyring) = keyring {
+            self.keep_change_by(&keyring).await;
+        }
         tracing::warn!(operator = actor.operator.name, "the vault was sealed");
         Ok(code)
     }

@@ -13,6 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method, Request};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::task::TaskTracker;
@@ -74,7 +75,7 @@ pub(crate) fn now() -> DateTime<Utc> {
 }
 
 /// What services are told where there is no network and no server around them.
-pub(crate) fn settings(clock: Clock, entropy: Entropy, private: &[&str]) -> Settings {
+pub(crate) fn settings(clock: Clock, entropy: Entropy, private: &[&str], folder: &Path) -> Settings {
     Settings {
         clock,
         entropy,
@@ -90,6 +91,7 @@ pub(crate) fn settings(clock: Clock, entropy: Entropy, private: &[&str]) -> Sett
             unknown_for: TimeDelta::seconds(5),
             concurrent_default: 16,
         },
+        checkpoint: folder.join("checkpoint"),
     }
 }
 
@@ -102,7 +104,7 @@ impl Plane {
         let (clock, entropy) = (Clock::manual(now()), Entropy::new());
         let kek = Arc::new(FileKek::new(test.folder.path().join("kek")));
         let installed = service::install(&test.store, kek.as_ref(), &clock, &entropy).await.ok().unwrap();
-        let settings = settings(clock.clone(), entropy, private);
+        let settings = settings(clock.clone(), entropy, private, test.folder.path());
         let tasks = TaskTracker::new();
         let services = Services::start(test.store.clone(), kek, settings, &tasks).await.ok().unwrap();
         let bound = BodyBound { bytes_max: 256 * 1024, read_timeout: Duration::from_secs(5) };

@@ -28,6 +28,7 @@ fn granted(permission: Permission) -> &'static [Role] {
         Permission::IssueSubkeys => &[R::Issuer],
         Permission::ChangeSubkeys => &[R::PolicyAdmin, R::Issuer],
         Permission::StopSubkeys => &[R::Issuer, R::Responder],
+        Permission::ReleaseQuarantine => &[],
     }
 }
 

@@ -45,7 +45,7 @@ async fn comes_out_as_it_went_in(from: TestStore, to: TestStore) {
     put_back(&from.store, FIRST, &kek.source).await.unwrap();
     assert_eq!(from.store.schema_state().await.unwrap(), SchemaState::UpToDate);
     fill(&from.store).await;
-    let before = contents_at(&from.store, newest()).await;
+    let mut before = contents_at(&from.store, newest()).await;
     assert!(before.values().all(|rows| !rows.is_empty()), "{before:?}");
 
     let (backup, manifest) = take(&from.store, &kek.source).await;
@@ -54,6 +54,8 @@ async fn comes_out_as_it_went_in(from: TestStore, to: TestStore) {
     let mut after = contents_at(&to.store, newest()).await;
     let marked = after.get_mut("admin_log").unwrap().pop().unwrap();
     assert!(marked.contains("backup.restore"), "{marked}");
+    let (register, _) = (after.remove("register").unwrap(), before.remove("register").unwrap());
+    assert!(register[0].contains("restored from a backup"), "{register:?}");
     assert_eq!(after, before);
     service::open_keyring(&to.store, &kek.source).await.unwrap();
 

@@ -194,6 +194,11 @@ impl Process {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// Where operators are served.
+    pub(crate) fn admin_url(&self) -> &str {
+        &self.admin
+    }
+
     /// The operator's token.
     pub(crate) fn token(&self) -> &str {
         &self.token

@@ -57,7 +57,7 @@ on_both! {
         let (clock, entropy) = (Clock::system(), Entropy::new());
         assert!(service::install(&test.store, &Strength(1), &clock, &entropy).await.is_ok());
         assert_eq!(strengths(&test).await, [1]);
-        let settings = settings(clock, entropy, &[]);
+        let settings = settings(clock, entropy, &[], test.folder.path());
         let tasks = TaskTracker::new();
         let services = Services::start(test.store.clone(), Arc::new(Strength(2)), settings, &tasks).await;
         let services = services.ok().unwrap();

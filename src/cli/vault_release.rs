@@ -1,0 +1,241 @@
+//! `bitting vault release`: ends a quarantine. With logs that are newer than the database, what was taken away and
+//! spent after the backup is found by comparing them with the server's own, shown, and done again first.
+
+use super::client::{Client, Query, path};
+use super::render::{self, Form};
+use super::{CliError, UsageError};
+use crate::base::NanoUsd;
+use chrono::{DateTime, DurationRound, SecondsFormat, TimeDelta, Utc};
+use clap::Args;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+pub(super) const RELEASE_NOTES: &str =
+    "The newer logs are JSON Lines: bitting log export, and bitting log export --admin.";
+
+/// Arguments of `vault release`.
+#[derive(Debug, Args)]
+pub struct ReleaseArgs {
+    /// An export of a newer access log: what was spent since the backup is posted
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
+    /// An export of a newer admin log: what was revoked or suspended since the backup is so again
+    #[arg(long, value_name = "FILE")]
+    admin_log: Option<PathBuf>,
+    /// Show what would be done and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    form: Form,
+}
+
+/// What the newer logs have and the server's own do not.
+#[derive(Default)]
+struct Missed {
+    /// Of each sub-key the last word.
+    stopped: BTreeMap<String, &'static str>,
+    spend: BTreeMap<(String, DateTime<Utc>), NanoUsd>,
+    /// Other changes, which nobody does again by themselves.
+    others: Vec<Vec<String>>,
+}
+
+pub(super) async fn run(args: ReleaseArgs, client: &Client) -> Result<(), CliError> {
+    let mut missed = Missed::default();
+    if let Some(file) = &args.admin_log {
+        newer(client, "admin-log", file, |entry| missed.take_change(entry)).await?;
+    }
+    if let Some(file) = &args.access_log {
+        newer(client, "access-log", file, |entry| missed.take_spend(entry)).await?;
+    }
+    if args.dry_run && args.form.json {
+        return render::print_json(&missed.order());
+    }
+    if !args.form.json {
+        render::print(&missed.tables())?;
+    }
+    if args.dry_run {
+        return Ok(());
+    }
+    if !args.yes {
+        confirm()?;
+    }
+    let done = client.post(&path(&["vault", "release"]), Some(&missed.order())).await?;
+    render::print_object(&done, args.form, &["reason", "detail", "revoked", "suspended", "spend"])
+}
+
+impl Missed {
+    fn take_change(&mut self, entry: &Value) {
+        let word = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+        let (action, target) = (word("action"), word("target"));
+        let is_revoked = self.stopped.get(&target) == Some(&"revoke");
+        match action.as_str() {
+            "subkey.revoke" => _ = self.stopped.insert(target, "revoke"),
+            "subkey.suspend" if !is_revoked => _ = self.stopped.insert(target, "suspend"),
+            "subkey.resume" if !is_revoked => _ = self.stopped.remove(&target),
+            // Reads change nothing, and a key that was minted later is not in the database.
+            "subkey.mint" => {}
+            read if matches!(read.rsplit_once('.'), Some((_, "read" | "export"))) => {}
+            _ => self.others.push(vec![word("time"), word("actor"), action, target]),
+        }
+    }
+
+    fn take_spend(&mut self, entry: &Value) {
+        let cost: Option<NanoUsd> = entry["cost_usd"].as_str().and_then(|cost| cost.parse().ok());
+        let hour = time_of(entry).and_then(|time| time.duration_trunc(TimeDelta::hours(1)).ok());
+        let (Some(cost), Some(hour), Some(id)) = (cost, hour, entry["subkey_id"].as_str()) else { return };
+        if cost > NanoUsd::ZERO {
+            let sum = self.spend.entry((id.to_owned(), hour)).or_default();
+            *sum = sum.saturating_add(cost);
+        }
+    }
+
+    fn order(&self) -> Value {
+        let of = |what: &str| -> Vec<&String> {
+            self.stopped.iter().filter(|(_, is)| **is == what).map(|(id, _)| id).collect()
+        };
+        let spend = |((id, hour), cost): (&(String, DateTime<Utc>), &NanoUsd)| json!({"subkey_id": id, "time": instant(*hour), "cost_usd": cost});
+        let spend: Vec<Value> = self.spend.iter().map(spend).collect();
+        json!({"revoke": of("revoke"), "suspend": of("suspend"), "spend": spend})
+    }
+
+    fn tables(&self) -> String {
+        let safe = |text: &str| crate::base::clip(text, usize::MAX);
+        let stopped =
+            self.stopped.iter().map(|(id, what)| vec![safe(id), (*what).to_owned(), "-".into(), "-".into()]);
+        let spend = self.spend.iter().map(|((id, hour), cost)| {
+            vec![safe(id), "post spend".to_owned(), instant(*hour), cost.to_string()]
+        });
+        let rows: Vec<_> = stopped.chain(spend).collect();
+        let mut text = if rows.is_empty() {
+            "Nothing is known to have been revoked, suspended or spent after the backup.\n".to_owned()
+        } else {
+            render::table(&["SUBKEY", "WILL", "HOUR", "USD"], rows) + "\n"
+        };
+        if !self.others.is_empty() {
+            let rows = self.others.iter().map(|row| row.iter().map(|cell| safe(cell)).collect()).collect();
+            text += "\nAlso changed after the backup, and to be done again by hand:\n";
+            text += &render::table(&["TIME", "ACTOR", "ACTION", "TARGET"], rows);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Hands each entry of the file that the server's own log does not have to `take`, in order.
+async fn newer(
+    client: &Client,
+    log: &str,
+    file: &Path,
+    mut take: impl FnMut(&Value),
+) -> Result<(), CliError> {
+    let mut times: Option<(DateTime<Utc>, DateTime<Utc>)> = None;
+    for_each_line(file, |entry| {
+        if let Some(time) = time_of(entry) {
+            let (first, last) = times.unwrap_or((time, time));
+            times = Some((first.min(time), last.max(time)));
+        }
+    })?;
+    let Some((first, last)) = times else { return Ok(()) };
+    let query: Query = vec![
+        ("format", "jsonl".to_owned()),
+        ("from", instant(first)),
+        ("to", instant(last + TimeDelta::seconds(1))),
+    ];
+    let (mut own, mut rest): (HashSet<String>, Vec<u8>) = (HashSet::new(), Vec::new());
+    client
+        .stream(&path(&[log, "export"]), &query, |piece| {
+            for part in piece.split_inclusive(|byte| *byte == b'\n') {
+                rest.extend(part);
+                if rest.ends_with(b"\n") {
+                    let entry: Value = serde_json::from_slice(&rest).map_err(|_| client.lacking())?;
+                    own.insert(identity(&entry));
+                    rest.clear();
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    for_each_line(file, |entry| {
+        if !own.contains(&identity(entry)) {
+            take(entry);
+        }
+    })
+}
+
+/// Tells entries of a log apart.
+fn identity(entry: &Value) -> String {
+    match entry["action"].as_str() {
+        Some(action) => json!([entry["time"], action, entry["target"], entry["request_id"]]).to_string(),
+        None => entry["request_id"].as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+fn time_of(entry: &Value) -> Option<DateTime<Utc>> {
+    entry["time"].as_str()?.parse().ok()
+}
+
+fn instant(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+fn for_each_line(file: &Path, mut each: impl FnMut(&Value)) -> Result<(), CliError> {
+    let failed = |source| CliError::File { doing: "read", path: file.to_owned(), source };
+    for line in BufReader::new(File::open(file).map_err(failed)?).lines() {
+        let line = line.map_err(failed)?;
+        if !line.trim().is_empty() {
+            let entry = serde_json::from_str(&line).map_err(|error| failed(io::Error::from(error)))?;
+            each(&entry);
+        }
+    }
+    Ok(())
+}
+
+fn confirm() -> Result<(), CliError> {
+    if !io::stdin().is_terminal() {
+        return Err(UsageError::NotConfirmed.into());
+    }
+    eprint!("Every sub-key that is active works again afterwards. Type yes to release: ");
+    io::stderr().flush().map_err(CliError::output)?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).map_err(CliError::Input)?;
+    if answer.trim() == "yes" { Ok(()) } else { Err(UsageError::NotConfirmed.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_about_a_key_counts_and_revoked_is_for_ever() {
+        let mut missed = Missed::default();
+        for (action, target) in [
+            ("subkey.suspend", "a"),
+            ("subkey.resume", "a"),
+            ("subkey.suspend", "b"),
+            ("subkey.revoke", "c"),
+            ("subkey.resume", "c"),
+            ("admin_log.read", "d"),
+            ("subkey.patch", "e"),
+        ] {
+            missed.take_change(&json!({"action": action, "target": target}));
+        }
+        for cost in ["0.5", "0.25", "0"] {
+            let time = "2026-01-01T10:59:00Z";
+            missed.take_spend(&json!({"time": time, "subkey_id": "a", "cost_usd": cost}));
+        }
+        assert_eq!(
+            missed.order(),
+            json!({"revoke": ["c"], "suspend": ["b"], "spend": [
+                {"subkey_id": "a", "time": "2026-01-01T10:00:00.000000Z", "cost_usd": "0.75"},
+            ]})
+        );
+        assert_eq!(missed.others.len(), 1);
+        assert!(missed.tables().contains("subkey.patch"));
+    }
+}
