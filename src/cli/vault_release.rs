@@ -78,8 +78,8 @@ impl Missed {
             "subkey.revoke" => _ = self.stopped.insert(target, "revoke"),
             "subkey.suspend" if !is_revoked => _ = self.stopped.insert(target, "suspend"),
             "subkey.resume" if !is_revoked => _ = self.stopped.remove(&target),
-            // Reads change nothing, and a key that was minted later is not in the database.
-            "subkey.mint" => {}
+            // Reads change nothing, what is said of a revoked key is no matter, and one minted later is not in the database.
+            "subkey.suspend" | "subkey.resume" | "subkey.mint" => {}
             read if matches!(read.rsplit_once('.'), Some((_, "read" | "export"))) => {}
             _ => self.others.push(vec![word("time"), word("actor"), action, target]),
         }

@@ -196,7 +196,9 @@ impl Services {
         let _turn = self.directory.reloading.lock().await;
         let reading = Reading { installation: &self.installation, private: &self.private_upstreams };
         let (loaded, mut wrong) = self.look(keyring, &reading).await?;
-        let displaced = loaded.displaced(keyring, &wrong);
+        // Whatever was read is wrapped in a term that the keyring had before it was read.
+        let newest = self.vault.keyring().ok();
+        let displaced = loaded.displaced(newest.as_deref().unwrap_or(keyring), &wrong);
         self.doubts.tell(&displaced);
         wrong.extend(displaced);
         let mut fresh = loaded.without(&wrong, &self.directory.built_in);

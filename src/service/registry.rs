@@ -232,5 +232,5 @@ fn entry(subkey: SubKey, rates: Arc<Rates>, stopped: CancellationToken, tampered
     }
     let scope = subkey.definition.scope();
     let (used, looked_at) = (AtomicBool::default(), AtomicU64::default());
-    Arc::new(ActiveKey { scope, rates, stopped, tampered, used, looked_at, subkey })
+    Arc::new(ActiveKey { subkey, scope, rates, stopped, tampered, used, looked_at })
 }

@@ -37,7 +37,7 @@ impl BudgetOwner {
 /// Names one budget: its owner and its window, like `subkey:<id>/month`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct BudgetId(String);
+pub struct BudgetId(pub(super) String);
 
 impl BudgetId {
     /// The budget of an owner for a window.
@@ -129,7 +129,7 @@ impl TryFrom<Row> for BudgetRecord {
 
 #[derive(sqlx::FromRow)]
 #[expect(clippy::struct_field_names, reason = "columns carry their unit")]
-struct BalanceRow {
+pub(super) struct BalanceRow {
     limit_nano: i64,
     posted_nano: i64,
     held_nano: i64,
@@ -346,144 +346,6 @@ pub async fn post(
     })
     .map_err(StoreError::of(WINDOWS))?;
     Ok(row.map(Balance::from))
-}
-
-/// Posts the cost in a window whose books are in disorder, as well as they allow: what is held does not fall below
-/// zero, and what is posted does not pass what can be counted. `None` when there is no such window.
-pub async fn post_in_disorder(
-    conn: &mut Conn<'_>,
-    budget: &BudgetId,
-    start: DateTime<Utc>,
-    settlement: Settlement,
-) -> Result<Option<Balance>, StoreError> {
-    const SQL: &str = "
-        UPDATE budget_windows
-           SET held_nano = CASE WHEN held_nano >= $3 THEN held_nano - $3 ELSE 0 END,
-               posted_nano = CASE WHEN posted_nano <= 9223372036854775807 - $4
-                                  THEN posted_nano + $4 ELSE 9223372036854775807 END
-         WHERE budget_id = $1 AND window_start = $2 AND $3 >= 0 AND $4 >= 0
-        RETURNING COALESCE((SELECT b.limit_nano FROM budgets b WHERE b.id = $1), 0) AS limit_nano,
-                  posted_nano, held_nano";
-    let row: Option<BalanceRow> = on_db!(conn, |db| {
-        sqlx::query_as(SQL)
-            .bind(budget.as_str())
-            .bind(micros(start))
-            .bind(settlement.held_back.as_nano())
-            .bind(settlement.cost.as_nano())
-            .fetch_optional(db)
-            .await
-    })
-    .map_err(StoreError::of(WINDOWS))?;
-    Ok(row.map(Balance::from))
-}
-
-/// A budget's row and a window's, as they are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The cap.
-    pub limit: NanoUsd,
-    /// Whether the owner has the budget now.
-    pub is_active: bool,
-    /// What is in the window; `None` when it has no row.
-    pub standing: Option<Standing>,
-    /// Whether nothing is admitted in it.
-    pub is_blocked: bool,
-}
-
-#[derive(sqlx::FromRow)]
-struct FoundRow {
-    limit_nano: i64,
-    active: bool,
-    posted_nano: Option<i64>,
-    held_nano: Option<i64>,
-    is_blocked: bool,
-}
-
-/// The rows as they are. `None` when there is no such budget.
-pub async fn look(
-    conn: &mut Conn<'_>,
-    budget: &BudgetId,
-    start: DateTime<Utc>,
-) -> Result<Option<Found>, StoreError> {
-    const SQL: &str = "
-        SELECT b.limit_nano, b.active, w.posted_nano, w.held_nano, w.blocked IS NOT NULL AS is_blocked
-          FROM budgets b LEFT JOIN budget_windows w ON w.budget_id = b.id AND w.window_start = $2
-         WHERE b.id = $1";
-    let row: Option<FoundRow> = on_db!(conn, |db| {
-        sqlx::query_as(SQL).bind(budget.as_str()).bind(micros(start)).fetch_optional(db).await
-    })
-    .map_err(StoreError::of(WINDOWS))?;
-    Ok(row.map(|row| Found {
-        limit: NanoUsd::from_nano(row.limit_nano),
-        is_active: row.active,
-        standing: row.posted_nano.zip(row.held_nano).map(|(posted, held)| Standing {
-            posted: NanoUsd::from_nano(posted),
-            held: NanoUsd::from_nano(held),
-        }),
-        is_blocked: row.is_blocked,
-    }))
-}
-
-/// Admits nothing in the window any more, for a reason that is a word. A window whose row is lost is made anew, so that
-/// it can be blocked; without its budget nothing is admitted anyway.
-pub async fn block(conn: &mut Conn<'_>, window: &WindowId, reason: &str) -> Result<(), StoreError> {
-    const UPDATE: &str = "UPDATE budget_windows SET blocked = $3 WHERE budget_id = $1 AND window_start = $2";
-    const INSERT: &str = "
-        INSERT INTO budget_windows (budget_id, window_start, blocked)
-        SELECT b.id, $2, $3 FROM budgets b WHERE b.id = $1
-        ON CONFLICT (budget_id, window_start) DO UPDATE SET blocked = excluded.blocked";
-    for sql in [UPDATE, INSERT] {
-        let done = on_db!(&mut *conn, |db| {
-            let bound = sqlx::query(sql).bind(window.budget.as_str()).bind(micros(window.window_start));
-            bound.bind(reason).execute(db).await.map(|done| done.rows_affected())
-        })
-        .map_err(StoreError::of(WINDOWS))?;
-        if done > 0 {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Sets a window right and admits in it again. `false` when there is no such window.
-pub async fn repair(conn: &mut Conn<'_>, window: &WindowId, standing: Standing) -> Result<bool, StoreError> {
-    const SQL: &str = "
-        UPDATE budget_windows SET posted_nano = $3, held_nano = $4, blocked = NULL
-         WHERE budget_id = $1 AND window_start = $2";
-    on_db!(conn, |db| {
-        sqlx::query(SQL)
-            .bind(window.budget.as_str())
-            .bind(micros(window.window_start))
-            .bind(standing.posted.as_nano())
-            .bind(standing.held.as_nano())
-            .execute(db)
-            .await
-            .map(|done| done.rows_affected() == 1)
-    })
-    .map_err(StoreError::of(WINDOWS))
-}
-
-#[derive(sqlx::FromRow)]
-struct BlockedRow {
-    budget_id: String,
-    window_start: DateTime<Utc>,
-    posted_nano: i64,
-    held_nano: i64,
-}
-
-/// The blocked windows of a budget, by its id as alarms name it.
-pub async fn blocked_of(conn: &mut Conn<'_>, budget: &str) -> Result<Vec<(WindowId, Standing)>, StoreError> {
-    const SQL: &str = "
-        SELECT budget_id, window_start, posted_nano, held_nano FROM budget_windows
-         WHERE budget_id = $1 AND blocked IS NOT NULL ORDER BY window_start";
-    let rows: Vec<BlockedRow> = on_db!(conn, |db| sqlx::query_as(SQL).bind(budget).fetch_all(db).await)
-        .map_err(StoreError::of(WINDOWS))?;
-    let read = |row: BlockedRow| {
-        let standing =
-            Standing { posted: NanoUsd::from_nano(row.posted_nano), held: NanoUsd::from_nano(row.held_nano) };
-        (WindowId { budget: BudgetId(row.budget_id), window_start: row.window_start }, standing)
-    };
-    Ok(rows.into_iter().map(read).collect())
 }
 
 /// Where a window stands. A window without a row has nothing in it; `None` when there is no such budget.

@@ -45,6 +45,7 @@ pub mod audit;
 pub mod budget;
 mod copy;
 pub mod credential;
+pub mod disorder;
 pub mod dump;
 mod error;
 pub mod idempotency;

@@ -6,8 +6,9 @@ use crate::budget::{Balance, Refusal};
 use crate::log::{AlarmKind, Entry};
 use crate::service::Alarms;
 use crate::store::admission::Admission;
-use crate::store::budget::{Claim, Found, Standing, WindowId};
-use crate::store::{Conn, StoreError, access_log, admission, budget};
+use crate::store::budget::{Claim, Standing, WindowId};
+use crate::store::disorder::Found;
+use crate::store::{Conn, StoreError, access_log, admission, budget, disorder};
 use serde_json::json;
 
 /// Why a window is blocked, as its row says.
@@ -83,7 +84,7 @@ async fn take_room(turn: &mut Turn<'_>, demand: &Demand, hold: &Hold) -> Result<
             return Ok(None);
         }
     }
-    let found = budget::look(&mut turn.conn, &hold.budget, hold.window_start).await?;
+    let found = disorder::look(&mut turn.conn, &hold.budget, hold.window_start).await?;
     let Some(found) = found.filter(|found| found.is_active && found.limit == hold.limit) else {
         // A change of the sub-key changes its version in the same transaction as its budgets.
         if !admission::is_current(&mut turn.conn, &demand.subkey, demand.subkey_version).await? {
@@ -133,7 +134,7 @@ async fn disturbed(
         "left_posted_usd": left.map(|left| left.posted), "left_held_usd": left.map(|left| left.held),
     });
     turn.alarms.raise(AlarmKind::BooksDoNotAddUp, window.budget.as_str(), &detail);
-    budget::block(&mut turn.conn, window, BLOCKED).await?;
+    disorder::block(&mut turn.conn, window, BLOCKED).await?;
     let standing = standing.unwrap_or_default();
     turn.memory.leave(window.clone(), Left { standing, is_blocked: true });
     Ok(())
@@ -141,7 +142,7 @@ async fn disturbed(
 
 /// Blocks a window that an audit found wrong.
 pub(super) async fn block(turn: &mut Turn<'_>, window: &WindowId) -> Result<(), StoreError> {
-    budget::block(&mut turn.conn, window, BLOCKED).await?;
+    disorder::block(&mut turn.conn, window, BLOCKED).await?;
     if let Some(left) = turn.memory.known(window) {
         turn.memory.leave(window.clone(), Left { is_blocked: true, ..left });
     }
@@ -169,9 +170,9 @@ pub(super) async fn settle(turn: &mut Turn<'_>, settlement: &Settlement) -> Resu
         let mut is_blocked = known.is_some_and(|left| left.is_blocked);
         let mut balance = budget::post(&mut turn.conn, budget, start, posting).await?;
         if balance.is_none() {
-            let found = budget::look(&mut turn.conn, budget, start).await?;
+            let found = disorder::look(&mut turn.conn, budget, start).await?;
             disturbed(turn, &window, known, found.as_ref()).await?;
-            balance = budget::post_in_disorder(&mut turn.conn, budget, start, posting).await?;
+            balance = disorder::post_in_disorder(&mut turn.conn, budget, start, posting).await?;
             is_blocked = true;
         }
         if let Some(balance) = balance {

@@ -15,7 +15,7 @@ use crate::service::Alarms;
 use crate::store::admin_log::AdminFilter;
 use crate::store::audit::{Compared, Progress, Signature, Sum};
 use crate::store::budget::{Standing, WindowId};
-use crate::store::{Conn, Snapshot, Store, StoreError, access_log, admin_log, admission, audit, budget};
+use crate::store::{Conn, Snapshot, Store, StoreError, access_log, admin_log, admission, audit, disorder};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -68,7 +68,9 @@ impl Auditor {
                 match self.slice().await? {
                     Slice::More => {}
                     Slice::Compared(mismatches) => {
-                        mismatches.iter().for_each(|mismatch| self.report(mismatch));
+                        for mismatch in &mismatches {
+                            self.report(mismatch);
+                        }
                         return Ok(mismatches);
                     }
                     Slice::Tampered(row) => break row,
@@ -289,7 +291,7 @@ pub(super) async fn repair(
     seal: &dyn RowSeal,
     budget: &str,
 ) -> Result<Vec<Repaired>, AuditError> {
-    let blocked = budget::blocked_of(conn, budget).await?;
+    let blocked = disorder::blocked_of(conn, budget).await?;
     if blocked.is_empty() {
         return Ok(Vec::new());
     }
@@ -300,7 +302,9 @@ pub(super) async fn repair(
         let some = access_log::posted_after(conn, after_seq, PAGE).await?;
         let Some(last) = some.last() else { break };
         after_seq = last.seq;
-        some.into_iter().for_each(|entry| sums.add(entry));
+        for entry in some {
+            sums.add(entry);
+        }
     }
     let open = admission::open_holds(conn).await?;
     let mut repaired = Vec::with_capacity(blocked.len());
@@ -313,7 +317,7 @@ pub(super) async fn repair(
             .filter(|hold| hold.budget == window.budget && hold.window_start == window.window_start);
         let held = held.fold(NanoUsd::ZERO, |sum, hold| sum.saturating_add(hold.amount));
         let after = Standing { posted: before.posted.max(logged), held };
-        budget::repair(conn, &window, after).await?;
+        disorder::repair(conn, &window, after).await?;
         // What was posted beyond the log is taken for right from here on.
         let more = after.posted.saturating_sub(logged);
         add(conn, seal, &mut progress, &window, more).await?.ok_or(AuditError::Disturbed)?;

@@ -104,7 +104,9 @@ mod tests {
             let some: Vec<Posted> = self.log[self.through..].iter().take(entries_max).cloned().collect();
             let is_last = self.through + some.len() == self.log.len();
             self.through += some.len();
-            some.into_iter().for_each(|entry| sums.add(entry));
+            for entry in some {
+                sums.add(entry);
+            }
             let windows = (0..5).map(window);
             let wrong = windows.filter_map(|window| {
                 let (posted, audited) =

@@ -34,7 +34,7 @@ use tokio_util::task::TaskTracker;
 pub use audit::AuditError;
 
 /// How often the books are compared with the log.
-const AUDIT_EVERY: Duration = Duration::from_secs(600);
+const AUDIT_EVERY: Duration = Duration::from_mins(10);
 
 /// Signs rows, and tells whether a row is as it was signed. `None` while the vault is sealed.
 pub trait RowSeal: Send + Sync {

@@ -102,6 +102,9 @@ impl Services {
         }
         // While the book is locked no change of this server is under way.
         let mut book = self.book.lock().await;
+        // What was signed since the caller took its keyring may be of a term that this one lacks.
+        let newest = self.vault.keyring().ok();
+        let keyring = newest.as_deref().unwrap_or(keyring);
         let (mut found, mut rows) = look.read(&mut self.store.snapshot().await?).await?;
         let mut wrong = book.wrong(keyring, &rows, L::WHOLE);
         if !wrong.is_empty() && self.doubts.may_catch_up() && self.catch_up(keyring, &mut book).await? {

@@ -70,7 +70,7 @@ impl RowWatch {
             self.register.took(began);
         }
         // What cannot be read hides nothing else.
-        looked.into_iter().map(|looked| self.services.unless_unreadable(looked)).collect()
+        looked.into_iter().try_for_each(|looked| self.services.unless_unreadable(looked))
     }
 
     async fn look_at_the_register(&mut self, keyring: &Arc<Keyring>) -> Result<(), StoreError> {
@@ -170,7 +170,7 @@ impl Services {
     /// Every row of every table against the book. What is wrong is alarmed here and refused where it is used.
     pub(super) async fn check_every_row(&self, keyring: &Keyring) -> Result<(), StoreError> {
         let began = Instant::now();
-        let looked = self.look(keyring, &AllButSubKeys).await.map(|(_, wrong)| wrong.len());
+        let looked = self.look(keyring, &AllButSubKeys).await.map(|((), wrong)| wrong.len());
         let mut wrong = 0;
         self.unless_unreadable(looked.map(|found| wrong = found))?;
         let (mut seen, mut after) = (HashSet::new(), None);

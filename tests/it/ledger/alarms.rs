@@ -1,6 +1,6 @@
 //! Each alarm that traffic raises, by real traffic.
 
-use super::{list_model, streamed, total};
+use super::{list_model, read_to_end, streamed, total};
 use crate::support::server::TestServer;
 use crate::support::store::on_both;
 use serde_json::json;
@@ -20,7 +20,9 @@ on_both! {
         let first = server.alarms_once("credential_echoed").await.remove(0);
         assert_eq!(first["subject"], credential);
         assert_eq!((&first["detail"]["place"], &first["detail"]["provider"]), (&json!("header"), &json!("sandbox")));
-        server.post(&secret, "/v1/chat/completions", &streamed("sandbox-mini+echo_key_split")).await;
+        let body = streamed("sandbox-mini+echo_key_split").to_string();
+        let cut = server.send(server.proxied(&secret, "/v1/chat/completions", body)).await;
+        assert!(!read_to_end(cut).await.1, "the stream is cut");
         for _ in 0..200 {
             let alarms = server.alarms_once("credential_echoed").await;
             assert_eq!(alarms.len(), 1, "a repeat is counted on the open one");

@@ -6,7 +6,7 @@ use bitting::base::NanoUsd;
 use bitting::budget::{Balance, BudgetSpec, Window};
 use bitting::store::admission::{Admission, Hold};
 use bitting::store::budget::{BudgetId, BudgetOwner, Claim, Settlement, Standing, WindowId};
-use bitting::store::{Store, admission, budget, subkey};
+use bitting::store::{Store, admission, budget, disorder, subkey};
 use bitting::subkey::{State, SubKeyId};
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -42,7 +42,7 @@ async fn budget_of(store: &Store, limit: i64) -> BudgetId {
 
 /// Holds by the limit that the budget's row has.
 async fn hold(store: &Store, id: &BudgetId, start: DateTime<Utc>, amount: i64) -> Option<Balance> {
-    let found = budget::look(&mut store.read().await.unwrap().conn(), id, start).await.unwrap();
+    let found = disorder::look(&mut store.read().await.unwrap().conn(), id, start).await.unwrap();
     let claim = Claim { amount: nano(amount), limit: found?.limit, expected: None };
     let mut tx = store.write().await.unwrap();
     let held = budget::hold(&mut tx.conn(), id, start, claim).await.unwrap();
@@ -84,7 +84,7 @@ on_both! {
         assert_eq!(budget::balance(&mut tx.conn(), &id, at(1)).await.unwrap(), Some(balance(1_000, 0, 0)));
         assert_eq!(budget::balance(&mut tx.conn(), &other, at(0)).await.unwrap(), None);
         budget::ensure_window(&mut tx.conn(), &other, at(0)).await.unwrap();
-        assert_eq!(budget::look(&mut tx.conn(), &other, at(0)).await.unwrap(), None, "no budget, no window");
+        assert_eq!(disorder::look(&mut tx.conn(), &other, at(0)).await.unwrap(), None, "no budget, no window");
     }
 
     async fn a_window_is_changed_only_as_it_was_left_and_by_the_cap_that_was_decided_by(test: TestStore) {
@@ -104,16 +104,16 @@ on_both! {
             assert_eq!(budget::post(conn, &id, at(0), settlement(refused)).await.unwrap(), None);
         }
         assert_eq!(budget::post(conn, &id, at(0), settlement(left(0, 10))).await.unwrap(), Some(balance(1_000, 4, 0)));
-        budget::block(conn, &window, "books_do_not_add_up").await.unwrap();
+        disorder::block(conn, &window, "books_do_not_add_up").await.unwrap();
         assert_eq!(budget::hold(conn, &id, at(0), claim(1_000, None)).await.unwrap(), None, "blocked");
-        assert!(budget::look(conn, &id, at(0)).await.unwrap().unwrap().is_blocked);
+        assert!(disorder::look(conn, &id, at(0)).await.unwrap().unwrap().is_blocked);
         // What was spent is posted all the same, and nothing falls below zero or past what can be counted.
         let disorder = Settlement { held_back: nano(10), cost: nano(i64::MAX), expected: None };
-        let after = budget::post_in_disorder(conn, &id, at(0), disorder).await.unwrap();
+        let after = disorder::post_in_disorder(conn, &id, at(0), disorder).await.unwrap();
         assert_eq!(after, Some(balance(1_000, i64::MAX, 0)));
-        let blocked = budget::blocked_of(conn, id.as_str()).await.unwrap();
+        let blocked = disorder::blocked_of(conn, id.as_str()).await.unwrap();
         assert_eq!(blocked, [(window.clone(), left(i64::MAX, 0).unwrap())]);
-        assert!(budget::repair(conn, &window, left(5, 1).unwrap()).await.unwrap());
+        assert!(disorder::repair(conn, &window, left(5, 1).unwrap()).await.unwrap());
         assert_eq!(budget::hold(conn, &id, at(0), claim(1_000, left(5, 1))).await.unwrap(), Some(balance(1_000, 5, 11)));
         tx.commit().await.unwrap();
     }
