@@ -3,7 +3,6 @@
 use super::registry::{ActiveKey, Cached};
 use super::vault::SubKeys;
 use super::{Sealed, Services, StoreError};
-use crate::store;
 use crate::subkey::{SecretRecord, SubKeyId, SubKeyToken};
 use crate::vault::{KeyUse, Keyring};
 use std::sync::Arc;
@@ -45,7 +44,9 @@ impl Services {
             (keyring, key)
         } else {
             // The pepper was rotated between the look at the keyring and the look at the key.
-            (self.vault.keyring()?, self.with_macs_of_now(key).await?)
+            let keyring = self.vault.keyring()?;
+            let key = self.with_macs_of_now(key, &keyring).await?;
+            (keyring, key)
         };
         let recognised = key.subkey.live_secrets(now).find(|secret| {
             u32::try_from(secret.mac_term).is_ok_and(|term| keyring.recognises(&input, &secret.mac, term))
@@ -61,12 +62,18 @@ impl Services {
 
     /// The key with the MACs that the store has by now. A secret whose pepper is gone for good costs a look at the
     /// store, one at a time for each key.
-    async fn with_macs_of_now(&self, key: Arc<ActiveKey>) -> Result<Arc<ActiveKey>, StoreError> {
+    async fn with_macs_of_now(
+        &self,
+        key: Arc<ActiveKey>,
+        keyring: &Keyring,
+    ) -> Result<Arc<ActiveKey>, StoreError> {
         let id = &key.subkey.id;
         let _loading = self.loading.lock_for(id).await;
-        let mut read = self.store.read().await?;
-        let stored = store::subkey::get(&mut read.conn(), id).await?;
-        let renewed = stored.and_then(|stored| self.registry.remade(id, &stored.secrets));
+        let (mut stored, wrong) = self.look(keyring, &SubKeys(std::slice::from_ref(id))).await?;
+        let renewed = stored
+            .pop()
+            .filter(|_| wrong.is_empty())
+            .and_then(|stored| self.registry.remade(id, &stored.secrets));
         Ok(renewed.unwrap_or(key))
     }
 

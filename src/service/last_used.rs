@@ -1,6 +1,6 @@
 //! When secrets were last used, and MACs of theirs in the term of today: kept in memory, written down every few seconds.
 
-use super::{Services, StoreError};
+use super::{GuardError, Services, StoreError};
 use crate::store;
 use crate::store::subkey::SecretUse;
 use crate::store::term::NewMac;
@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 const PENDING_MAX: usize = 100_000;
 /// Bounds how long one transaction takes. What does not fit is noted at the secret's next use.
-const NEW_MACS_MAX: usize = 2_000;
+const NEW_MACS_MAX: usize = 500;
 
 /// What is not written down yet; a later use of the same secret replaces an earlier one.
 #[derive(Debug, Default)]
@@ -67,27 +67,46 @@ impl Services {
     /// Writes down what was noted since the last time.
     pub async fn write_last_used(&self) -> Result<(), StoreError> {
         let (uses, new_macs) = (self.last_used.take_uses(), self.last_used.take_new_macs());
-        if uses.is_empty() && new_macs.is_empty() {
+        if !uses.is_empty() {
+            let mut tx = self.store.write().await?;
+            store::subkey::touch(&mut tx.conn(), &uses).await?;
+            tx.commit().await?;
+        }
+        if new_macs.is_empty() {
             return Ok(());
         }
-        let mut tx = self.store.write().await?;
-        store::subkey::touch(&mut tx.conn(), &uses).await?;
+        match self.remake_macs(new_macs).await {
+            // Sealed, they are noted again at the next use.
+            Ok(()) | Err(GuardError::Sealed(_) | GuardError::Tampered(_)) => Ok(()),
+            Err(GuardError::Store(error)) => Err(error),
+        }
+    }
+
+    /// Writes MACs of today's term down, and signs the sub-keys with them. What SQL changed stays as it is.
+    async fn remake_macs(&self, new_macs: Vec<(SubKeyId, SecretRecord, NewMac)>) -> Result<(), GuardError> {
+        let mut tx = self.change().await?;
         let (mut written, mut moved_on) = (Vec::new(), Vec::new());
-        for (subkey, secret, new) in new_macs {
+        for (id, secret, new) in new_macs {
+            let Some(stored) = store::subkey::get(&mut tx.conn(), &id).await? else { continue };
+            let checked = tx.check_subkey(&stored).await;
+            if matches!(checked, Err(GuardError::Tampered(_))) || tx.vouch_for(&secret).is_err() {
+                continue;
+            }
+            checked?;
             if store::term::remake_mac(&mut tx.conn(), &new).await? {
-                written.push((subkey, secret));
+                tx.sign_subkey(&id).await?;
+                written.push((id, secret));
             } else {
-                moved_on.push(subkey);
+                moved_on.push(stored);
             }
         }
         tx.commit().await?;
         for (subkey, secret) in &written {
             self.registry.remade(subkey, std::slice::from_ref(secret));
         }
-        for subkey in moved_on {
+        for stored in moved_on {
             // What is in memory is behind the store.
-            let stored = store::subkey::get(&mut self.store.read().await?.conn(), &subkey).await?;
-            stored.and_then(|stored| self.registry.remade(&subkey, &stored.secrets));
+            self.registry.remade(&stored.id, &stored.secrets);
         }
         if !written.is_empty() {
             self.terms.wake();

@@ -146,6 +146,8 @@ impl Services {
         }
         // A change may have been committed between; while the book is locked none is under way.
         let mut book = self.book.lock().await;
+        let newer = self.vault.keyring().ok();
+        let keyring = newer.as_deref().unwrap_or(keyring);
         let _ = self.catch_up(keyring, &mut book).await?;
         let (found, standing) = Book::read(&mut self.store.snapshot().await?, keyring).await?;
         Ok(match standing {

@@ -115,6 +115,10 @@ mod tests {
     use crate::subkey::{SecretRecord, State, SubKeyId};
     use serde_json::json;
 
+    type Key = (SubKey, Vec<BudgetRecord>);
+    type Holder = (OperatorRecord, Vec<TokenRecord>);
+    type One = (CredentialRecord, Vec<String>);
+
     /// Each change alone makes another row, and no two make the same one.
     fn all_differ<T: Clone>(base: &T, row: impl Fn(&T) -> PowerRow, changes: &[fn(&mut T)]) {
         let mut seen = vec![row(base).canonical().to_vec()];
@@ -164,7 +168,6 @@ mod tests {
             timezone: chrono_tz::UTC,
             active: true,
         };
-        type Key = (SubKey, Vec<BudgetRecord>);
         let base: Key = (subkey, vec![budget]);
         let row = |(subkey, budgets): &Key| subkey_row(subkey, budgets);
         all_differ(
@@ -272,7 +275,6 @@ mod tests {
             created_at: at(),
             expires_at: None,
         };
-        type Holder = (OperatorRecord, Vec<TokenRecord>);
         let row = |(operator, tokens): &Holder| operator_row(operator, tokens);
         all_differ(
             &(operator, vec![token]),
@@ -312,7 +314,6 @@ mod tests {
             created_at: at(),
             created_by: "ana".into(),
         };
-        type One = (CredentialRecord, Vec<String>);
         let row = |(credential, versions): &One| credential_row(credential, versions.clone());
         all_differ(
             &(credential, vec!["1 active 0".into()]),

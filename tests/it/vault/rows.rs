@@ -290,6 +290,21 @@ on_both! {
         }
     }
 
+    async fn another_pepper_leaves_every_row_good(test: TestStore) {
+        let mut server = TestServer::start(test).await;
+        let (_, secret) = server.mint(json!({})).await;
+        assert_eq!(server.admin_post("/api/v1/vault/rotate", &json!({})).await.status, 202);
+        for _ in 0..2 {
+            assert_eq!(server.chat(&secret, "sandbox/sandbox-mini").await.status, 200);
+            server.services.write_last_used().await.unwrap();
+            look(&server).await;
+            assert_eq!(server.chat(&secret, "sandbox/sandbox-mini").await.status, 200);
+            assert_eq!((alarms(&server, "row_tampered"), alarms(&server, "register_mismatch")), (0, 0));
+            server.pause().await;
+            server.resume().await;
+        }
+    }
+
     async fn a_ciphertext_is_of_its_row_alone(test: TestStore) {
         let mut server = TestServer::start(test).await;
         let url = &server.sandbox_url;
