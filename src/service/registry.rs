@@ -211,12 +211,19 @@ impl Registry {
         Some(key)
     }
 
-    /// Tells every request in flight to stop, and forgets every key.
+    /// Tells every request in flight to stop. The keys are known as they were: what SQL made of their rows meanwhile is
+    /// not loaded for that.
     pub fn stop_all(&self) {
         let mut inner = self.lock();
         inner.generation += 1;
-        inner.keys.clear();
         std::mem::take(&mut inner.all).cancel();
+    }
+
+    /// Forgets every key, so that none stays stopped.
+    pub fn forget_all(&self) {
+        let mut inner = self.lock();
+        inner.generation += 1;
+        inner.keys.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -253,6 +253,7 @@ impl Services {
         self.note(&mut change.conn(), actor, "vault.release", &self.installation, json!(done)).await?;
         change.commit().await?;
         self.checkpoint.keep(&keyring, Occasion::Release).await;
+        self.registry.forget_all();
         self.quarantined.open();
         tracing::warn!(reason = done.reason, "the quarantine was released");
         Ok(())
