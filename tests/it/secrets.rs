@@ -1,7 +1,5 @@
 //! What a secret's type keeps it from, and what a panic may say.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use bitting::base::Secret;
 use bitting::vault::{Kek, Keyring, ProviderKey, Root};
 use std::process::Command;
