@@ -254,7 +254,7 @@ pub struct Claim {
 /// Sets the amount aside in the window and returns where it stands then.
 ///
 /// `None`, changing nothing, if posted + held + amount would pass the limit, if the budget is inactive or its limit is
-/// another one, if the window is blocked, is not as it was left, or is not there: [`look`] tells which. Callers racing
+/// another one, if the window is blocked, is not as it was left, or is not there: [`super::disorder::look`] tells which. Callers racing
 /// for the last cent cannot both win: the check and the change are one UPDATE.
 pub async fn hold(
     conn: &mut Conn<'_>,
