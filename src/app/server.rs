@@ -9,8 +9,8 @@ use crate::proxy::upstream::{Upstream, UpstreamSettings};
 use crate::proxy::{Proxy, ProxySettings};
 use crate::sandbox::Sandbox;
 use crate::service::{
-    KekSource, LedgerLimits, Metrics, RegistryLimits, RowWatch, Services, Settings as ServiceSettings,
-    WrapLimits,
+    KekLease, KekSource, LedgerLimits, Metrics, RegistryLimits, RowWatch, Services,
+    Settings as ServiceSettings, WrapLimits,
 };
 use crate::store::Store;
 use chrono::TimeDelta;
@@ -116,6 +116,10 @@ impl Server {
         tasks.spawn(keep_terms(services.clone(), wrap_limits(settings), drain.clone()));
         let watch_every = Duration::from_secs(settings.bounds.integrity_check_seconds);
         tasks.spawn(watch_rows(services.clone(), watch_every, drain.clone()));
+        let lease = Duration::from_secs(settings.bounds.kek_lease_seconds);
+        if let Some(lease) = KekLease::new(services.clone(), lease) {
+            tasks.spawn(keep_lease(lease, drain.clone()));
+        }
         tasks.spawn(keep_checkpoint(services.clone(), drain.clone()));
         tracing::info!(proxy = %proxy_at.0, admin = %admin_at.0, store = services.store.backend(), "serving");
         Ok(Self {
@@ -279,6 +283,15 @@ async fn watch_rows(services: Services, every: Duration, drain: CancellationToke
     while drain.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
         if let Some(Err(error)) = drain.run_until_cancelled(watch.turn()).await {
             tracing::warn!(%error, "the rows that grant power could not be compared with the database");
+        }
+    }
+}
+
+/// Asks a key service again and again whether it still gives the key.
+async fn keep_lease(mut lease: KekLease, drain: CancellationToken) {
+    while drain.run_until_cancelled(tokio::time::sleep(lease.pause())).await.is_some() {
+        if let Some(Err(error)) = drain.run_until_cancelled(lease.turn()).await {
+            tracing::warn!(%error, "the lease of the key could not be looked at");
         }
     }
 }

@@ -83,6 +83,8 @@ limits! {
     requests_max = 4_096, 1..=1_000_000;
     /// How long a provider's old key may be used after a rotation that says nothing else.
     credential_drain_seconds = 900, 0..=DAY_SECONDS;
+    /// How long a key service may refuse the key before an open vault is sealed; it is asked ten times as often.
+    kek_lease_seconds = 600, 5..=DAY_SECONDS;
     /// Data keys that one term of the keyring wraps before it is rotated by itself.
     wrap_uses_max = 1_073_741_824, 1..=1 << 32;
     /// How long one term of the keyring wraps before it is rotated by itself.

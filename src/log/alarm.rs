@@ -50,6 +50,8 @@ kinds! {
     CheckpointUnwritable = "checkpoint_unwritable";
     /// The key-encryption key cannot be had; the server is sealed until it can. Subject: the source.
     KekUnavailable = "kek_unavailable";
+    /// A key service no longer gives the key-encryption key of an open vault, which is sealed if that lasts. Subject: the source.
+    KekRefused = "kek_refused";
     /// A wrong unseal code or key was presented too often. Subject: the installation.
     UnsealRefused = "unseal_refused";
 }

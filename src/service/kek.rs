@@ -31,6 +31,12 @@ pub trait KekSource: Send + Sync {
         installation: &'a str,
     ) -> BoxFuture<'a, Result<Kek, KekSourceError>>;
 
+    /// Whether others hold the key and may take it back. Then a refusal may pass by itself, and the key is asked for
+    /// again while the vault is open.
+    fn is_a_service(&self) -> bool {
+        false
+    }
+
     /// Whether a wrapping by a source of this kind can be under a key of this one.
     fn fits(&self, kind: &str) -> bool {
         kind == self.kind()

@@ -63,7 +63,7 @@ pub use subkey::{
     RotateRefusal, Rotated, StateRefusal, Step, SubKeyQuery, SubKeyState, SubKeyStatus,
 };
 pub use vault::{
-    Added, ChangeKekError, Confirmed, GuardError, OpenVaultError, Opened, Presented, RewrapState,
+    Added, ChangeKekError, Confirmed, GuardError, KekLease, OpenVaultError, Opened, Presented, RewrapState,
     RotateVaultError, RowWatch, SealError, SealReason, Sealed, Tampered, TermState, TermsState, UnsealError,
     Vault, VaultStatus, WrapLimits, add_kek, confirm_kek, open_keyring,
 };

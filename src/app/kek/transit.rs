@@ -165,8 +165,10 @@ impl TransitKek {
         let answer = self.client.send(call).await.map_err(|failure| self.no_answer(&failure))?;
         if answer.status == StatusCode::OK {
             let read = answer.read::<Answer<T>>().map(|answer| answer.data);
-            return read
-                .ok_or_else(|| Attempt::Final(self.refused("its answer is not one of a transit engine")));
+            // Something stands before it, and perhaps not for long.
+            return read.ok_or_else(|| {
+                Attempt::Final(self.unavailable("its answer is not one of a transit engine"))
+            });
         }
         Err(self.not_granted(operation, &answer, &token))
     }
@@ -212,10 +214,10 @@ impl TransitKek {
                 let reason = format!("{host} is at {ip}, which is never called (or not by plain http)");
                 Attempt::Final(self.refused(reason))
             }
-            // It had its time; whoever waits for the key may ask again.
-            JsonCallError::NotConnected(ConnectError::Timeout { .. }) | JsonCallError::Timeout { .. } => {
-                Attempt::Final(unavailable())
-            }
+            // It had its time, or something else than the engine answers; whoever waits for the key may ask again.
+            JsonCallError::NotConnected(ConnectError::Timeout { .. })
+            | JsonCallError::Timeout { .. }
+            | JsonCallError::TooLarge { .. } => Attempt::Final(unavailable()),
             JsonCallError::NotConnected(
                 ConnectError::Resolve { .. }
                 | ConnectError::Tcp { .. }
@@ -223,7 +225,6 @@ impl TransitKek {
                 | ConnectError::Unused { .. },
             )
             | JsonCallError::BrokenOff { .. } => Attempt::Again(unavailable()),
-            JsonCallError::TooLarge { .. } => Attempt::Final(self.refused(failure.to_string())),
         }
     }
 
@@ -291,6 +292,10 @@ impl KekSource for TransitKek {
     fn describe(&self) -> String {
         let TransitSettings { url, key, mount, .. } = &self.settings;
         format!("the transit key {key} (mount {mount}) of {url}")
+    }
+
+    fn is_a_service(&self) -> bool {
+        true
     }
 
     fn create<'a>(

@@ -123,17 +123,28 @@ pub async fn open_keyring(store: &Store, source: &dyn KekSource) -> Result<Opene
     }
 }
 
-/// The root, by the wrapping that is under this source's key: told by the key's id, not by trying.
-async fn open_root(
+/// The root, by the newest wrapping that is under this source's key: told by the key's id, not by trying.
+pub(super) async fn open_root(
     source: &dyn KekSource,
     installation: &str,
     wraps: &[Wrap],
 ) -> Result<(Root, Wrap), OpenVaultError> {
-    for wrap in wraps.iter().filter(|wrap| source.fits(&wrap.source)) {
-        let kek = source.open(&wrap.kept, installation).await?;
-        if kek.id() == wrap.id {
-            return Ok((Root::open(&kek, installation, &wrap.sealed)?, wrap.clone()));
+    let mut refused = None;
+    for wrap in wraps.iter().rev().filter(|wrap| source.fits(&wrap.source)) {
+        match source.open(&wrap.kept, installation).await {
+            Ok(kek) if kek.id() == wrap.id => {
+                return Ok((Root::open(&kek, installation, &wrap.sealed)?, wrap.clone()));
+            }
+            Ok(_of_another_wrapping) => {}
+            Err(unavailable @ KekSourceError::Unavailable { .. }) => return Err(unavailable.into()),
+            // Perhaps another source of this kind is moved to, or was moved from.
+            Err(refusal @ KekSourceError::Refused { .. }) => {
+                refused.get_or_insert(refusal);
+            }
         }
+    }
+    if let Some(refusal) = refused {
+        return Err(refusal.into());
     }
     let mut kinds: Vec<String> = wraps.iter().map(|wrap| wrap.source.clone()).collect();
     kinds.dedup();
@@ -162,7 +173,9 @@ pub(super) struct Taken {
     pub(super) keyring: Arc<Keyring>,
     pub(super) book: Book,
     pub(super) standing: Standing,
-    /// The wrapping that it came out of, where a new one would be stronger.
+    /// The wrapping that it came out of.
+    pub(super) wrap_id: Option<String>,
+    /// The same, where a new one would be stronger.
     pub(super) outdated: Option<Rooted>,
 }
 
@@ -224,7 +237,7 @@ impl Services {
         loop {
             changes.mark_unchanged();
             self.renew_wrapping().await;
-            if !self.vault.sealed().is_some_and(SealReason::is_temporary) {
+            if !self.vault.sealed().is_some_and(|reason| self.may_pass(reason)) {
                 wait = RETRY_FIRST;
                 // The sender lives as long as the vault.
                 let _ = changes.changed().await;
@@ -237,6 +250,11 @@ impl Services {
                 Err(error) => tracing::warn!(%error, "the vault is still sealed"),
             }
         }
+    }
+
+    /// Whether the vault may open again by itself. A key service that refuses may be told otherwise where it stands.
+    fn may_pass(&self, reason: SealReason) -> bool {
+        reason.is_temporary() || reason == SealReason::KekRefused && self.kek.is_a_service()
     }
 
     async fn try_open(&self) -> Result<(), OpenVaultError> {
@@ -270,9 +288,10 @@ impl Services {
             let by = (&self.clock, &self.entropy);
             adopt(&self.store, source, &keyring, &self.installation, by).await?;
         }
+        let wrap_id = root.as_ref().map(|rooted| rooted.wrap.id.clone());
         let outdated = root.filter(|rooted| source.is_outdated(&rooted.wrap.kept));
         let (book, standing) = Book::read(&mut self.store.snapshot().await?, &keyring).await?;
-        Ok(Taken { keyring, book, standing, outdated })
+        Ok(Taken { keyring, book, standing, wrap_id, outdated })
     }
 
     /// Takes everything into force and opens the vault, at last. `unsealed` says who did it, where somebody did: then the seal is
@@ -282,7 +301,7 @@ impl Services {
         taken: Taken,
         unsealed: Option<Unsealed<'_>>,
     ) -> Result<(), OpenVaultError> {
-        let Taken { keyring, book, standing, outdated } = taken;
+        let Taken { keyring, book, standing, wrap_id, outdated } = taken;
         self.set_quarantine(book.register().state.quarantine.clone());
         *self.book.lock().await = book;
         if standing != Standing::Sound {
@@ -296,7 +315,7 @@ impl Services {
         self.check_every_row(&keyring).await?;
         self.reload_directory_with(&keyring).await?;
         self.ledger.audit_with(&keyring).await?;
-        self.sealing.opened(outdated);
+        self.sealing.opened(wrap_id, outdated);
         self.vault.open(keyring);
         Ok(())
     }

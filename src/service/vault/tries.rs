@@ -1,6 +1,9 @@
 //! What is remembered while the vault is closed: refused tries to unseal it, until they can be written down.
 //!
-//! Tries are bounded by a clock that nobody sets, for the whole server: a token more is no try more.
+//! Tries are bounded by a clock that nobody sets, for the whole server: a token more is no try more. A restart forgets
+//! them, and may: whoever can start the server anew stands where its key is read from, and what is guessed cannot be.
+//! The code has 148 bits and a key 256; a passphrase, which may have fewer, costs 64 MiB and three passes for each try,
+//! one after the other. The bound is there to be heard of guessing, and to leave the machine to its work.
 
 use super::open::Rooted;
 use chrono::{DateTime, Utc};
@@ -23,6 +26,7 @@ struct Remembered {
     recent: VecDeque<Instant>,
     refused: Refused,
     alarmed_without_kek: bool,
+    wrap_id: Option<String>,
     outdated: Option<Rooted>,
 }
 
@@ -74,12 +78,23 @@ impl Sealing {
         !std::mem::replace(&mut self.lock().alarmed_without_kek, true)
     }
 
-    /// The vault is open and the refused tries are recorded.
-    pub(super) fn opened(&self, outdated: Option<Rooted>) {
+    /// The vault is open, by this wrapping, and the refused tries are recorded.
+    pub(super) fn opened(&self, wrap_id: Option<String>, outdated: Option<Rooted>) {
         let mut remembered = self.lock();
         remembered.refused = Refused::default();
         remembered.alarmed_without_kek = false;
+        remembered.wrap_id = wrap_id;
         remembered.outdated = outdated;
+    }
+
+    /// The wrapping by which the vault was opened.
+    pub(super) fn opened_by(&self) -> Option<String> {
+        self.lock().wrap_id.clone()
+    }
+
+    /// Another wrapping stands for that one now.
+    pub(super) fn opens_by(&self, wrap_id: String) {
+        self.lock().wrap_id = Some(wrap_id);
     }
 
     /// The wrapping to renew, once.
@@ -103,7 +118,7 @@ mod tests {
         assert_eq!(sealing.closed_for(start + Duration::from_secs(10)), Some(Duration::from_secs(50)));
         assert_eq!(sealing.closed_for(start + Duration::from_mins(1)), None, "the first is a minute old");
         assert_eq!(sealing.unrecorded().by, BTreeMap::from([("ana".to_owned(), 5)]));
-        sealing.opened(None);
+        sealing.opened(None, None);
         assert_eq!(sealing.unrecorded(), Refused::default());
     }
 }
