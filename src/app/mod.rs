@@ -16,7 +16,7 @@ mod restore;
 pub mod server;
 
 pub use backup::backup;
-pub use change_kek::{KekStep, change_kek};
+pub use change_kek::{KekStep, ToTransit, change_kek};
 pub use doctor::doctor;
 pub use install::init;
 pub use logging::harden;

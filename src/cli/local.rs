@@ -1,7 +1,7 @@
 //! The commands that do their work here, beside the data: their arguments, and the one place that calls `app`.
 
 use super::CliError;
-use crate::app::{self, KekStep, QuickstartOptions};
+use crate::app::{self, KekStep, QuickstartOptions, ToTransit};
 use clap::{Args, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -124,12 +124,20 @@ pub struct RecoverArgs {
     pub data: PathBuf,
 }
 
+const CHANGE_KEK_NOTES: &str = "\
+The present key is that of the configuration; run it first with the flag of the new one, then as it says. Both keys open the
+vault until it is confirmed by the configuration of the new one: whatever breaks off in between can be done again.
+
+A new line for a credential: head -c 32 /dev/urandom | base64 | systemd-creds encrypt - kek.cred";
+
 /// Arguments of `vault change-kek`.
 #[derive(Debug, Args)]
-#[command(after_help = "Both keys open the vault until it is confirmed by the configuration of the new one.")]
+#[command(after_help = CHANGE_KEK_NOTES)]
 pub struct ChangeKekArgs {
     #[command(flatten)]
     step: KekStepArgs,
+    #[command(flatten)]
+    transit: TransitArgs,
     /// Where the data is kept [default: bitting-data]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -145,18 +153,65 @@ struct KekStepArgs {
     /// Move to a passphrase in a file, which has to be there
     #[arg(long, value_name = "PATH")]
     to_passphrase_file: Option<PathBuf>,
+    /// Move to a credential of systemd, which hands it to this command
+    #[arg(long, value_name = "NAME")]
+    to_credential: Option<String>,
+    /// Move to the transit engine of this Vault or OpenBao
+    #[arg(long, value_name = "URL", requires_all = ["transit_key", "transit_token_file"])]
+    to_transit: Option<String>,
     /// Drop the old key; run with the configuration of the new one
     #[arg(long)]
     confirm: bool,
 }
 
-impl KekStepArgs {
-    fn step(self) -> KekStep {
-        match (self.to_file, self.to_passphrase_file) {
-            (Some(path), _) => KekStep::ToFile(path),
-            (None, Some(path)) => KekStep::ToPassphraseFile(path),
-            (None, None) => KekStep::Confirm,
-        }
+/// What goes with `--to-transit`.
+#[derive(Debug, Args)]
+#[group(multiple = true)]
+struct TransitArgs {
+    /// The name of the engine's key
+    #[arg(long, value_name = "NAME", requires = "to_transit")]
+    transit_key: Option<String>,
+    /// The file that holds the token
+    #[arg(long, value_name = "PATH", requires = "to_transit")]
+    transit_token_file: Option<PathBuf>,
+    /// Where the engine is mounted [default: transit]
+    #[arg(long, value_name = "PATH", requires = "to_transit")]
+    transit_mount: Option<String>,
+    /// The namespace, where there are any
+    #[arg(long, value_name = "NAME", requires = "to_transit")]
+    transit_namespace: Option<String>,
+    /// The authorities to trust instead of the roots of the web
+    #[arg(long, value_name = "PATH", requires = "to_transit")]
+    transit_ca_file: Option<PathBuf>,
+}
+
+impl ChangeKekArgs {
+    /// The one step that was asked for, and the data directory.
+    fn into_parts(self) -> (KekStep, Option<PathBuf>) {
+        let KekStepArgs { to_file, to_passphrase_file, to_credential, to_transit, confirm: _ } = self.step;
+        let TransitArgs {
+            transit_key,
+            transit_token_file,
+            transit_mount,
+            transit_namespace,
+            transit_ca_file,
+        } = self.transit;
+        let transit = match (to_transit, transit_key, transit_token_file) {
+            (Some(url), Some(key), Some(token_file)) => Some(ToTransit {
+                url,
+                key,
+                token_file,
+                mount: transit_mount,
+                namespace: transit_namespace,
+                ca_file: transit_ca_file,
+            }),
+            _ => None,
+        };
+        let step = to_file.map(KekStep::ToFile);
+        let step = step.or(to_passphrase_file.map(KekStep::ToPassphraseFile));
+        let step = step.or(to_credential.map(KekStep::ToCredential));
+        let step = step.or(transit.map(KekStep::ToTransit));
+        (step.unwrap_or(KekStep::Confirm), self.data)
     }
 }
 
@@ -177,7 +232,10 @@ pub fn run_local(command: Local, environment: &dyn Fn(&str) -> Option<String>) -
             Local::Backup(BackupArgs { file, data }) => app::backup(file, data).await,
             Local::Restore(RestoreArgs { file, data }) => app::restore(file, data).await,
             Local::Doctor(DoctorArgs {}) => app::doctor().await,
-            Local::ChangeKek(ChangeKekArgs { step, data }) => app::change_kek(data, step.step()).await,
+            Local::ChangeKek(args) => {
+                let (step, data) = args.into_parts();
+                app::change_kek(data, step).await
+            }
             Local::Operator(OperatorCommand::Recover(RecoverArgs { data })) => app::recover(data).await,
         }
     });

@@ -196,6 +196,11 @@ mod tests {
             "vault unseal --passphrase-file f",
             "vault change-kek --to-file f --data d",
             "vault change-kek --confirm",
+            "vault change-kek --to-passphrase-file f",
+            "vault change-kek --to-credential kek",
+            "vault change-kek --to-transit https://v:8200 --transit-key k --transit-token-file t --data d",
+            "vault change-kek --to-transit https://v:8200 --transit-key k --transit-token-file t --transit-mount m \
+             --transit-namespace n --transit-ca-file c",
             "log export --format jsonl --admin --output f",
             "alarm list --open --json",
             "alarm close alarm_1 --reason repaired",
@@ -226,6 +231,11 @@ mod tests {
             "vault unseal --code-file f --kek-file f",
             "vault change-kek",
             "vault change-kek --confirm --to-file f",
+            "vault change-kek --to-credential c --to-file f",
+            "vault change-kek --to-transit https://v:8200 --transit-key k",
+            "vault change-kek --to-transit https://v:8200 --transit-token-file t",
+            "vault change-kek --to-file f --transit-key k",
+            "vault change-kek --confirm --transit-token-file t",
         ] {
             let words = std::iter::once("bitting").chain(line.split_whitespace());
             let error = Cli::try_parse_from(words).expect_err(line);

@@ -49,6 +49,58 @@ pub struct TransitSettings {
     pub ca_file: Option<PathBuf>,
 }
 
+impl KekSettings {
+    /// The credential of systemd that `flag` names, in what systemd hands to this process.
+    pub fn credential_by_flag(
+        flag: &'static str,
+        name: String,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let mut source = Source::default();
+        source.add_flag("kek_credential", flag, name);
+        credential(&source, environment)
+    }
+
+    /// The transit engine that flags name: of each setting the name, the flag, and what that says.
+    pub fn transit_by_flags(
+        given: impl IntoIterator<Item = (&'static str, &'static str, String)>,
+        token_file: PathBuf,
+        ca_file: Option<PathBuf>,
+    ) -> Result<Self, ConfigError> {
+        let mut source = Source::default();
+        for (key, flag, text) in given {
+            source.add_flag(key, flag, text);
+        }
+        transit_with(&source, token_file, ca_file).map(Self::Transit)
+    }
+
+    /// The variables that name this source in the environment of a server.
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        let shown = |path: &Path| path.display().to_string();
+        match self {
+            Self::File { path } => vec![("BITTING_KEK_FILE", shown(path))],
+            Self::Passphrase { path } => vec![("BITTING_KEK_PASSPHRASE_FILE", shown(path))],
+            Self::Credential { name, .. } => vec![("BITTING_KEK_CREDENTIAL", name.clone())],
+            Self::Transit(TransitSettings { url, key, mount, namespace, token_file, ca_file }) => {
+                let mut variables = vec![
+                    ("BITTING_KEK_TRANSIT_URL", url.to_string()),
+                    ("BITTING_KEK_TRANSIT_KEY", key.clone()),
+                    ("BITTING_KEK_TRANSIT_TOKEN_FILE", shown(token_file)),
+                ];
+                let mount = Some(mount.clone()).filter(|mount| mount != MOUNT);
+                variables.extend(mount.map(|mount| ("BITTING_KEK_TRANSIT_MOUNT", mount)));
+                let namespace = namespace.clone();
+                variables.extend(namespace.map(|namespace| ("BITTING_KEK_TRANSIT_NAMESPACE", namespace)));
+                variables.extend(ca_file.as_deref().map(|path| ("BITTING_KEK_TRANSIT_CA_FILE", shown(path))));
+                variables
+            }
+        }
+    }
+}
+
+/// Where a transit engine is mounted that nobody moved.
+const MOUNT: &str = "transit";
+
 /// The variable in which systemd says where the credentials of a service are.
 pub(super) const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
@@ -98,7 +150,15 @@ fn credential(source: &Source, environment: &BTreeMap<String, String>) -> Result
     let (name, origin) = segments(source, "kek_credential", 1)?;
     let Some(directory) = environment.get(CREDENTIALS_DIRECTORY).filter(|text| text.starts_with('/')) else {
         let problem = format!("systemd hands no credentials over: {CREDENTIALS_DIRECTORY} is not set");
-        let write = format!("LoadCredential={name}:/path/to/the/key into the unit, or use BITTING_KEK_FILE");
+        let write = match origin {
+            Origin::Flag(flag) => format!(
+                "it as a command that systemd runs: systemd-run --pipe --wait -p LoadCredential={name}:/path/to/the/key \
+                 bitting vault change-kek {flag} {name} --data DIR"
+            ),
+            Origin::Environment(_) | Origin::File { .. } | Origin::Default(_) => {
+                format!("LoadCredential={name}:/path/to/the/key into the unit, or use BITTING_KEK_FILE")
+            }
+        };
         return Err(ConfigError::invalid(&origin, problem, write));
     };
     Ok(KekSettings::Credential { path: Path::new(directory).join(&name), name })
@@ -110,9 +170,17 @@ fn transit(source: &Source) -> Result<TransitSettings, ConfigError> {
     if source.get("kek_transit_key").is_none() {
         return Err(lacks(source, "the name of a key", "BITTING_KEK_TRANSIT_KEY"));
     }
+    transit_with(source, token_file, path(source, "kek_transit_ca_file")?)
+}
+
+fn transit_with(
+    source: &Source,
+    token_file: PathBuf,
+    ca_file: Option<PathBuf>,
+) -> Result<TransitSettings, ConfigError> {
     let mount = match source.get("kek_transit_mount") {
         Some(_) => segments(source, "kek_transit_mount", 8)?.0,
-        None => "transit".to_owned(),
+        None => MOUNT.to_owned(),
     };
     let namespace = match source.get("kek_transit_namespace") {
         Some(_) => Some(segments(source, "kek_transit_namespace", 8)?.0),
@@ -124,7 +192,7 @@ fn transit(source: &Source) -> Result<TransitSettings, ConfigError> {
         mount,
         namespace,
         token_file,
-        ca_file: path(source, "kek_transit_ca_file")?,
+        ca_file,
     })
 }
 

@@ -59,6 +59,8 @@ pub enum Origin {
         /// The key, with its table.
         key: String,
     },
+    /// A flag of the command line.
+    Flag(&'static str),
     /// Nowhere: a default.
     Default(&'static str),
 }
@@ -68,6 +70,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Environment(name) => write!(f, "{name} in the environment"),
             Self::File { file, key } => write!(f, "`{key}` in {}", file.display()),
+            Self::Flag(name) => f.write_str(name),
             Self::Default(key) => write!(f, "the default of `{key}`"),
         }
     }
@@ -156,6 +159,12 @@ impl Source {
             self.values.insert(key, Given { value: Value::String(text.clone()), origin });
         }
         Ok(())
+    }
+
+    /// Takes in what a flag says of a setting.
+    pub(super) fn add_flag(&mut self, key: &'static str, flag: &'static str, text: String) {
+        debug_assert!(KEYS.contains(&key), "{key} is listed");
+        self.values.insert(key.to_owned(), Given { value: Value::String(text), origin: Origin::Flag(flag) });
     }
 
     /// Takes one setting out.

@@ -320,3 +320,54 @@ fn a_key_service_is_anywhere_but_at_a_metadata_address_and_in_clear_on_this_mach
         assert!(message.contains("BITTING_KEK_TRANSIT_URL"), "{refused}: {message}");
     }
 }
+
+#[test]
+fn what_is_said_to_set_for_a_source_names_that_source() {
+    let given = [
+        ("BITTING_KEK_TRANSIT_MOUNT", "teams/transit"),
+        ("BITTING_KEK_TRANSIT_NAMESPACE", "a/b"),
+        ("BITTING_KEK_TRANSIT_CA_FILE", "/ca"),
+    ];
+    for environment in [
+        vec![("BITTING_KEK_FILE", "/k")],
+        vec![("BITTING_KEK_PASSPHRASE_FILE", "/p")],
+        vec![("BITTING_KEK_CREDENTIAL", "kek")],
+        TRANSIT.to_vec(),
+        TRANSIT.iter().chain(&given).copied().collect(),
+    ] {
+        let handed = ("CREDENTIALS_DIRECTORY", "/run/c");
+        let kek = load(None, &[environment.clone(), vec![handed]].concat()).unwrap().kek;
+        let variables = kek.variables();
+        let mut named: Vec<(&str, &str)> =
+            variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        named.push(handed);
+        assert_eq!(load(None, &named).unwrap().kek, kek, "{environment:?}");
+    }
+}
+
+#[test]
+fn flags_name_a_source_by_the_rules_of_the_settings_and_an_error_names_the_flag() {
+    let transit = |url: &str, key: &str| {
+        let given = [("kek_transit_url", "--to-transit", url), ("kek_transit_key", "--transit-key", key)];
+        let given = given.map(|(key, flag, text)| (key, flag, text.to_owned()));
+        KekSettings::transit_by_flags(given, "/t".into(), None).map_err(|error| error.to_string())
+    };
+    assert_eq!(transit(TRANSIT[0].1, TRANSIT[1].1).unwrap(), load(None, &TRANSIT).unwrap().kek);
+    for (refused, names) in [
+        (transit("http://10.1.2.3:8200", "bitting"), "--to-transit: it is not encrypted"),
+        (transit("https://169.254.169.254", "bitting"), "--to-transit: "),
+        (transit("https://10.1.2.3:8200", "a/b"), "--transit-key: "),
+    ] {
+        let message = refused.unwrap_err();
+        assert!(message.starts_with(names), "{message}");
+    }
+    let credential = |environment: &[(&str, &str)]| {
+        let environment = environment.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        KekSettings::credential_by_flag("--to-credential", "kek".to_owned(), &environment)
+    };
+    let path = PathBuf::from("/run/c/kek");
+    let expected = KekSettings::Credential { name: "kek".to_owned(), path };
+    assert_eq!(credential(&[("CREDENTIALS_DIRECTORY", "/run/c")]).unwrap(), expected);
+    let message = credential(&[]).unwrap_err().to_string();
+    assert!(message.starts_with("--to-credential: ") && message.contains("systemd-run"), "{message}");
+}

@@ -18,12 +18,16 @@ use std::sync::Arc;
 const INSTALLATION: &str = "inst_of-the-test";
 
 /// The source that this environment names.
-fn source<V: ToString>(environment: &[(&str, V)]) -> Arc<dyn KekSource> {
+pub(crate) fn source<V: ToString>(environment: &[(&str, V)]) -> Arc<dyn KekSource> {
+    kek::source(&settings(environment)).unwrap()
+}
+
+fn settings<V: ToString>(environment: &[(&str, V)]) -> Settings {
     let overrides = Overrides { config: None, data_dir: Some("/nowhere".into()) };
     let environment =
         environment.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
     let nothing = |_: &std::path::Path| Err(io::ErrorKind::NotFound.into());
-    kek::source(&Settings::from_parts(&overrides, &environment, nothing).unwrap()).unwrap()
+    Settings::from_parts(&overrides, &environment, nothing).unwrap()
 }
 
 async fn create(source: &dyn KekSource) -> Result<(String, Value), KekSourceError> {

@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod change_kek;
 mod in_flight;
 mod kek;
+mod key_service;
 mod quarantine;
 mod renew;
 mod rotate;
@@ -41,7 +43,7 @@ const SEAL: &str = "/api/v1/vault/seal";
 const UNSEAL: &str = "/api/v1/vault/unseal";
 
 /// How the vault of a server stands: whether it is sealed, and why.
-async fn vault(server: &Process) -> (bool, Value) {
+pub(crate) async fn vault(server: &Process) -> (bool, Value) {
     let answer = server.admin(Method::GET, "/api/v1/vault", &Value::Null).await;
     assert_eq!(answer.status, 200, "{:?}", answer.json());
     let body = answer.json();
@@ -63,7 +65,7 @@ async fn unseal(server: &Process, body: &Value) -> (u16, String) {
 }
 
 /// Waits until a vault opens by itself.
-async fn opens(server: &Process) {
+pub(crate) async fn opens(server: &Process) {
     for _ in 0..400 {
         if !vault(server).await.0 {
             return;

@@ -40,6 +40,10 @@ impl KekSource for CredentialKek {
         format!("the systemd credential {}", self.name)
     }
 
+    fn fits(&self, kind: &str) -> bool {
+        super::holds_the_key(kind)
+    }
+
     fn create<'a>(
         &'a self,
         _entropy: &'a Entropy,

@@ -1,15 +1,15 @@
 //! A key file: one line of base64, readable by its owner only.
 
+use super::secret_file::{self, Readers};
 use crate::base::{Entropy, Secret};
 use crate::service::{KekSource, KekSourceError};
 use crate::vault::Kek;
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use std::fs::{self, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 /// A key file.
 #[derive(Clone, Debug)]
@@ -24,30 +24,32 @@ impl FileKek {
     }
 
     /// Reads the key, or makes one where the file is missing.
-    fn read_or_make(&self, entropy: &Entropy) -> Result<Kek, KekSourceError> {
-        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path);
-        let mut file = match created {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return self.read(),
-            Err(error) => return Err(self.unavailable(&error)),
-        };
+    async fn read_or_make(&self, entropy: &Entropy) -> Result<Kek, KekSourceError> {
+        match self.make(entropy) {
+            Ok(kek) => Ok(kek),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.read().await,
+            Err(error) => Err(self.unavailable(&error)),
+        }
+    }
+
+    /// A file with a fresh key, which a loss of power does not take away any more.
+    fn make(&self, entropy: &Entropy) -> io::Result<Kek> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path)?;
         let kek = Kek::generate(entropy);
-        let written = file.write_all(kek.to_line().expose().as_bytes()).and_then(|()| file.sync_all());
-        written.map_err(|error| self.unavailable(&error))?;
+        file.write_all(kek.to_line().expose().as_bytes())?;
+        file.sync_all()?;
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
         Ok(kek)
     }
 
     /// Reads the key. Others than its owner may not be able to.
-    fn read(&self) -> Result<Kek, KekSourceError> {
-        let mode = fs::metadata(&self.path).map_err(|error| self.unavailable(&error))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            let path = self.path.display();
-            return Err(self.refused(format!(
-                "others than its owner can read it (mode {:o}); run: chmod 600 {path}",
-                mode & 0o777
-            )));
+    async fn read(&self) -> Result<Kek, KekSourceError> {
+        let text: Secret<String> = secret_file::read(&self.path, Readers::Owner, &self.describe()).await?;
+        if text.expose().is_empty() {
+            let reason = "it is empty, as one whose making broke off; remove it, unless its key was in use";
+            return Err(self.refused(reason.to_owned()));
         }
-        let text = Secret::new(fs::read_to_string(&self.path).map_err(|error| self.unavailable(&error))?);
         Kek::parse(&text).map_err(|error| {
             self.refused(format!("{error}; put the file back that belongs to this database"))
         })
@@ -71,12 +73,16 @@ impl KekSource for FileKek {
         format!("the KEK file {}", self.path.display())
     }
 
+    fn fits(&self, kind: &str) -> bool {
+        super::holds_the_key(kind)
+    }
+
     fn create<'a>(
         &'a self,
         entropy: &'a Entropy,
         _installation: &'a str,
     ) -> BoxFuture<'a, Result<(Kek, Value), KekSourceError>> {
-        ready(self.read_or_make(entropy).map(|kek| (kek, json!({})))).boxed()
+        Box::pin(async { Ok((self.read_or_make(entropy).await?, json!({}))) })
     }
 
     fn open<'a>(
@@ -84,6 +90,6 @@ impl KekSource for FileKek {
         _kept: &'a Value,
         _installation: &'a str,
     ) -> BoxFuture<'a, Result<Kek, KekSourceError>> {
-        ready(self.read()).boxed()
+        Box::pin(self.read())
     }
 }

@@ -32,3 +32,8 @@ pub fn from_settings(settings: &KekSettings) -> Result<Arc<dyn KekSource>, AppEr
         KekSettings::Transit(transit) => Arc::new(TransitKek::new(transit.clone())?),
     })
 }
+
+/// Whether a source of this kind holds the key itself: a key that moves from one to another is the same key.
+fn holds_the_key(kind: &str) -> bool {
+    matches!(kind, "file" | "credential")
+}

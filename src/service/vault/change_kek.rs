@@ -25,7 +25,10 @@ pub enum ChangeKekError {
     #[error("the database is of an older version; start the server once, then try again")]
     FirstForm,
     /// Both are one.
-    #[error("the new source holds the key that is in use already; name one with a key of its own")]
+    #[error(
+        "the new source holds the key that is in use already: if it has only moved, set the new source and start the server \
+         anew; to change it, name a source with a key of its own"
+    )]
     SameKey,
     /// The configuration is not that of the new source.
     #[error(

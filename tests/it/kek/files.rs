@@ -31,6 +31,10 @@ async fn a_key_file_is_made_once_and_read_from_then_on() {
     assert_eq!(open(&*file, &kept).await.unwrap(), made);
     write_secret(&path, &made, 0o640);
     assert_refused(open(&*file, &kept).await, "chmod 600");
+    // Whoever made it was killed before a key stood in it: it is not taken for one, nor overwritten.
+    write_secret(&path, "", 0o600);
+    assert_refused(create(&*file).await, "making broke off; remove it");
+    assert_eq!(std::fs::read(&path).unwrap(), b"");
 }
 
 #[tokio::test]

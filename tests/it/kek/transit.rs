@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::support::transit::{Mood, Transit, write_secret};
+use bitting::http::Tls;
 use data_encoding::BASE64;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -175,6 +176,53 @@ async fn an_answer_that_is_not_our_key_does_not_pass_for_it() {
     server.set_mood(Mood::Unwraps(BASE64.encode(&[7; 32])));
     assert_ne!(open(&*source, &kept).await.unwrap(), key);
     assert_refused(create(&*source).await, "give back");
+}
+
+#[tokio::test]
+async fn what_stands_before_the_engine_is_not_taken_for_it_and_may_go_away() {
+    let (server, source, key, kept) = wrapped().await;
+    let key_of_others = json!({"data": {"plaintext": BASE64.encode(&[7; 32])}}).to_string();
+    let padded = format!("{key_of_others}{}", " ".repeat(17 << 10));
+    for (text, part) in [
+        ("<html>maintenance</html>".to_owned(), "not one of a transit engine"),
+        (String::new(), "not one of a transit engine"),
+        (json!({"data": {}}).to_string(), "not one of a transit engine"),
+        (json!({"data": null}).to_string(), "not one of a transit engine"),
+        (padded, "longer than 16384 bytes"),
+    ] {
+        server.set_mood(Mood::Says(text));
+        assert_unavailable(open(&*source, &kept).await, part);
+        assert_eq!(server.calls(), 1, "{part} is not asked again at once");
+    }
+    server.set_mood(Mood::Works);
+    assert_eq!(open(&*source, &kept).await.unwrap(), key);
+}
+
+#[tokio::test]
+async fn by_tls_only_the_authority_that_is_named_is_trusted() {
+    let files = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/testdata");
+    let tls = Tls::load(&files.join("one.cert.pem"), &files.join("one.key.pem")).unwrap();
+    let server = Transit::start_with(tls).await;
+    let environment = server.environment();
+    assert!(environment[0].1.starts_with("https://"));
+    let trusting = |name: &str| {
+        let authority = ("BITTING_KEK_TRANSIT_CA_FILE", files.join(name).display().to_string());
+        source(&[environment.clone(), vec![authority]].concat())
+    };
+    let own = trusting("one.cert.pem");
+    let (key, kept) = create(&*own).await.unwrap();
+    assert_eq!(open(&*own, &kept).await.unwrap(), key);
+    server.calls();
+    for other in [source(&environment), trusting("two.cert.pem")] {
+        assert_unavailable(open(&*other, &kept).await, "no TLS with 127.0.0.1");
+    }
+    assert_eq!(server.calls(), 0, "the token was sent to nobody else");
+    let environment: Vec<(&str, String)> = [
+        environment.clone(),
+        vec![("BITTING_KEK_TRANSIT_CA_FILE", files.join("none.pem").display().to_string())],
+    ]
+    .concat();
+    assert!(kek::source(&settings(&environment)).is_err_and(|error| error.to_string().contains("none.pem")));
 }
 
 #[tokio::test]

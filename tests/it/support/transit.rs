@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bitting::base::Entropy;
+use bitting::http::{Limits, Tls};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -35,11 +36,14 @@ pub(crate) enum Mood {
     Hangs,
     /// Unwraps to this text instead.
     Unwraps(String),
+    /// 200 with this text, as what stands before a server gives.
+    Says(String),
 }
 
 /// The server, and a folder for its token.
 pub(crate) struct Transit {
     address: SocketAddr,
+    tls: Option<Tls>,
     state: Shared,
     running: Option<(CancellationToken, JoinHandle<()>)>,
     pub(crate) folder: TempDir,
@@ -62,6 +66,15 @@ struct Inside {
 impl Transit {
     /// Starts one with the key `bitting` at the mount `transit`.
     pub(crate) async fn start() -> Self {
+        Self::start_by(None).await
+    }
+
+    /// Starts one that speaks TLS.
+    pub(crate) async fn start_with(tls: Tls) -> Self {
+        Self::start_by(Some(tls)).await
+    }
+
+    async fn start_by(tls: Option<Tls>) -> Self {
         let inside = Inside {
             token: String::new(),
             mood: Mood::Works,
@@ -74,7 +87,7 @@ impl Transit {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let mut server = Self { address, state: Arc::new(Mutex::new(inside)), running: None, folder };
+        let mut server = Self { address, tls, state: Arc::new(Mutex::new(inside)), running: None, folder };
         server.serve(listener);
         server.set_token("s.first-token");
         server
@@ -87,8 +100,10 @@ impl Transit {
             .with_state(Arc::clone(&self.state));
         let stop = CancellationToken::new();
         let stopped = stop.clone();
+        let tls = self.tls.clone();
         let serving = async move {
-            let server = axum::serve(listener, app).into_future();
+            let server =
+                bitting::http::serve(listener, tls, Limits::default(), app, CancellationToken::new());
             stopped.run_until_cancelled_owned(server).await;
         };
         self.running = Some((stop, tokio::spawn(serving)));
@@ -96,8 +111,9 @@ impl Transit {
 
     /// The settings that name it, as the environment would give them.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         vec![
-            ("BITTING_KEK_TRANSIT_URL", format!("http://{}", self.address)),
+            ("BITTING_KEK_TRANSIT_URL", format!("{scheme}://{}", self.address)),
             ("BITTING_KEK_TRANSIT_KEY", "bitting".to_owned()),
             ("BITTING_KEK_TRANSIT_TOKEN_FILE", self.folder.path().join("token").display().to_string()),
         ]
@@ -228,6 +244,7 @@ async fn arrive(state: &Shared, headers: &HeaderMap) -> Result<Mood, Response> {
     };
     match mood {
         Mood::Hangs => std::future::pending().await,
+        Mood::Says(text) => Err(text.into_response()),
         Mood::Sealed => Err(errors(503, "Vault is sealed")),
         Mood::Answers(307) => {
             Err((StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "http://127.0.0.1:1/")]).into_response())
