@@ -216,6 +216,19 @@ async fn after_five_wrong_tries_nobody_is_heard_for_a_while() {
     assert!(!said.contains("wrong-canary-key") && !said.contains(&code), "{said}");
 }
 
+#[tokio::test]
+async fn tries_at_the_same_time_are_no_more_tries() {
+    let installation = Installation::sqlite().await;
+    let server = installation.serve().await;
+    let code = sealed(&server).await;
+    let wrong = json!({"code": "wrong"});
+    let tried = futures_util::future::join_all((0..24).map(|_| unseal(&server, &wrong))).await;
+    let heard = tried.iter().filter(|refusal| refusal.0 == 403).count();
+    assert_eq!(heard, 5, "{tried:?}");
+    assert!(tried.iter().all(|refusal| matches!(refusal.0, 403 | 429)), "{tried:?}");
+    assert_eq!(unseal(&server, &json!({"code": code})).await.0, 429);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_commands_about_the_vault_say_what_is_and_keep_secrets_out_of_arguments() {
     let server = TestServer::start(TestStore::sqlite().await).await;
