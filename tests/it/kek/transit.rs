@@ -172,6 +172,10 @@ async fn an_answer_that_is_not_our_key_does_not_pass_for_it() {
         server.set_mood(Mood::Unwraps(junk.to_owned()));
         assert_refused(open(&*source, &kept).await, "something else than a key");
     }
+    for junk in [String::new(), "AAAA".to_owned(), format!("vault:v1:{}", "A".repeat(4_096))] {
+        server.set_mood(Mood::Wraps(junk));
+        assert_refused(create(&*source).await, "something else than a wrapped key");
+    }
     // Another key of the right length opens no keyring, and none is created over it.
     server.set_mood(Mood::Unwraps(BASE64.encode(&[7; 32])));
     assert_ne!(open(&*source, &kept).await.unwrap(), key);

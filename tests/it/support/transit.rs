@@ -34,6 +34,8 @@ pub(crate) enum Mood {
     Answers(u16),
     /// Takes the call and says nothing.
     Hangs,
+    /// Wraps into this text instead.
+    Wraps(String),
     /// Unwraps to this text instead.
     Unwraps(String),
     /// 200 with this text, as what stands before a server gives.
@@ -196,6 +198,9 @@ async fn encrypt(
     };
     if key != "bitting" {
         return errors(400, "encryption key not found");
+    }
+    if let Mood::Wraps(ciphertext) = mood {
+        return data(&json!({"ciphertext": ciphertext, "key_version": 1}));
     }
     assert!(matches!(mood, Mood::Works | Mood::DeniesUnwrapping | Mood::Unwraps(_)), "{mood:?}");
     let body: Value = serde_json::from_str(&body).unwrap();

@@ -295,6 +295,9 @@ async fn a_key_file_that_systemd_hands_over_is_the_same_key() {
     present.push(credential[1].clone());
     let same = change(&installation, &present, &["--to-credential".to_owned(), "kek".to_owned()]).await;
     assert_says(&same, "if it has only moved, set the new source");
+    // And back.
+    assert_done(&confirm(&installation, &credential).await);
+    assert!(opens_by(&installation, &first_source(&installation)).await);
 }
 
 /// A source that takes its time: meanwhile the keyring gets another root.

@@ -1,6 +1,6 @@
 //! A key service between the server and its key: away or refusing at the start, and taking the key back later.
 
-use super::{opens, vault};
+use super::{opens, unseal, vault};
 use crate::admin::plane::settings;
 use crate::kek::source;
 use crate::support::process::{Installation, Process};
@@ -9,7 +9,8 @@ use crate::support::store::{TestStore, on_both};
 use crate::support::transit::{Mood, Transit};
 use bitting::app::kek::FileKek;
 use bitting::base::{Clock, Entropy};
-use bitting::service::{self, KekLease, SealReason, Services};
+use bitting::service::{self, Actor, KekLease, Operator, Presented, SealReason, Services};
+use bitting::store;
 use data_encoding::BASE64;
 use http::Method;
 use serde_json::{Value, json};
@@ -25,7 +26,18 @@ struct Wrapped {
 }
 
 impl Wrapped {
+    /// The key file opens nothing any more.
     async fn new() -> Self {
+        let this = Self::beside_a_file().await;
+        let mut confirm = this.installation.command(&["vault", "change-kek", "--confirm", "--data"]);
+        let done = confirm.envs(this.transit.environment()).output().await.unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        fs::remove_file(this.installation.folder.path().join("kek")).unwrap();
+        this
+    }
+
+    /// The key file opens it too.
+    async fn beside_a_file() -> Self {
         let this = Self { installation: Installation::sqlite().await, transit: Transit::start().await };
         let [(_, url), (_, key), (_, token)] = <[_; 3]>::try_from(this.transit.environment()).unwrap();
         let flags = ["--to-transit", &url, "--transit-key", &key, "--transit-token-file", &token];
@@ -33,10 +45,6 @@ impl Wrapped {
         let kek = this.installation.folder.path().join("kek");
         let done = this.installation.command(&added).env("BITTING_KEK_FILE", &kek).output().await.unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        let mut confirm = this.installation.command(&["vault", "change-kek", "--confirm", "--data"]);
-        let done = confirm.envs(this.transit.environment()).output().await.unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        fs::remove_file(kek).unwrap();
         this
     }
 
@@ -164,6 +172,23 @@ async fn a_key_that_is_taken_back_seals_a_running_server_until_it_is_given_again
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_a_key_unsealed_does_not_hang_on_a_service_that_refuses() {
+    let wrapped = Wrapped::beside_a_file().await;
+    let folder = wrapped.installation.folder.path();
+    fs::write(folder.join("bitting.toml"), "[limits]\nkek_lease_seconds = 5\n").unwrap();
+    wrapped.transit.set_mood(Mood::Denies);
+    let server = wrapped.serve().await;
+    assert_sealed(&server, "kek_refused").await;
+    let key = fs::read_to_string(folder.join("kek")).unwrap();
+    assert_eq!(unseal(&server, &json!({"kek": key})).await.0, 200);
+    // Two looks at the lease: the first refusal would be alarmed.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(vault(&server).await, (false, Value::Null));
+    let said = fs::read_to_string(wrapped.log()).unwrap();
+    assert!(!said.contains("\"alarm\":\"kek_refused\""), "{said}");
+}
+
 /// Turns until the vault is sealed; how long that took.
 async fn sealed_after(lease: &mut KekLease, services: &Services) -> Duration {
     let began = Instant::now();
@@ -173,6 +198,12 @@ async fn sealed_after(lease: &mut KekLease, services: &Services) -> Duration {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     began.elapsed()
+}
+
+async fn owner(test: &TestStore) -> Actor {
+    let mut read = test.store.read().await.unwrap();
+    let record = store::operator::find_by_name(&mut read.conn(), "owner").await.unwrap().unwrap();
+    Actor { operator: Operator::from(record), ..Actor::local() }
 }
 
 /// Turns for a while; the vault is open all the time.
@@ -220,6 +251,18 @@ on_both! {
         open_for(&mut lease, &services, LEASE).await;
         transit.set_mood(Mood::Denies);
         assert!(sealed_after(&mut lease, &services).await < LEASE);
+        transit.set_mood(Mood::Works);
+        services.open_vault().await.unwrap();
+
+        // Nor does a refusal from before an operator sealed the vault.
+        transit.set_mood(Mood::Denies);
+        open_for(&mut lease, &services, LEASE / 2).await;
+        let code = services.seal(&Actor::local()).await.unwrap();
+        lease.turn().await.unwrap();
+        transit.set_mood(Mood::Works);
+        services.unseal(&owner(&test).await, &Presented::Code(code)).await.unwrap();
+        transit.set_mood(Mood::Denies);
+        assert!(sealed_after(&mut lease, &services).await >= LEASE);
         transit.set_mood(Mood::Works);
         services.open_vault().await.unwrap();
 
