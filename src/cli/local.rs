@@ -156,8 +156,8 @@ struct KekStepArgs {
     /// Move to a credential of systemd, which hands it to this command
     #[arg(long, value_name = "NAME")]
     to_credential: Option<String>,
-    /// Move to the transit engine of this Vault or OpenBao
-    #[arg(long, value_name = "URL", requires_all = ["transit_key", "transit_token_file"])]
+    /// Move to the transit engine of this server
+    #[arg(long, value_name = "URL", requires_all = ["key", "token_file"])]
     to_transit: Option<String>,
     /// Drop the old key; run with the configuration of the new one
     #[arg(long)]
@@ -169,42 +169,31 @@ struct KekStepArgs {
 #[group(multiple = true)]
 struct TransitArgs {
     /// The name of the engine's key
-    #[arg(long, value_name = "NAME", requires = "to_transit")]
-    transit_key: Option<String>,
+    #[arg(long = "transit-key", value_name = "NAME", requires = "to_transit")]
+    key: Option<String>,
     /// The file that holds the token
-    #[arg(long, value_name = "PATH", requires = "to_transit")]
-    transit_token_file: Option<PathBuf>,
+    #[arg(long = "transit-token-file", value_name = "PATH", requires = "to_transit")]
+    token_file: Option<PathBuf>,
     /// Where the engine is mounted [default: transit]
-    #[arg(long, value_name = "PATH", requires = "to_transit")]
-    transit_mount: Option<String>,
+    #[arg(long = "transit-mount", value_name = "PATH", requires = "to_transit")]
+    mount: Option<String>,
     /// The namespace, where there are any
-    #[arg(long, value_name = "NAME", requires = "to_transit")]
-    transit_namespace: Option<String>,
+    #[arg(long = "transit-namespace", value_name = "NAME", requires = "to_transit")]
+    namespace: Option<String>,
     /// The authorities to trust instead of the roots of the web
-    #[arg(long, value_name = "PATH", requires = "to_transit")]
-    transit_ca_file: Option<PathBuf>,
+    #[arg(long = "transit-ca-file", value_name = "PATH", requires = "to_transit")]
+    ca_file: Option<PathBuf>,
 }
 
 impl ChangeKekArgs {
     /// The one step that was asked for, and the data directory.
     fn into_parts(self) -> (KekStep, Option<PathBuf>) {
         let KekStepArgs { to_file, to_passphrase_file, to_credential, to_transit, confirm: _ } = self.step;
-        let TransitArgs {
-            transit_key,
-            transit_token_file,
-            transit_mount,
-            transit_namespace,
-            transit_ca_file,
-        } = self.transit;
-        let transit = match (to_transit, transit_key, transit_token_file) {
-            (Some(url), Some(key), Some(token_file)) => Some(ToTransit {
-                url,
-                key,
-                token_file,
-                mount: transit_mount,
-                namespace: transit_namespace,
-                ca_file: transit_ca_file,
-            }),
+        let TransitArgs { key, token_file, mount, namespace, ca_file } = self.transit;
+        let transit = match (to_transit, key, token_file) {
+            (Some(url), Some(key), Some(token_file)) => {
+                Some(ToTransit { url, key, token_file, mount, namespace, ca_file })
+            }
             _ => None,
         };
         let step = to_file.map(KekStep::ToFile);
