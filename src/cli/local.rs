@@ -128,7 +128,7 @@ const CHANGE_KEK_NOTES: &str = "\
 The present key is that of the configuration; run it first with the flag of the new one, then as it says. Both keys open the
 vault until it is confirmed by the configuration of the new one: whatever breaks off in between can be done again.
 
-A new line for a credential: head -c 32 /dev/urandom | base64 | systemd-creds encrypt - kek.cred";
+A new line for a credential: head -c 32 /dev/urandom | base64 | systemd-creds encrypt --name=kek - kek.cred";
 
 /// Arguments of `vault change-kek`.
 #[derive(Debug, Args)]
