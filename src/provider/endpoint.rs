@@ -207,8 +207,10 @@ pub enum ProviderError {
         /// As written.
         name: String,
     },
-    /// A model or deployment name that is malformed.
-    #[error("the deployment of {0:?} is malformed")]
+    /// A model's name that is malformed, or a deployment's that is no segment of a path.
+    #[error(
+        "the deployment of {0:?} is malformed: it has 1 to 128 letters, digits and -._~, and is not all dots"
+    )]
     Deployment(String),
     /// A timeout that is 0 or above a day.
     #[error("a timeout is 1 to 86400000 milliseconds")]
@@ -235,8 +237,8 @@ impl ProviderDocument {
         if self.dialects.is_empty() {
             return Err(ProviderError::NoDialect);
         }
-        let bad =
-            self.deployments.iter().find(|(model, deployment)| !is_token(model) || !is_token(deployment));
+        let mut deployments = self.deployments.iter();
+        let bad = deployments.find(|(model, deployment)| !is_token(model) || !is_segment(deployment));
         if let Some((model, _)) = bad {
             return Err(ProviderError::Deployment(model.clone()));
         }
@@ -343,6 +345,14 @@ fn names_a_key(lower: &str) -> bool {
 
 fn is_token(text: &str) -> bool {
     (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Whether the text is one segment of a URL's path as it is: nothing in it has to be escaped, and it leads nowhere else.
+fn is_segment(text: &str) -> bool {
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    (1..=128).contains(&text.len())
+        && text.bytes().all(is_unreserved)
+        && text.bytes().any(|byte| byte != b'.')
 }
 
 fn is_value(text: &str) -> bool {

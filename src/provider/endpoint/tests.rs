@@ -78,3 +78,21 @@ fn unknown_fields_dialects_and_schemes_are_refused() {
         assert!(serde_json::from_value::<ProviderDocument>(document.clone()).is_err(), "{document}");
     }
 }
+
+#[test]
+fn a_deployment_is_one_segment_of_a_path() {
+    let with = |deployment: &str| {
+        let deployments = json!({"gpt-4o": deployment, "org/model:free": "fine"});
+        read(json!({"slug": "p", "dialects": {"openai": "https://h.example"}, "deployments": deployments}))
+    };
+    for fine in ["gpt-4o", "My_Deployment.2~a", "...a"] {
+        assert_eq!(with(fine).unwrap().deployments["gpt-4o"], fine);
+    }
+    let long = "a".repeat(129);
+    for bad in [
+        "", ".", "..", "a/b", "a?b", "a#b", "a%2fb", "a\\b", "a b", "a;b", "a:b", "a@b", "\u{e9}", "{x}",
+        &long,
+    ] {
+        assert_eq!(with(bad), Err("/deployments".to_owned()), "{bad}");
+    }
+}
