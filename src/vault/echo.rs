@@ -7,6 +7,7 @@
 use super::ProviderKey;
 use memchr::memmem;
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Scans one answer for one key.
@@ -107,6 +108,23 @@ impl TextGuard {
         Ok(())
     }
 
+    /// Hears data that should be JSON and is none: two members of one name, a number that is none, a text that does not
+    /// end. A looser reader than ours may make texts of it, so what stands in quotes is taken for texts as it is, each
+    /// one the next piece of those behind the same name; and data without quotes is a piece by itself.
+    pub fn hear_unread(&mut self, data: &[u8]) -> Result<(), Echoed> {
+        let plain = Zeroizing::new(without_escapes(data));
+        self.search(&plain)?;
+        let mut before: &[u8] = &[];
+        for text in quoted(data) {
+            self.hear(strand(before), &Zeroizing::new(without_escapes(text)))?;
+            before = text;
+        }
+        if memchr::memchr(b'"', data).is_none() {
+            self.hear(strand(&[]), &plain)?;
+        }
+        Ok(())
+    }
+
     /// Whether a text ends with the beginning of the key.
     pub fn is_alert(&self) -> bool {
         !self.begun.is_empty()
@@ -121,6 +139,28 @@ impl TextGuard {
     fn search(&self, text: &[u8]) -> Result<usize, Echoed> {
         if self.finder.find(text).is_some() { Err(Echoed) } else { Ok(prefix_at_end(&self.needle, text)) }
     }
+}
+
+/// What stands between two quotes, escapes unresolved; a text that is not ended goes to the end.
+fn quoted(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = data;
+    std::iter::from_fn(move || {
+        let start = memchr::memchr(b'"', rest)? + 1;
+        let mut end = start;
+        while end < rest.len() && rest[end] != b'"' {
+            end += if rest[end] == b'\\' { 2 } else { 1 };
+        }
+        let text = &rest[start..end.min(rest.len())];
+        rest = rest.get(end + 1..).unwrap_or_default();
+        Some(text)
+    })
+}
+
+/// The texts behind one name are one text.
+fn strand(name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(name);
+    hasher.finish()
 }
 
 /// The length of the longest end of `text` that the key begins with, the whole key excepted.
@@ -227,6 +267,31 @@ mod tests {
             !hides(r#"line\nline \"quoted\" \u00e4 \u2014 \/"#),
             "these never stand for a key's character"
         );
+    }
+
+    #[test]
+    fn what_is_no_json_hides_nothing_either() {
+        let found = |events: &[&str]| {
+            let mut guard = texts("sk-canary");
+            events.iter().any(|event| guard.hear_unread(event.as_bytes()).is_err())
+        };
+        for events in [
+            &[r#"{"a":1,"a":"\u0073k-c\u0061nary"}"#][..],
+            &[r#"{"a": "\u0073k-canary"#],
+            &[r"oops \u0073\u006b-canary"],
+            &[r#"{"x":NaN,"content":"sk-"}"#, r#"{"x":NaN,"content":"can\u0061ry"}"#],
+            &[r#"{"x":NaN,"a":"one \"","content":"sk-c"}"#, r#"{"content":"anary","x":NaN}"#],
+            &["sk-", "canary"],
+        ] {
+            assert!(found(events), "{events:?}");
+        }
+        for events in [
+            &[r#"{"x":NaN,"content":"sk-"}"#, r#"{"x":NaN,"other":"canary"}"#][..],
+            &[r#"{"a":"\\u0073k-canary"}"#],
+            &["[DONE", "\"", "\\", "\"\\", "\"\\\""],
+        ] {
+            assert!(!found(events), "{events:?}");
+        }
     }
 
     proptest! {

@@ -172,6 +172,9 @@ impl Teller {
         let Ok(document) = Document::parse(data, LIMITS) else {
             let bytes = &mut self.reading.visible_output_bytes;
             *bytes = bytes.saturating_add(wide(data.len()));
+            if self.watch.as_mut().is_some_and(|watch| !watch.hear_unread(data)) {
+                return Err(MeterError::Withheld);
+            }
             return Ok(Strip::Nothing);
         };
         let root = document.root();

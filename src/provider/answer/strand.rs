@@ -15,6 +15,10 @@ pub trait TextWatch: Send {
 
     /// Whether what must not pass could stand in this part of an event, written with escapes.
     fn could_hide_in(&self, raw: &[u8]) -> bool;
+
+    /// Hears an event that is no JSON by our rules; a reader with looser ones may find texts in it. `false`: it must not
+    /// pass.
+    fn hear_unread(&mut self, data: &[u8]) -> bool;
 }
 
 /// Members that say which of several texts an event goes on with.
@@ -73,6 +77,10 @@ mod tests {
 
         fn could_hide_in(&self, _raw: &[u8]) -> bool {
             false
+        }
+
+        fn hear_unread(&mut self, _data: &[u8]) -> bool {
+            true
         }
     }
 

@@ -187,6 +187,10 @@ impl TextWatch for NoKey {
     fn could_hide_in(&self, raw: &[u8]) -> bool {
         raw.contains(&b'\\')
     }
+
+    fn hear_unread(&mut self, data: &[u8]) -> bool {
+        !data.windows(8).any(|part| part == b"\\u006bey")
+    }
 }
 
 fn piece(text: &str) -> String {
@@ -220,6 +224,16 @@ fn the_event_that_completes_what_must_not_pass_is_withheld_and_no_other_waits() 
     meter.push(one.as_bytes(), &mut out).unwrap();
     assert_eq!(meter.push(other.as_bytes(), &mut out), Err(MeterError::Withheld));
     assert_eq!(out, piece("a"), "nor of one that has it whole, escaped, in two chunks");
+}
+
+#[test]
+fn an_event_that_is_no_json_is_watched_as_it_is() {
+    let meter = SseMeter::new(Dialect::OpenAi, Operation::Chat, false);
+    let (mut meter, mut out) = (meter.watched_by(Box::new(NoKey::default())), BytesMut::new());
+    let fine = "data: {\"a\":1,\"a\":NaN}\n\n";
+    meter.push(fine.as_bytes(), &mut out).unwrap();
+    let pushed = meter.push(b"data: {\"a\":1,\"a\":\"\\u006bey\"}\n\n", &mut out);
+    assert_eq!((pushed, &out[..]), (Err(MeterError::Withheld), fine.as_bytes()));
 }
 
 #[test]
