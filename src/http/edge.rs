@@ -17,6 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 /// The other end of the connection, as the socket has it. In the extensions of every request.
@@ -30,10 +31,23 @@ impl Peer {
     }
 }
 
+/// Ends a connection that carries one request at a time. In the extensions of every request of such a one.
+#[derive(Clone, Debug)]
+pub struct HangUp(pub(super) CancellationToken);
+
+impl HangUp {
+    /// Ends it now. What the client has not read is lost to it.
+    pub fn now(&self) {
+        self.0.cancel();
+    }
+}
+
 /// The service of one connection.
 pub(super) struct Edge {
     pub(super) app: Router,
     pub(super) peer: Peer,
+    /// `None` where requests share the connection.
+    pub(super) hang_up: Option<HangUp>,
     pub(super) entropy: Entropy,
     pub(super) limits: Arc<Limits>,
     /// How many requests of this connection have no complete answer yet.
@@ -51,13 +65,14 @@ impl hyper::service::Service<Request<Incoming>> for Edge {
         let guard = InFlight::enter(&self.in_flight);
         let id = RequestId::new(&self.entropy);
         let refusal = refusal(&request, &self.limits);
-        let (app, peer) = (self.app.clone(), self.peer);
+        let (app, peer, hang_up) = (self.app.clone(), self.peer, self.hang_up.clone());
         Box::pin(async move {
             let mut response = if let Some(problem) = refusal {
                 closing(problem, request.version())
             } else {
                 let mut request = request.map(Body::new);
                 request.extensions_mut().insert(peer);
+                hang_up.map(|hang_up| request.extensions_mut().insert(hang_up));
                 request.extensions_mut().insert(id.clone());
                 let Ok(response) = app.oneshot(request).await;
                 response

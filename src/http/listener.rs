@@ -5,7 +5,7 @@
 //! the server drains.
 
 use crate::base::Entropy;
-use crate::http::edge::{Edge, Peer};
+use crate::http::edge::{Edge, HangUp, Peer};
 use crate::http::framing::Guarded;
 use crate::http::panic::catch_panic;
 use crate::http::stall::StallGuard;
@@ -146,24 +146,32 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
-        let stream = StallGuard::new(stream, self.limits.write_stall_timeout);
-        let Some(tls) = &self.tls else { return self.http(stream, peer).await };
+        let hang_up = CancellationToken::new();
+        let stream = StallGuard::new(stream, self.limits.write_stall_timeout)
+            .breaking_off(hang_up.clone(), |stream| drop(stream.set_zero_linger()));
+        let hang_up = HangUp(hang_up);
+        let Some(tls) = &self.tls else { return self.http(stream, peer, hang_up).await };
         match timeout(self.limits.header_read_timeout, tls.acceptor().accept(stream)).await {
-            Ok(Ok(stream)) => self.http(stream, peer).await,
+            Ok(Ok(stream)) => self.http(stream, peer, hang_up).await,
             Ok(Err(error)) => tracing::debug!(%error, peer = %peer.0, "TLS handshake failed"),
             Err(_elapsed) => tracing::debug!(peer = %peer.0, "TLS handshake took too long"),
         }
     }
 
-    async fn http<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, mut stream: T, peer: Peer) {
+    async fn http<T>(&self, mut stream: T, peer: Peer, hang_up: HangUp)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let limits = &self.limits;
         let first =
             self.drain.run_until_cancelled(timeout(limits.header_read_timeout, preface(&mut stream))).await;
         let Some(Ok(Ok((version, read)))) = first else { return };
         let (in_flight, watched) = watch::channel(0);
+        let cut = hang_up.0.clone();
         let service = Edge {
             app: self.app.clone(),
             peer,
+            hang_up: matches!(version, Preface::Http1).then_some(hang_up),
             entropy: self.entropy.clone(),
             limits: Arc::clone(limits),
             in_flight,
@@ -178,7 +186,7 @@ impl Server {
                     .max_headers(limits.headers_max)
                     .max_header_size(limits.header_block_bytes_max)
                     .serve_connection(io, service);
-                self.drive(connection, watched, peer).await;
+                cut.run_until_cancelled(self.drive(connection, watched, peer)).await;
             }
             Preface::Http2 => {
                 let io = TokioIo::new(Guarded::http2(stream, read));

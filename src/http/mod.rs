@@ -14,7 +14,7 @@ mod stall;
 pub mod tls;
 
 pub use body::{BodyBound, BodyError, read_body};
-pub use edge::Peer;
+pub use edge::{HangUp, Peer};
 pub use json::StrictJson;
 pub use listener::{Limits, serve};
 pub use problem::{FieldError, Problem};

@@ -1,4 +1,4 @@
-//! Ends a connection whose client does not read what it is sent.
+//! Ends a connection whose client does not read what it is sent, and breaks one off that is to end at once.
 
 use std::io;
 use std::pin::Pin;
@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
 
 /// A stream whose writes fail once nothing could be written for `write_timeout`.
 pub(super) struct StallGuard<T> {
@@ -13,11 +14,18 @@ pub(super) struct StallGuard<T> {
     write_timeout: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     waiting: bool,
+    breaks_off: Option<(CancellationToken, fn(&T))>,
 }
 
 impl<T> StallGuard<T> {
     pub(super) fn new(inner: T, write_timeout: Duration) -> Self {
-        Self { inner, write_timeout, sleep: None, waiting: false }
+        Self { inner, write_timeout, sleep: None, waiting: false, breaks_off: None }
+    }
+
+    /// Once `when` is cancelled, `how` prepares the stream for being dropped.
+    pub(super) fn breaking_off(mut self, when: CancellationToken, how: fn(&T)) -> Self {
+        self.breaks_off = Some((when, how));
+        self
     }
 
     fn bound<R>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
@@ -36,6 +44,14 @@ impl<T> StallGuard<T> {
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
             }
             Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<T> Drop for StallGuard<T> {
+    fn drop(&mut self) {
+        if let Some((_, how)) = self.breaks_off.take_if(|(when, _)| when.is_cancelled()) {
+            how(&self.inner);
         }
     }
 }

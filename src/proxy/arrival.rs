@@ -4,7 +4,7 @@ use super::headers::tags;
 use super::identify;
 use super::refusal::{Code, Refusal};
 use crate::base::{CidrSet, clip};
-use crate::http::{Peer, RequestId};
+use crate::http::{HangUp, Peer, RequestId};
 use crate::log::{Decision, Entry};
 use crate::provider::Dialect;
 use crate::service::Caller;
@@ -35,6 +35,8 @@ pub(super) struct Arrival {
     pub(super) headers: HeaderMap,
     /// Who connected.
     pub(super) peer: IpAddr,
+    /// Ends the client's connection at once, where it carries nothing else.
+    pub(super) hang_up: Option<HangUp>,
     /// Step 1: the client behind trusted proxies.
     pub(super) client: Option<IpAddr>,
 }
@@ -54,6 +56,7 @@ impl Arrival {
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().map(str::to_owned),
             client: identify::client_address(peer, trusted, &parts.headers),
+            hang_up: parts.extensions.get::<HangUp>().cloned(),
             headers: parts.headers,
             peer,
         })

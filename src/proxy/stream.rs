@@ -1,9 +1,14 @@
 //! An answer that is a stream of events: passed on as it comes, metered on the way.
+//!
+//! A client that does not read holds nothing up: whatever cuts the stream is heard while a piece waits for it, the
+//! provider's connection is closed before the cost is settled, and a client that takes not even the last event loses
+//! its connection.
 
 use super::exchange::{AnswerBody, Exchange, key_stopped, response, shutting_down};
 use super::refusal::{Code, Refusal};
 use super::respond;
 use super::settle::{Bill, note_reading, settle};
+use crate::http::HangUp;
 use crate::log::Outcome;
 use crate::provider::answer::{MeterError, SseMeter, TextWatch};
 use crate::vault::{EchoGuard, TextGuard};
@@ -15,6 +20,8 @@ use http::StatusCode;
 use http::response::Parts;
 use http_body_util::BodyExt;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -27,7 +34,10 @@ const BYTES_PER_TOKEN_MAX: u64 = 128;
 /// How long the last event has to leave for the socket: a connection that breaks off drops what it still holds.
 const LAST_EVENT_GRACE: Duration = Duration::from_millis(100);
 
-type Pieces = mpsc::Sender<Result<Bytes, io::Error>>;
+/// How long a client may leave a piece unread: as long as a provider may be silent.
+const UNREAD_MAX: Duration = Duration::from_mins(5);
+
+type Pieces = mpsc::Sender<Bytes>;
 
 /// How a stream ended.
 enum End {
@@ -37,6 +47,12 @@ enum End {
     BrokenOff,
     ClientGone,
     /// We cut it, and the client is told why.
+    Cut(Refusal),
+}
+
+/// Why a piece did not go to the client.
+enum Unsent {
+    ClientGone,
     Cut(Refusal),
 }
 
@@ -50,20 +66,22 @@ pub(super) async fn pass(
     deadline: Instant,
     reply: oneshot::Sender<Response>,
 ) {
-    let (pieces, mut receiver) = mpsc::channel::<Result<Bytes, io::Error>>(PIECES_MAX);
+    let (pieces, waiting) = mpsc::channel::<Bytes>(PIECES_MAX);
+    let is_whole = Arc::new(AtomicBool::new(false));
     let headers = exchange.answer_headers(&parts.headers);
     exchange.admitted.entry.status = Some(StatusCode::OK.as_u16());
     exchange.admitted.entry.streamed = true;
     exchange.admitted.entry.overhead_us = exchange.overhead_us();
     exchange.admitted.entry.first_byte_ms = Some(exchange.arrival.elapsed_ms());
-    let body_out = Body::from_stream(poll_fn(move |cx| receiver.poll_recv(cx)));
     // A client that has left already is noticed at the first piece.
-    let _ = reply.send(response(parts.status, headers, body_out));
+    let _ = reply.send(response(parts.status, headers, body_of(waiting, Arc::clone(&is_whole))));
 
     let meter = SseMeter::new(exchange.dialect, exchange.operation, exchange.admitted.strip_usage);
     let mut meter = meter.watched_by(Box::new(KeyWatch(guard.for_texts())));
     let mut passage = Passage { exchange: &exchange, body, guard, deadline, pieces: &pieces, drains };
     let end = passage.run(&mut meter).await;
+    // Closes the connection to a provider that is not done.
+    drop(passage);
     let mut reading = meter.finish();
     if !reading.complete {
         // Usage that is reported as it grows is not the whole of a stream that broke off.
@@ -89,13 +107,34 @@ pub(super) async fn pass(
     entry.rule = last.as_ref().map(|refusal| refusal.code.as_str().to_owned());
     let event = last.map(|refusal| refusal.stream_event(exchange.dialect, exchange.arrival.id.as_str()));
     let bill = Bill::of(&exchange.admitted, &reading);
+    let hang_up = exchange.arrival.hang_up.clone();
     settle(exchange, bill, entry).await;
-    if let Some(event) = event {
-        // Never a clean end: an error event, and then the connection breaks off.
-        let _ = pieces.send(Ok(Bytes::from(event))).await;
-        // A client that has left ends the wait early.
-        let _ = tokio::time::timeout(LAST_EVENT_GRACE, pieces.closed()).await;
-        let _ = pieces.send(Err(io::Error::other("the stream was cut"))).await;
+    match event {
+        Some(event) => say_last(&pieces, event, hang_up).await,
+        None if outcome == Outcome::ClientGone => hang_up.iter().for_each(HangUp::now),
+        None => is_whole.store(true, Ordering::Release),
+    }
+}
+
+/// The client's side of the stream. It ends well only where the exchange says that it was whole; otherwise the
+/// connection breaks off.
+fn body_of(mut waiting: mpsc::Receiver<Bytes>, is_whole: Arc<AtomicBool>) -> Body {
+    Body::from_stream(poll_fn(move |cx| {
+        waiting.poll_recv(cx).map(|piece| match piece {
+            Some(piece) => Some(Ok(piece)),
+            None if is_whole.load(Ordering::Acquire) => None,
+            None => Some(Err(io::Error::other("the stream was cut"))),
+        })
+    }))
+}
+
+/// Never a clean end: an error event, and then the connection breaks off. For a client that does not read, at once.
+async fn say_last(pieces: &Pieces, event: String, hang_up: Option<HangUp>) {
+    let taken = tokio::time::timeout(LAST_EVENT_GRACE, pieces.send(Bytes::from(event))).await;
+    // A client that has left ends the wait early.
+    let _ = tokio::time::timeout(LAST_EVENT_GRACE, pieces.closed()).await;
+    if taken.is_err() || pieces.capacity() < PIECES_MAX {
+        hang_up.iter().for_each(HangUp::now);
     }
 }
 
@@ -113,6 +152,10 @@ impl TextWatch for KeyWatch {
 
     fn could_hide_in(&self, raw: &[u8]) -> bool {
         self.0.could_hide_in(raw)
+    }
+
+    fn hear_unread(&mut self, data: &[u8]) -> bool {
+        self.0.hear_unread(data).is_ok()
     }
 }
 
@@ -138,13 +181,7 @@ impl Passage<'_> {
                     client_gone = true;
                     continue;
                 }
-                () = self.exchange.stopped.cancelled() => return End::Cut(key_stopped()),
-                () = self.exchange.sealed.cancelled() => return End::Cut(respond::sealed()),
-                () = tokio::time::sleep_until(self.deadline) => {
-                    let message = "The stream did not end in time.";
-                    return End::Cut(Refusal::new(Code::UpstreamTimeout, message));
-                }
-                () = self.exchange.proxy.cut_all.cancelled() => return End::Cut(shutting_down()),
+                refusal = cut(self.exchange, self.deadline) => return End::Cut(refusal),
             };
             let (mut checked, mut out) = (Vec::new(), BytesMut::new());
             let ended = match frame {
@@ -167,8 +204,12 @@ impl Passage<'_> {
             }
             if let Err(error) = metered {
                 // The events before it are whole and clean.
-                if !client_gone && !out.is_empty() {
-                    self.send(out.freeze()).await;
+                if !client_gone
+                    && !out.is_empty()
+                    && let Err(Unsent::Cut(refusal)) = self.send(out.freeze()).await
+                    && error != MeterError::Withheld
+                {
+                    return End::Cut(refusal);
                 }
                 return match error {
                     MeterError::Withheld => self.echoed(),
@@ -180,11 +221,13 @@ impl Passage<'_> {
             if let Some(refusal) = self.beyond_reservation(meter) {
                 return End::Cut(refusal);
             }
-            if !client_gone && !out.is_empty() && !self.send(out.freeze()).await {
-                if !self.drains {
-                    return End::ClientGone;
+            if !client_gone && !out.is_empty() {
+                match self.send(out.freeze()).await {
+                    Ok(()) => {}
+                    Err(Unsent::Cut(refusal)) => return End::Cut(refusal),
+                    Err(Unsent::ClientGone) if self.drains => client_gone = true,
+                    Err(Unsent::ClientGone) => return End::ClientGone,
                 }
-                client_gone = true;
             }
             if ended {
                 return if client_gone { End::ClientGone } else { End::Upstream };
@@ -199,10 +242,16 @@ impl Passage<'_> {
         End::Cut(Refusal::new(Code::UpstreamError, message))
     }
 
-    /// Whether the client took the piece. One that does not read for as long as a provider may be silent is gone.
-    async fn send(&self, piece: Bytes) -> bool {
-        let stall = Duration::from_mins(5);
-        tokio::time::timeout(stall, self.pieces.send(Ok(piece))).await.is_ok_and(|sent| sent.is_ok())
+    /// Waits until there is room for the piece. A client that leaves one unread for too long is gone.
+    async fn send(&self, piece: Bytes) -> Result<(), Unsent> {
+        tokio::select! {
+            biased;
+            sent = tokio::time::timeout(UNREAD_MAX, self.pieces.send(piece)) => match sent {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(_)) | Err(_) => Err(Unsent::ClientGone),
+            },
+            refusal = cut(self.exchange, self.deadline) => Err(Unsent::Cut(refusal)),
+        }
     }
 
     /// A stream that visibly is longer than what was held for it.
@@ -214,5 +263,17 @@ impl Passage<'_> {
         let bytes_max = priced.estimate.output_tokens.saturating_mul(BYTES_PER_TOKEN_MAX);
         let message = "The stream passed the output that was held for it, and was cut at the cap.";
         (meter.visible_output_bytes() > bytes_max).then(|| Refusal::new(Code::BudgetExceeded, message))
+    }
+}
+
+/// Waits for whatever ends a stream from this side.
+async fn cut(exchange: &Exchange, deadline: Instant) -> Refusal {
+    tokio::select! {
+        () = exchange.stopped.cancelled() => key_stopped(),
+        () = exchange.sealed.cancelled() => respond::sealed(),
+        () = tokio::time::sleep_until(deadline) => {
+            Refusal::new(Code::UpstreamTimeout, "The stream did not end in time.")
+        }
+        () = exchange.proxy.cut_all.cancelled() => shutting_down(),
     }
 }

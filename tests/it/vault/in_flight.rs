@@ -6,12 +6,87 @@ use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::fs;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 const STREAM: &str = "sandbox-mini+gap=200,tokens=400";
 const HELD: &str = "sandbox-mini+hold";
 
+/// More than the sockets between the sandbox and a client hold, in one piece.
+const FLOOD: &str = "sandbox-mini+huge_event=16000000,tokens=100000";
+
+/// A client that asks for a stream and reads none of it: returns once nothing more arrives.
+async fn client_that_does_not_read(server: &TestServer, secret: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let address = server.proxy.strip_prefix("http://").unwrap().parse().unwrap();
+    let mut stream = socket.connect(address).await.unwrap();
+    let mut body = chat(FLOOD);
+    (body["stream"], body["max_tokens"]) = (json!(true), json!(200_000));
+    let body = body.to_string();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {secret}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut unread = 0;
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now = rustix::io::ioctl_fionread(&stream).unwrap();
+        if now > 0 && now == unread {
+            return stream;
+        }
+        unread = now;
+    }
+}
+
 on_both! {
+    async fn a_client_that_does_not_read_is_cut_at_once_like_any_other(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let document = json!({
+            "operations": ["chat"], "context_window": 2_000_000, "max_output_tokens": 1_000_000,
+            "prices": {"input_per_mtok_usd": "0.15", "output_per_mtok_usd": "0.6"},
+        });
+        let path = format!("/api/v1/models/sandbox/{FLOOD}");
+        assert!(server.admin_call(Method::PUT, &path, Some(&document)).await.status.is_success());
+        for (cut, rule) in [("/api/v1/subkeys/ID/revoke", "key_revoked"), ("/api/v1/vault/seal", "sealed")] {
+            let (id, secret) = server.mint(json!({"budgets": [{"limit_usd": "9", "window": "total"}]})).await;
+            let mut stalled = client_that_does_not_read(&server, &secret).await;
+            assert_eq!(server.sandbox.bill().in_flight, 1, "the provider waits for the client");
+            assert_eq!(server.admin_post(&cut.replace("ID", &id), &json!({})).await.status, 200);
+            let begun = Instant::now();
+            while server.sandbox.bill().in_flight > 0 {
+                assert!(begun.elapsed() < Duration::from_secs(2), "{rule}: the provider still waits");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let mut read = Vec::new();
+            let ended = tokio::time::timeout(Duration::from_secs(2), async {
+                while stalled.take_error().unwrap().is_none() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                stalled.read_to_end(&mut read).await
+            });
+            let ended = ended.await.unwrap_or_else(|_| panic!("{rule}: the connection is still there"));
+            println!("{rule}: all over after {:?}", begun.elapsed());
+            assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset));
+            assert!(read.len() < 16_000_000 && !read.ends_with(b"0\r\n\r\n"), "never a clean end");
+            if rule == "sealed" {
+                let kek = fs::read_to_string(server.store.folder.path().join("kek")).unwrap();
+                assert_eq!(server.admin_post("/api/v1/vault/unseal", &json!({"kek": kek})).await.status, 200);
+            }
+            let entry = server.entries(&id).await.pop().unwrap();
+            assert_eq!((&entry["outcome"], &entry["rule"]), (&json!("cut"), &json!(rule)), "{entry}");
+            let key = server.admin_get(&format!("/api/v1/subkeys/{id}")).await.json();
+            assert_eq!(key["budgets"][0]["held_usd"], json!("0.00"));
+            assert_ne!(key["budgets"][0]["spent_usd"], json!("0.00"));
+        }
+        server.end().await;
+    }
+
     async fn a_seal_cuts_what_is_in_flight_and_it_is_charged_and_recorded(test: TestStore) {
         let server = TestServer::start(test).await;
         let document = json!({
