@@ -249,15 +249,19 @@ async fn retire_drained_credentials(services: Services, drain: CancellationToken
         if let Err(error) = services.retire_drained().await {
             tracing::warn!(%error, "provider keys that have drained were not destroyed");
         }
+        if let Err(error) = services.erase_destroyed().await {
+            tracing::warn!(%error, "destroyed keys were not erased from the database's files; it is tried again");
+        }
         if drain.run_until_cancelled(tokio::time::sleep(every)).await.is_none() {
             break;
         }
     }
 }
 
-/// Writes the last uses of secrets down every few seconds.
+/// Writes the last uses of secrets down every second: a server that is killed again and again gets on, too, with moving
+/// them to the term of today.
 async fn keep_last_used(services: Services, drain: CancellationToken) {
-    let every = Duration::from_secs(5);
+    let every = Duration::from_secs(1);
     while drain.run_until_cancelled(tokio::time::sleep(every)).await.is_some() {
         if let Err(error) = services.write_last_used().await {
             tracing::warn!(%error, "the last uses of secrets were not written down");

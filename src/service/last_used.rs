@@ -1,4 +1,4 @@
-//! When secrets were last used, and MACs of theirs in the term of today: kept in memory, written down every few seconds.
+//! When secrets were last used, and MACs of theirs in the term of today: kept in memory, written down every second.
 
 use super::{GuardError, Services, StoreError};
 use crate::store;

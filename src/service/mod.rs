@@ -8,6 +8,7 @@ pub mod backup;
 mod checkpoint;
 mod credential;
 mod directory;
+mod erase;
 mod health;
 mod idempotency;
 mod install;
@@ -107,6 +108,7 @@ pub struct Inner {
     sealing: vault::Sealing,
     terms: vault::Terms,
     directory: directory::Directory,
+    erasure: erase::Erasure,
     last_used: last_used::LastUsed,
     loading: authenticate::SingleFlight,
 }
@@ -215,6 +217,7 @@ impl Services {
             sealing: vault::Sealing::default(),
             terms: vault::Terms::default(),
             directory: directory::Directory::new()?,
+            erasure: erase::Erasure::default(),
             last_used: last_used::LastUsed::default(),
             loading: authenticate::SingleFlight::default(),
         }));

@@ -47,6 +47,7 @@ mod copy;
 pub mod credential;
 pub mod disorder;
 pub mod dump;
+mod erase;
 mod error;
 pub mod idempotency;
 pub mod keyring;

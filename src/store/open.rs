@@ -85,6 +85,7 @@ async fn open_sqlite(path: &Path) -> Result<Store, OpenError> {
         .pragma("fullfsync", "ON")
         .foreign_keys(true)
         .pragma("trusted_schema", "OFF")
+        .pragma("secure_delete", "ON")
         .busy_timeout(BUSY_TIMEOUT);
     let pool = |connections_max| {
         SqlitePoolOptions::new()

@@ -56,6 +56,7 @@ impl Services {
         });
         self.note(&mut tx.conn(), actor, "credential.rotate", id, detail).await?;
         tx.commit().await?;
+        self.erasure.ask();
         self.reload_directory().await.map_err(CredentialError::NotInForce)?;
         Ok(CredentialRecord { secret_version, draining, rotation_due: None, version, ..old })
     }
@@ -148,6 +149,7 @@ impl Services {
             retired += 1;
         }
         tx.commit().await?;
+        self.erasure.ask();
         self.reload_directory().await?;
         Ok(retired)
     }

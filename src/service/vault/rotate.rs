@@ -144,6 +144,7 @@ impl Services {
         // Before the commit, while no change can begin: nothing that this keyring lacks is needed, committed or not.
         self.vault.renew(Arc::new(keyring));
         change.commit().await?;
+        self.erasure.ask();
         Ok(unneeded)
     }
 
