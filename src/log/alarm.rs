@@ -52,6 +52,8 @@ kinds! {
     KekUnavailable = "kek_unavailable";
     /// A key service no longer gives the key-encryption key of an open vault, which is sealed if that lasts. Subject: the source.
     KekRefused = "kek_refused";
+    /// A key of a provider cannot be moved to the keyring's current term, so the term that it is wrapped in stays. Subject: the credential.
+    RewrapBlocked = "rewrap_blocked";
     /// A wrong unseal code or key was presented too often. Subject: the installation.
     UnsealRefused = "unseal_refused";
 }

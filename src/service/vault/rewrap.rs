@@ -107,12 +107,11 @@ impl Services {
             let provider = providers.get(&old.provider);
             let new = provider.and_then(|provider| self.rewrapped(&change, provider, old));
             let Some(new) = new else {
-                tracing::error!(
-                    credential = old.credential_id,
-                    version = old.secret_version,
-                    provider = old.provider,
-                    "this credential cannot be wrapped anew and keeps its term's key alive"
-                );
+                let detail = json!({
+                    "secret_version": old.secret_version, "provider": old.provider, "term": old.term,
+                    "provider_is_usable": provider.is_some(),
+                });
+                self.alarms.raise(AlarmKind::RewrapBlocked, &old.credential_id, &detail);
                 continue;
             };
             let term = i64::from(new.term);
