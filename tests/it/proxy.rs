@@ -14,6 +14,7 @@ mod keys;
 mod lists;
 mod rates;
 mod resolution;
+mod rotation;
 
 use crate::support::server::{Answer, TestServer};
 use crate::support::store::{TestStore, on_both};

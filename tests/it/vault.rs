@@ -6,9 +6,10 @@ mod change_kek;
 mod in_flight;
 mod kek;
 mod key_service;
+mod kills;
 mod quarantine;
 mod renew;
-mod rotate;
+pub(crate) mod rotate;
 mod rows;
 mod seal;
 

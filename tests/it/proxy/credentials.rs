@@ -2,13 +2,17 @@
 
 use super::{still_clock, still_server};
 use crate::support::server::{CANARY, TestServer, chat};
-use crate::support::store::on_both;
+use crate::support::store::{TestStore, on_both};
+use crate::vault::rotate::is_in_files;
 use bitting::store::credential;
 use chrono::TimeDelta;
 use futures_util::{StreamExt, stream};
+use http::Request;
+use http_body_util::Full;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 const SECOND: &str = "sandbox-second-key-0d1e";
@@ -320,6 +324,84 @@ on_both! {
         server.end().await;
     }
 
+    async fn of_two_rotations_at_once_both_hold_or_the_later_is_told(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let (_, secret) = server.mint(json!({})).await;
+        let id = main_id(&server).await;
+        let with = |key: &str| json!({"secret": key, "drain_seconds": 600});
+        let (one, other) = tokio::join!(rotate(&server, &id, with(SECOND)), rotate(&server, &id, with(THIRD)));
+        assert_eq!((one.0, other.0), (200, 200), "{one:?} {other:?}");
+        let mut versions = [&one.1, &other.1].map(|body| body["secret_version"].as_i64().unwrap());
+        versions.sort_unstable();
+        assert_eq!(versions, [2, 3]);
+        let kept = [is_kept(&server, &id, 1).await, is_kept(&server, &id, 2).await, is_kept(&server, &id, 3).await];
+        assert_eq!(kept, [false, true, true]);
+        assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200);
+
+        let conditional = async |key: &str| {
+            let path = format!("{}{CREDENTIALS}/{id}/rotate", server.admin);
+            let request = Request::post(path)
+                .header("authorization", format!("Bearer {}", server.token))
+                .header("content-type", "application/json")
+                .header("if-match", "\"3\"");
+            server.call(request.body(Full::from(with(key).to_string())).unwrap()).await.status.as_u16()
+        };
+        let (one, other) = tokio::join!(conditional("sandbox-4"), conditional("sandbox-5"));
+        assert!([(200, 412), (412, 200)].contains(&(one, other)), "{one} {other}");
+        assert_eq!(main_credential(&server).await["secret_version"], 4);
+        assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200);
+        server.end().await;
+    }
+
+    async fn a_refused_key_is_sent_again_nowhere_else_and_not_when_it_was_disabled(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let (subkey, secret) = server.mint(json!({})).await;
+        let id = main_id(&server).await;
+        assert_eq!(rotate(&server, &id, json!({"secret": SECOND, "drain_seconds": 600})).await.0, 200);
+        let moved = server.sandbox_url.replace("127.0.0.1", "127.0.0.2");
+        for meanwhile in ["moved", "disabled"] {
+            server.sandbox.reset();
+            let held = server.chat(&secret, "sandbox-mini+hold,status=401");
+            let change = async {
+                assert_eq!(server.sandbox.wait_held(1).await, 1);
+                let changed = if meanwhile == "moved" {
+                    let patch = json!({"dialects": {"openai": {"base_url": format!("{moved}/v1")}}});
+                    server.admin_call(http::Method::PATCH, "/api/v1/providers/sandbox", Some(&patch)).await
+                } else {
+                    server.admin_post(&format!("{CREDENTIALS}/{id}/disable"), &json!({})).await
+                };
+                assert_eq!(changed.status, 200, "{:?}", changed.json());
+                server.sandbox.release();
+            };
+            let (answer, ()) = tokio::join!(held, change);
+            assert_eq!(answer.refusal(), (502, "upstream_credential_error".to_owned()), "{meanwhile}");
+            assert_eq!(answer.header("x-bitting-attempts"), Some("1"), "{meanwhile}");
+            assert_eq!(keys_seen(&server), [SECOND], "{meanwhile}");
+            assert_eq!(server.entries(&subkey).await.pop().unwrap()["attempts"], 1);
+            let back = json!({"dialects": {"openai": {"base_url": format!("{}/v1", server.sandbox_url)}}});
+            let patched = server.admin_call(http::Method::PATCH, "/api/v1/providers/sandbox", Some(&back)).await;
+            assert_eq!(patched.status, 200, "{:?}", patched.json());
+        }
+        server.end().await;
+    }
+
+    async fn what_is_in_flight_finishes_with_a_key_that_is_disabled(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let (_, secret) = server.mint(json!({})).await;
+        let id = main_id(&server).await;
+        let held = server.chat(&secret, "sandbox-mini+hold");
+        let disabling = async {
+            assert_eq!(server.sandbox.wait_held(1).await, 1);
+            assert_eq!(server.admin_post(&format!("{CREDENTIALS}/{id}/disable"), &json!({})).await.status, 200);
+            assert!(!server.chat(&secret, "sandbox-mini").await.status.is_success());
+            server.sandbox.release();
+        };
+        let (answer, ()) = tokio::join!(held, disabling);
+        assert_eq!(answer.status, 200, "{:?}", answer.json());
+        assert_eq!(keys_seen(&server), [CANARY]);
+        server.end().await;
+    }
+
     async fn a_key_that_was_echoed_is_due_for_rotation_until_it_is_rotated(test: TestStore) {
         let server = TestServer::start(test).await;
         let (_, secret) = server.mint(json!({})).await;
@@ -358,4 +440,26 @@ async fn the_server_is_told_how_long_keys_drain() {
     {
         assert_eq!(rotate(&server, &id, body).await.0, 400);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destroyed_key_leaves_the_files_of_the_database() {
+    let server = TestServer::start(TestStore::sqlite().await).await;
+    let id = main_id(&server).await;
+    let sealed = async |version| {
+        let mut read = server.store.store.read().await.unwrap();
+        credential::secret(&mut read.conn(), &id, version).await.unwrap().unwrap()
+    };
+    let old = sealed(1).await;
+    assert!(is_in_files(&server, &old.wrapped_dek) && is_in_files(&server, &old.sealed));
+    assert_eq!(rotate(&server, &id, json!({"secret": SECOND, "drain_seconds": 0})).await.0, 200);
+    let begun = Instant::now();
+    while !server.services.erase_destroyed().await.unwrap() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "somebody always reads");
+        tokio::task::yield_now().await;
+    }
+    let new = sealed(2).await;
+    assert!(is_in_files(&server, &new.wrapped_dek) && is_in_files(&server, &new.sealed));
+    assert!(!is_in_files(&server, &old.wrapped_dek) && !is_in_files(&server, &old.sealed));
+    server.end().await;
 }

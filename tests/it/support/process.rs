@@ -164,6 +164,17 @@ impl Process {
         read(response).await.unwrap()
     }
 
+    /// A request on the admin plane; `None` when the server is gone.
+    pub(crate) async fn try_admin(&self, method: Method, path: &str, body: &Value) -> Option<Answer> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.admin))
+            .header("authorization", format!("Bearer {}", self.token))
+            .header("content-type", "application/json");
+        let body = Full::new(Bytes::from(body.to_string()));
+        read(self.client.request(request.body(body).unwrap()).await.ok()?).await
+    }
+
     /// Mints a sub-key; its id and secret.
     pub(crate) async fn mint(&self, definition: &Value) -> (String, String) {
         let minted = self.admin(Method::POST, "/api/v1/subkeys", definition).await;
@@ -206,9 +217,18 @@ impl Process {
 
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Sends SIGKILL, also while its requests are under way.
+    pub(crate) fn kill(&self) {
+        self.signal(rustix::process::Signal::KILL);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let pid = i32::try_from(self.child.id().unwrap()).unwrap();
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 }
 
