@@ -240,3 +240,65 @@ async fn the_guard_takes_nothing_from_a_stream_and_moves_nothing_in_it() {
         }
     }
 }
+
+/// What a provider that writes the key with escapes, in JSON or in what only looks like it, answers; and whether that
+/// is a stream.
+const ESCAPED: [(&str, bool, &str); 5] = [
+    ("whole", false, r#"{"choices":[{"message":{"content":"\u0073and-e\u0073caped-key"}}]}"#),
+    ("no-json", false, r#"{"a":NaN,"a":"sand-e\u0073caped-key"}"#),
+    ("stream", true, "data: {\"choices\":[{\"delta\":{\"content\":\"sand-\\u0065scaped-key\"}}]}\n\n"),
+    ("stream-no-json", true, "data: {\"a\":NaN,\"content\":\"sand-\\u0065scaped-key\"}\n\n"),
+    (
+        "stream-no-json-split",
+        true,
+        "data: {\"a\":NaN,\"content\":\"sand-\"}\n\ndata: {\"a\":NaN,\"content\":\"escaped-key\"}\n\n",
+    ),
+];
+
+#[tokio::test]
+async fn p1_in_never_out_written_with_escapes() {
+    let app = axum::Router::new().route(
+        "/v1/chat/completions",
+        axum::routing::post(async |body: axum::Json<Value>| {
+            let (_, is_stream, text) = ESCAPED.iter().find(|one| one.0 == body["model"]).unwrap();
+            let kind = if *is_stream { "text/event-stream" } else { "application/json" };
+            ([("content-type", kind)], *text)
+        }),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async { axum::serve(listener, app).await });
+    let server = TestServer::start(TestStore::sqlite().await).await;
+    let provider = json!({"slug": "other", "dialects": {"openai": url}});
+    assert_eq!(server.admin_post("/api/v1/providers", &provider).await.status, 201);
+    let key = json!({"name": "main", "secret": "sand-escaped-key"});
+    assert_eq!(server.admin_post("/api/v1/providers/other/credentials", &key).await.status, 201);
+    let (id, secret) = server.mint(json!({"models": ["other/*"]})).await;
+    for (name, is_stream, _) in ESCAPED {
+        let mut body = chat(&format!("other/{name}"));
+        body["stream"] = json!(is_stream);
+        let answer =
+            read_all(&server, spoken(&server, "openai", &secret, "/v1/chat/completions", &body)).await;
+        let text = String::from_utf8_lossy(&answer.bytes);
+        assert!(text.contains("upstream_error") && !text.contains("caped"), "{name}: {text}");
+        let entry = server.entries(&id).await.pop().unwrap();
+        assert_eq!(entry["outcome"], "cut", "{name}: {entry}");
+    }
+    server.alarms_once("credential_echoed").await;
+}
+
+on_both! {
+    async fn a_redirect_takes_the_key_nowhere_and_is_an_error(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let (_, secret) = server.mint(json!({})).await;
+        for stream in [false, true] {
+            server.sandbox.reset();
+            let mut body = chat("sandbox-mini+redirect");
+            body["stream"] = json!(stream);
+            let answer = server.post(&secret, "/v1/chat/completions", &body).await;
+            assert_eq!(answer.refusal(), (502, "upstream_error".to_owned()));
+            assert_eq!((answer.header("location"), server.sandbox.requests().len()), (None, 1));
+        }
+        server.end().await;
+    }
+}

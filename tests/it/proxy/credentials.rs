@@ -444,7 +444,7 @@ async fn the_server_is_told_how_long_keys_drain() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_destroyed_key_leaves_the_files_of_the_database() {
-    let server = TestServer::start(TestStore::sqlite().await).await;
+    let server = TestServer::start_with(TestStore::sqlite().await, still_clock(), &[]).await;
     let id = main_id(&server).await;
     let sealed = async |version| {
         let mut read = server.store.store.read().await.unwrap();
@@ -452,7 +452,10 @@ async fn a_destroyed_key_leaves_the_files_of_the_database() {
     };
     let old = sealed(1).await;
     assert!(is_in_files(&server, &old.wrapped_dek) && is_in_files(&server, &old.sealed));
-    assert_eq!(rotate(&server, &id, json!({"secret": SECOND, "drain_seconds": 0})).await.0, 200);
+    assert_eq!(rotate(&server, &id, json!({"secret": SECOND, "drain_seconds": 60})).await.0, 200);
+    // Nothing takes its room.
+    server.clock.advance(TimeDelta::seconds(60));
+    server.services.retire_drained().await.unwrap();
     let begun = Instant::now();
     while !server.services.erase_destroyed().await.unwrap() {
         assert!(begun.elapsed() < Duration::from_secs(10), "somebody always reads");

@@ -17,7 +17,7 @@ const HELD: &str = "sandbox-mini+hold";
 /// More than the sockets between the sandbox and a client hold, in one piece.
 const FLOOD: &str = "sandbox-mini+huge_event=16000000,tokens=100000";
 
-/// A client that asks for a stream and reads none of it: returns once nothing more arrives.
+/// A client that asks for a stream and reads none of it: returns once everything between it and the provider stands still.
 async fn client_that_does_not_read(server: &TestServer, secret: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(64 * 1024).unwrap();
@@ -33,15 +33,42 @@ async fn client_that_does_not_read(server: &TestServer, secret: &str) -> TcpStre
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(body.as_bytes()).await.unwrap();
-    let mut unread = 0;
-    loop {
+    let (client, provider) = (stream.local_addr().unwrap().port(), port_of(&server.sandbox_url));
+    let (mut looks, mut before) = (0, (0, 0));
+    while looks < 5 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let now = rustix::io::ioctl_fionread(&stream).unwrap();
-        if now > 0 && now == unread {
-            return stream;
-        }
-        unread = now;
+        // What the server has for its client, and what it leaves unread of the provider's.
+        let now = (queued(client, Queue::Unsent), queued(provider, Queue::Unread));
+        looks = if now == before && now.0 > 0 && now.1 > 0 { looks + 1 } else { 0 };
+        before = now;
     }
+    stream
+}
+
+fn port_of(url: &str) -> u16 {
+    url.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+#[derive(Clone, Copy)]
+enum Queue {
+    Unsent,
+    Unread,
+}
+
+/// Bytes that wait in this machine's sockets which are connected to a port.
+fn queued(port: u16, queue: Queue) -> u64 {
+    let sockets = fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let of_port = sockets.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (_, remote) = fields[2].split_once(':')?;
+        let (unsent, unread) = fields[4].split_once(':')?;
+        let bytes = match queue {
+            Queue::Unsent => unsent,
+            Queue::Unread => unread,
+        };
+        (u16::from_str_radix(remote, 16).ok()? == port).then(|| u64::from_str_radix(bytes, 16).unwrap())
+    });
+    of_port.sum()
 }
 
 on_both! {
