@@ -14,8 +14,11 @@ pub(super) struct StallGuard<T> {
     write_timeout: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     waiting: bool,
-    breaks_off: Option<(CancellationToken, fn(&T))>,
+    breaks_off: Option<BreakingOff<T>>,
 }
+
+/// When a stream is to be broken off, and what prepares it for that.
+type BreakingOff<T> = (CancellationToken, fn(&T));
 
 impl<T> StallGuard<T> {
     pub(super) fn new(inner: T, write_timeout: Duration) -> Self {

@@ -149,16 +149,16 @@ on_both! {
             is_over.store(true, Ordering::SeqCst);
         };
         let traffic = async {
-            let mut served = 0;
+            let mut count = 0;
             while !is_over.load(Ordering::SeqCst) {
                 let answer = server.chat(&secret, "sandbox-mini").await;
                 assert_eq!(answer.status, 200, "{:?}", answer.json());
-                served += 1;
+                count += 1;
             }
-            served
+            count
         };
-        let ((), served) = tokio::join!(rotations, traffic);
-        assert!(served > 0);
+        let ((), answered) = tokio::join!(rotations, traffic);
+        assert!(answered > 0);
         let state = use_until_one_term_is_left(&server, &[secret]).await;
         assert_eq!((terms(&state), &state["terms"][0]["wraps_left"]), (vec![5], &json!(2)), "{state}");
         let kept = server.admin_get(credentials).await.json()["items"][0].clone();
@@ -206,8 +206,8 @@ on_both! {
         // Put back, the one row is moved; the other data key is lost, and goes with its credential's version.
         server.store.tamper(&format!("UPDATE credentials SET weight = 0 WHERE id = '{heavy}'")).await;
         let path = format!("{credentials}/{broken}/rotate");
-        let lost = json!({"secret": "sandbox-new", "drain_seconds": 0});
-        assert_eq!(server.admin_post(&path, &lost).await.status, 200);
+        let another = json!({"secret": "sandbox-new", "drain_seconds": 0});
+        assert_eq!(server.admin_post(&path, &another).await.status, 200);
         server.services.ask_for_rewrap();
         let state = use_until_one_term_is_left(&server, &[secret]).await;
         assert_eq!((terms(&state), &state["terms"][0]["wraps_left"]), (vec![2], &json!(3)), "{state}");
