@@ -11,7 +11,7 @@
 mod file;
 
 use super::quarantine::Gate;
-use super::{Alarms, Services, StoreError};
+use super::{Alarms, Opened, Services, StoreError};
 use crate::base::Clock;
 use crate::log::AlarmKind;
 use crate::store::{Snapshot, Store};
@@ -269,9 +269,7 @@ async fn told_by(path: &Path, installation: &str, keyring: &Keyring) -> Told {
         return Told::Unreadable(format!("{shown} is another installation's or another program's"));
     };
     match document.word(keyring) {
-        Word::Nobodys => {
-            Told::Unreadable(format!("{shown} is not signed by this installation's keyring"))
-        }
+        Word::Nobodys => Told::Unreadable(format!("{shown} is not signed by this installation's keyring")),
         word @ (Word::Ours | Word::OfALostTerm) => Told::Mark(mark, document.term, word),
     }
 }
@@ -325,6 +323,29 @@ impl Beside {
         let document = Document::new(installation, &next, now, keyring);
         Ok(write(self.path.clone(), document).await?)
     }
+}
+
+/// Why a database could not be held against the checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum DoubtError {
+    /// It is the checkpoint of another database.
+    #[error(transparent)]
+    Foreign(#[from] ForeignCheckpoint),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a server would not take this database for the one that was written last, by the checkpoint at a path; `None` when
+/// it would. Nothing is changed.
+pub async fn doubt_of_database(
+    store: &Store,
+    checkpoint: PathBuf,
+    opened: &Opened,
+) -> Result<Option<String>, DoubtError> {
+    let checkpoint = Beside::read(checkpoint, &opened.installation, &opened.keyring).await?;
+    let doubt = checkpoint.doubt(&mut store.snapshot().await?).await?;
+    Ok(doubt.map(|(_, detail)| detail))
 }
 
 /// Why the checkpoint does not tell of a change.

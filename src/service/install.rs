@@ -3,9 +3,7 @@
 use super::checkpoint::{Beside, ForeignCheckpoint, KeepError};
 use super::quarantine::{MISMATCH, add_reason, mismatch};
 use super::vault::{Book, Change, INSTALLATION, KEYRING, new_wrap, operator_row, project_row, provider_row};
-use super::{
-    KekSource, KekSourceError, OpenVaultError, Opened, Services, StoreError, open_keyring,
-};
+use super::{KekSource, KekSourceError, OpenVaultError, Opened, Services, StoreError, open_keyring};
 use crate::base::{Clock, Entropy, Secret};
 use crate::log::AdminEntry;
 use crate::provider::WELL_KNOWN;

@@ -40,7 +40,7 @@ pub use crate::store::StoreError;
 pub use access_log::ReadLogError;
 pub use alarm::{Alarms, CloseAlarmError};
 pub use authenticate::{AuthenticateError, Caller};
-pub use checkpoint::{ForeignCheckpoint, KeepError};
+pub use checkpoint::{DoubtError, ForeignCheckpoint, KeepError, doubt_of_database};
 pub use credential::{CredentialError, CredentialFault, NewCredential, Rotation};
 pub use directory::{Credential, DrainingVersion, KeyVersion, ProviderEntry, Snapshot, binding};
 pub use idempotency::AlreadyDone;

@@ -143,9 +143,7 @@ impl Document {
     pub(super) fn mark(&self) -> Option<Mark> {
         let register = match (self.format, &self.register_sha256) {
             (FIRST_FORMAT, None) => None,
-            (FORMAT, Some(text)) => {
-                Some(HEXLOWER.decode(text.as_bytes()).ok()?.as_slice().try_into().ok()?)
-            }
+            (FORMAT, Some(text)) => Some(HEXLOWER.decode(text.as_bytes()).ok()?.as_slice().try_into().ok()?),
             _ => return None,
         };
         let figures = Figures {
