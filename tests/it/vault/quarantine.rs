@@ -315,6 +315,15 @@ installed_on_both! {
         }
         let server = installation.serve().await;
         assert_eq!(code(&server, &secret).await, suspended());
+        stop(server).await;
+
+        // Nor does it sign a register that was changed as if that were none of its business.
+        tamper(&installation.url, r#"UPDATE register SET state = '{"seal":null,"quarantine":null}'"#).await;
+        std::fs::remove_file(installation.folder.path().join("checkpoint")).unwrap();
+        let (_, noted) = recover().await;
+        assert!(noted.contains("register_mismatch"), "{noted}");
+        let server = installation.serve().await;
+        assert_eq!(code(&server, &secret).await, suspended());
     }
 
     async fn a_database_that_came_as_far_by_another_change_is_noticed(installation: Installation) {
