@@ -81,7 +81,7 @@ async fn release(client: &Client, missed: &Missed) -> Result<Value, CliError> {
             eprint!("\rpart {} of {count} ", index + 1);
         }
         let done = client.post(&path, Some(&part)).await?;
-        whole = joined(whole, done);
+        whole = joined(&whole, done);
     }
     if count > 1 && io::stderr().is_terminal() {
         eprintln!();
@@ -90,11 +90,12 @@ async fn release(client: &Client, missed: &Missed) -> Result<Value, CliError> {
 }
 
 /// The later answer, with the lists of both.
-fn joined(earlier: Value, mut later: Value) -> Value {
+fn joined(earlier: &Value, mut later: Value) -> Value {
     for (name, value) in later.as_object_mut().into_iter().flatten() {
         if let (Value::Array(items), Some(Value::Array(before))) = (value, earlier.get(name)) {
-            let more: Vec<Value> = before.iter().filter(|item| !items.contains(item)).cloned().collect();
-            items.splice(0..0, more);
+            let there: HashSet<String> = items.iter().map(Value::to_string).collect();
+            let more = before.iter().filter(|item| !there.contains(&item.to_string()));
+            items.splice(0..0, more.cloned());
         }
     }
     later
@@ -298,7 +299,7 @@ mod tests {
         let mut all = Value::Null;
         for mut part in parts {
             part.as_object_mut().unwrap().remove("more");
-            all = joined(all, part);
+            all = joined(&all, part);
         }
         assert_eq!(all, missed.order());
     }

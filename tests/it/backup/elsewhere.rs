@@ -114,7 +114,8 @@ fn lengthen(log: &Path) {
     for n in 0..10_000 {
         let entry = json!({"time": "2026-01-01T00:00:00Z", "request_id": format!("r-{n}"),
             "subkey_id": format!("{n:016}"), "cost_usd": "0.5"});
-        text += &format!("{entry}\n");
+        text += &entry.to_string();
+        text.push('\n');
     }
     log.write_all(text.as_bytes()).unwrap();
 }
@@ -123,7 +124,7 @@ async fn is_restored_quarantined_and_released(from: Installation, place: (String
     let server = from.serve_first().await;
     let keys = keys(&server).await;
     revoke(&server, &keys.early).await;
-    let (file, logs, spent) = backed_up(&from, &server, &keys).await;
+    let (file, logs, spent_at_last) = backed_up(&from, &server, &keys).await;
     drop(server);
     let to = from.at(place);
 
@@ -192,8 +193,8 @@ async fn is_restored_quarantined_and_released(from: Installation, place: (String
     assert_eq!(code(&server, &keys.late).await, (401, "key_revoked".to_owned()));
     // What was in flight at the backup was posted in full, so it can be more: by eight requests at most.
     let now = books(&server, &keys.busy).await.0;
-    let most = (0..8).fold(spent, |sum, _| sum.saturating_add(held.0));
-    assert!(now >= spent && now <= most, "{now} of {spent}");
+    let most = (0..8).fold(spent_at_last, |sum, _| sum.saturating_add(held.0));
+    assert!(now >= spent_at_last && now <= most, "{now} of {spent_at_last}");
     assert_eq!(code(&server, &keys.busy).await.0, 200);
     assert_eq!(subkey(&server, &keys.busy).await["quarantined"], false);
     drop(server);
