@@ -175,7 +175,10 @@ on_both! {
             assert_eq!(server.services.ledger.audit().await.unwrap(), 0);
             assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200);
         }
-        // Without what it rests on, the window is blocked.
+        // Without what it rests on, or with a forged one, the window is blocked.
+        let forged = "UPDATE meta SET value = replace(value, '\"mac\":\"', '\"mac\":\"00') WHERE name = 'audit_base'";
+        server.store.tamper(&format!("DELETE FROM window_audits; {forged}")).await;
+        assert_eq!(server.services.ledger.audit().await.unwrap(), 1);
         server.store.tamper("DELETE FROM window_audits; DELETE FROM meta WHERE name = 'audit_base'").await;
         assert_eq!(server.services.ledger.audit().await.unwrap(), 1);
         let alarm = is_refused(&server, (&id, &secret), IN_DISORDER, "the base is gone").await;
