@@ -10,14 +10,13 @@ use super::subkey_view::{ExplanationView, SubKeyView};
 use crate::http::Problem;
 use crate::policy::Operation;
 use crate::service::{
-    ChangeSubkeyError, ListSubkeysError, MintError, Question, RotateRefusal, StateRefusal, SubKeyQuery,
-    SubKeyState, SubKeyStatus,
+    ChangeSubkeyError, ListSubkeysError, MintError, Question, RotateRefusal, Services, StateRefusal,
+    SubKeyQuery, SubKeyState, SubKeyStatus,
 };
 use crate::store::Cursor;
 use crate::subkey::{Definition, State, SubKeyId};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -67,9 +66,9 @@ struct ExplainRequest {
     max_output_tokens: Option<u64>,
 }
 
-fn shown(state: SubKeyState, now: DateTime<Utc>) -> Response {
+fn shown(state: SubKeyState, services: &Services) -> Response {
     let version = state.subkey.version;
-    entity::one(&SubKeyView::new(state, now), version)
+    entity::one(&SubKeyView::new(state, services), version)
 }
 
 async fn list(call: Call<View>) -> Result<Response, Problem> {
@@ -86,8 +85,8 @@ async fn list(call: Call<View>) -> Result<Response, Problem> {
     let PageParams { after, limit } = params.page::<Cursor<String>>()?;
     params.finish()?;
     let page = call.services.list_subkeys(&call.actor, &query, after, limit).await?;
-    let now = call.services.clock.now();
-    Ok(entity::list(page.items.into_iter().map(|state| SubKeyView::new(state, now)).collect(), page.next))
+    let view = |state| SubKeyView::new(state, &call.services);
+    Ok(entity::list(page.items.into_iter().map(view).collect(), page.next))
 }
 
 /// `name=value`, or `name` with any value.
@@ -104,7 +103,7 @@ async fn mint(call: Call<IssueSubkeys>) -> Result<Response, Problem> {
     let definition: Definition = call.json().await?;
     let minted = services.mint_subkey(&actor, definition).await?;
     let version = minted.subkey.subkey.version;
-    let subkey = SubKeyView::new(minted.subkey, services.clock.now());
+    let subkey = SubKeyView::new(minted.subkey, &services);
     Ok(entity::created(&WithSecret { subkey, secret: minted.token.expose() }, version))
 }
 
@@ -112,7 +111,7 @@ async fn show(call: Call<View>) -> Result<Response, Problem> {
     call.no_params()?;
     let found =
         call.services.subkey(&call.actor, &id(&call)?).await.map_err(|error| refusal::store(&error))?;
-    Ok(shown(found.ok_or_else(|| refusal::not_found("sub-key"))?, call.services.clock.now()))
+    Ok(shown(found.ok_or_else(|| refusal::not_found("sub-key"))?, &call.services))
 }
 
 async fn patch(call: Call<ChangeSubkeys>) -> Result<Response, Problem> {
@@ -125,7 +124,7 @@ async fn patch(call: Call<ChangeSubkeys>) -> Result<Response, Problem> {
         patched(old, &patch)
     };
     let state = services.change_subkey(&actor, &id, expected, change).await;
-    Ok(shown(state.map_err(|error| changed(error, |problem| problem))?, services.clock.now()))
+    Ok(shown(state.map_err(|error| changed(error, |problem| problem))?, &services))
 }
 
 async fn rotate(call: Call<IssueSubkeys>) -> Result<Response, Problem> {
@@ -136,7 +135,7 @@ async fn rotate(call: Call<IssueSubkeys>) -> Result<Response, Problem> {
     let rotated = services.rotate_subkey(&actor, &id, expected, overlap_seconds).await;
     let rotated = rotated.map_err(|error| changed(error, not_rotated))?;
     let version = rotated.subkey.subkey.version;
-    let subkey = SubKeyView::new(rotated.subkey, services.clock.now());
+    let subkey = SubKeyView::new(rotated.subkey, &services);
     Ok(entity::one(&WithSecret { subkey, secret: rotated.token.expose() }, version))
 }
 
@@ -159,7 +158,7 @@ async fn set_state<P>(call: Call<P>, state: State) -> Result<Response, Problem> 
     call.no_json().await?;
     let state = services.set_subkey_state(&actor, &id, expected, state).await;
     let refused = |StateRefusal::Revoked| revoked();
-    Ok(shown(state.map_err(|error| changed(error, refused))?, services.clock.now()))
+    Ok(shown(state.map_err(|error| changed(error, refused))?, &services))
 }
 
 async fn explain(call: Call<View>) -> Result<Response, Problem> {

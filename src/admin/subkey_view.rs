@@ -2,7 +2,7 @@
 
 use crate::base::NanoUsd;
 use crate::budget::BudgetSpec;
-use crate::service::{BudgetState, Explanation, Step, SubKeyState};
+use crate::service::{BudgetState, Explanation, Services, Step, SubKeyState};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -12,6 +12,8 @@ use serde_json::{Map, Value};
 pub(super) struct SubKeyView {
     id: String,
     status: &'static str,
+    /// Whether nothing is admitted for it whatever its status: as long as the gateway is in quarantine.
+    quarantined: bool,
     /// The fields of mint and patch, without the budgets.
     #[serde(flatten)]
     definition: Map<String, Value>,
@@ -45,7 +47,8 @@ struct BudgetView {
 }
 
 impl SubKeyView {
-    pub(super) fn new(state: SubKeyState, now: DateTime<Utc>) -> Self {
+    pub(super) fn new(state: SubKeyState, services: &Services) -> Self {
+        let now = services.clock.now();
         let status = state.status(now);
         let live = state.subkey.live_secrets(now).map(|secret| SecretView {
             id: secret.id.clone(),
@@ -63,6 +66,7 @@ impl SubKeyView {
         Self {
             id: subkey.id.as_str().to_owned(),
             status,
+            quarantined: services.is_quarantined(),
             definition,
             budgets: budgets.into_iter().map(BudgetView::from).collect(),
             secrets,

@@ -1,12 +1,12 @@
 //! `doctor`: checks one thing after the other and says what to do about each that is wrong.
 
 use super::server::upstream;
-use super::{AppError, files, kek, probe, settings};
+use super::{AppError, checkpoint, files, kek, probe, settings};
 use crate::base::{Clock, clip};
 use crate::config::Settings;
 use crate::log::Filter;
 use crate::provider::ProviderDocument;
-use crate::service;
+use crate::service::{self, DoubtError};
 use crate::store::{self, Store};
 use crate::vault::{Quarantine, RegisterState, SealedBy};
 
@@ -32,8 +32,15 @@ pub async fn doctor() -> Result<(), AppError> {
     report.say("store", Ok("open, schema up to date".to_owned()));
     let source = kek::source(&settings)?;
     let opened = service::open_keyring(&store, source.as_ref()).await;
+    let doubt = match &opened {
+        Ok(opened) => Some(service::doubt_of_database(&store, checkpoint(&settings), opened).await),
+        Err(_) => None,
+    };
     let opens = |_| format!("{} opens the keyring", source.describe());
     report.say("vault", opened.map(opens).map_err(|error| error.to_string()));
+    if let Some(doubt) = doubt {
+        report.say("checkpoint", not_older(doubt));
+    }
     let state = state(&store).await?;
     report.say("seal", seal(&state));
     report.say("quarantine", quarantine(&state));
@@ -41,6 +48,17 @@ pub async fn doctor() -> Result<(), AppError> {
     providers(&mut report, &settings, &store).await?;
     store.close().await;
     report.end()
+}
+
+/// Whether the database is at least as new as the checkpoint beside it.
+fn not_older(doubt: Result<Option<String>, DoubtError>) -> Result<String, String> {
+    match doubt {
+        Ok(None) => Ok("the database is not older than it".to_owned()),
+        Ok(Some(detail)) => Err(format!(
+            "{detail}; a server that starts with it admits nothing until an operator releases it: put the right database back, or              bitting vault release"
+        )),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// What the register says of sealing and quarantine.
@@ -65,7 +83,7 @@ fn quarantine(state: &RegisterState) -> Result<String, String> {
     match &state.quarantine {
         None => Ok("not quarantined".to_owned()),
         Some(Quarantine { since, reason, detail }) => Err(format!(
-            "nothing is admitted since {since} ({reason}: {detail}); find out why, then have an operator release it"
+            "nothing is admitted since {since} ({reason}: {detail}); find out why, then have an operator release it: bitting vault release"
         )),
     }
 }

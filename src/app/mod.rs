@@ -123,3 +123,8 @@ impl AppError {
 fn settings(data_dir: Option<PathBuf>, config: Option<PathBuf>) -> Result<Settings, AppError> {
     Ok(Settings::load(&Overrides { config, data_dir })?)
 }
+
+/// Where the checkpoint is kept, outside of the database.
+fn checkpoint(settings: &Settings) -> PathBuf {
+    settings.data_dir.join("checkpoint")
+}

@@ -220,7 +220,7 @@ pub(super) async fn start_services(
             unknown_for: TimeDelta::seconds(5),
             concurrent_default: settings.bounds.key_requests_max,
         },
-        checkpoint: settings.data_dir.join("checkpoint"),
+        checkpoint: super::checkpoint(settings),
     };
     Ok(Services::start(store, kek, settings, tasks).await?)
 }

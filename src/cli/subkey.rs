@@ -174,13 +174,25 @@ async fn list(args: ListArgs, client: &Client, now: DateTime<Utc>) -> Result<(),
             ("ID", &field("id")),
             ("NAME", &field("name")),
             ("PROJECT", &field("project")),
-            ("STATUS", &field("status")),
+            ("STATUS", &status),
             ("MODELS", &|subkey| few(&subkey["models"])),
             ("SPENT USD", &caps),
             ("EXPIRES", &field("expires_at")),
             ("LAST USED", &field("last_used_at")),
         ],
-    )
+    )?;
+    if listing.items.iter().any(|subkey| subkey["quarantined"] == true) {
+        eprintln!(
+            "This gateway is in quarantine: nothing is admitted. bitting vault status says why, bitting vault release ends it."
+        );
+    }
+    Ok(())
+}
+
+/// The status, and whether it counts.
+fn status(subkey: &Value) -> String {
+    let status = cell(&subkey["status"]);
+    if subkey["quarantined"] == true { format!("{status} (quarantined)") } else { status }
 }
 
 async fn act(verb: &str, done: &str, args: &OneArgs, client: &Client) -> Result<(), CliError> {
@@ -321,5 +333,7 @@ mod tests {
             ("a/*,b/*,+2", "3.20 of 25.00/month")
         );
         assert_eq!(caps(&json!({"budgets": []})), "no cap");
+        assert_eq!(status(&json!({"status": "active", "quarantined": false})), "active");
+        assert_eq!(status(&json!({"status": "active", "quarantined": true})), "active (quarantined)");
     }
 }

@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 pub(super) const RELEASE_NOTES: &str =
     "The newer logs are JSON Lines: bitting log export, and bitting log export --admin.";
 
+/// Of a part of an order: well below what an admin plane takes of a body, and done well before an answer is late.
+const PART_BYTES_MAX: usize = 32 * 1024;
+
 /// Arguments of `vault release`.
 #[derive(Debug, Args)]
 pub struct ReleaseArgs {
@@ -65,8 +68,37 @@ pub(super) async fn run(args: ReleaseArgs, client: &Client) -> Result<(), CliErr
     if !args.yes {
         confirm()?;
     }
-    let done = client.post(&path(&["vault", "release"]), Some(&missed.order())).await?;
-    render::print_object(&done, args.form, &["reason", "detail", "revoked", "suspended", "spend"])
+    let done = release(client, &missed).await?;
+    render::print_object(&done, args.form, &["released", "reason", "detail", "revoked", "suspended", "spend"])
+}
+
+/// Sends the order part by part, and returns what all of it came to. Cut off, it can be done again.
+async fn release(client: &Client, missed: &Missed) -> Result<Value, CliError> {
+    let (path, parts) = (path(&["vault", "release"]), missed.parts());
+    let (mut whole, count) = (Value::Null, parts.len());
+    for (index, part) in parts.into_iter().enumerate() {
+        if count > 1 && io::stderr().is_terminal() {
+            eprint!("\rpart {} of {count} ", index + 1);
+        }
+        let done = client.post(&path, Some(&part)).await?;
+        whole = joined(&whole, done);
+    }
+    if count > 1 && io::stderr().is_terminal() {
+        eprintln!();
+    }
+    Ok(whole)
+}
+
+/// The later answer, with the lists of both.
+fn joined(earlier: &Value, mut later: Value) -> Value {
+    for (name, value) in later.as_object_mut().into_iter().flatten() {
+        if let (Value::Array(items), Some(Value::Array(before))) = (value, earlier.get(name)) {
+            let there: HashSet<String> = items.iter().map(Value::to_string).collect();
+            let more = before.iter().filter(|item| !there.contains(&item.to_string()));
+            items.splice(0..0, more.cloned());
+        }
+    }
+    later
 }
 
 impl Missed {
@@ -95,13 +127,43 @@ impl Missed {
         }
     }
 
+    /// Each thing to do, under the name of its list.
+    fn items(&self) -> Vec<(&'static str, Value)> {
+        let stopped = self.stopped.iter().map(|(id, what)| (*what, json!(id)));
+        let spend = self.spend.iter().map(|((id, hour), cost)| {
+            ("spend", json!({"subkey_id": id, "time": instant(*hour), "cost_usd": cost}))
+        });
+        stopped.chain(spend).collect()
+    }
+
     fn order(&self) -> Value {
-        let of = |what: &str| -> Vec<&String> {
-            self.stopped.iter().filter(|(_, is)| **is == what).map(|(id, _)| id).collect()
+        order(self.items())
+    }
+
+    /// The order in requests that an admin plane takes, all but the last saying that more follows.
+    fn parts(&self) -> Vec<Value> {
+        let (mut parts, mut bytes) = (vec![Vec::new()], 0);
+        for item in self.items() {
+            let item_bytes = item.1.to_string().len();
+            if bytes + item_bytes > PART_BYTES_MAX
+                && let Some(last) = parts.last()
+                && !last.is_empty()
+            {
+                parts.push(Vec::new());
+                bytes = 0;
+            }
+            bytes += item_bytes;
+            parts.last_mut().into_iter().for_each(|part| part.push(item.clone()));
+        }
+        let last = parts.len() - 1;
+        let part = |(index, items): (usize, Vec<_>)| {
+            let mut part = order(items);
+            if index < last {
+                part["more"] = json!(true);
+            }
+            part
         };
-        let spend = |((id, hour), cost): (&(String, DateTime<Utc>), &NanoUsd)| json!({"subkey_id": id, "time": instant(*hour), "cost_usd": cost});
-        let spend: Vec<Value> = self.spend.iter().map(spend).collect();
-        json!({"revoke": of("revoke"), "suspend": of("suspend"), "spend": spend})
+        parts.into_iter().enumerate().map(part).collect()
     }
 
     fn tables(&self) -> String {
@@ -125,6 +187,14 @@ impl Missed {
         }
         text
     }
+}
+
+fn order(items: Vec<(&'static str, Value)>) -> Value {
+    let mut lists = [("revoke", vec![]), ("suspend", vec![]), ("spend", vec![])];
+    for (name, item) in items {
+        lists.iter_mut().filter(|(list, _)| *list == name).for_each(|(_, list)| list.push(item.clone()));
+    }
+    Value::Object(lists.into_iter().map(|(name, list)| (name.to_owned(), Value::Array(list))).collect())
 }
 
 /// Hands each entry of the file that the server's own log does not have to `take`, in order.
@@ -210,6 +280,29 @@ fn confirm() -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_order_goes_in_parts_that_hold_all_of_it_once() {
+        let mut missed = Missed::default();
+        assert_eq!(missed.parts(), vec![json!({"revoke": [], "suspend": [], "spend": []})]);
+        for n in 0..10_000 {
+            let id = format!("{n:016}");
+            let action = if n % 2 == 0 { "subkey.revoke" } else { "subkey.suspend" };
+            missed.take_change(&json!({"action": action, "target": id}));
+            let time = "2026-01-01T10:59:00Z";
+            missed.take_spend(&json!({"time": time, "subkey_id": id, "cost_usd": "0.5"}));
+        }
+        let parts = missed.parts();
+        assert!(parts.len() > 10 && parts.iter().all(|part| part.to_string().len() < 2 * PART_BYTES_MAX));
+        let (last, before) = parts.split_last().unwrap();
+        assert!(last["more"].is_null() && before.iter().all(|part| part["more"] == true));
+        let mut all = Value::Null;
+        for mut part in parts {
+            part.as_object_mut().unwrap().remove("more");
+            all = joined(&all, part);
+        }
+        assert_eq!(all, missed.order());
+    }
 
     #[test]
     fn the_last_word_about_a_key_counts_and_revoked_is_for_ever() {

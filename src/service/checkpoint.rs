@@ -4,29 +4,29 @@
 //! never goes back by itself: figures that are lower than those in the file put the server into quarantine instead, and
 //! only a release writes them. In quarantine it stays as it is until an operator changes something; then it tells of
 //! the new epoch too, so that the change is not undone by putting the other database back.
+//!
+//! Besides figures it holds the hash of the signed register, so a database that came as far by other changes is noticed
+//! too. A command beside the data that changes what grants power keeps it as a server does.
+
+mod file;
 
 use super::quarantine::Gate;
-use super::{Alarms, Services, StoreError};
+use super::{Alarms, Opened, Services, StoreError};
 use crate::base::Clock;
 use crate::log::AlarmKind;
-use crate::store::meta::{Figures, figures};
-use crate::store::{self, Store};
+use crate::store::{Snapshot, Store};
 use crate::vault::Keyring;
 use chrono::{DateTime, Utc};
-use data_encoding::HEXLOWER;
-use serde::{Deserialize, Serialize};
+use file::{Document, Found, Mark, Word, read, write};
 use serde_json::json;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Mutex;
 
-const FORMAT: u32 = 1;
-const LABEL: &[u8] = b"bitting/checkpoint/v1";
-const BYTES_MAX: u64 = 16 * 1024;
+const OLDER: &str = "database_older";
+const UNREADABLE: &str = "checkpoint_unreadable";
 
 /// The data directory has the checkpoint of another database.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,55 +42,6 @@ pub struct ForeignCheckpoint {
     pub theirs: String,
     /// Whose the database is.
     pub ours: String,
-}
-
-/// What is in the file.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    format: u32,
-    installation: String,
-    epoch: i64,
-    register_seq: i64,
-    access_log_seq: i64,
-    admin_log_seq: i64,
-    written_at: DateTime<Utc>,
-    term: u32,
-    mac: String,
-}
-
-impl Document {
-    fn figures(&self) -> Figures {
-        Figures {
-            epoch: self.epoch,
-            register_seq: self.register_seq,
-            access_log_seq: self.access_log_seq,
-            admin_log_seq: self.admin_log_seq,
-        }
-    }
-
-    fn canonical(&self) -> Vec<u8> {
-        let numbers = [self.epoch, self.register_seq, self.access_log_seq, self.admin_log_seq];
-        let mut bytes = LABEL.to_vec();
-        bytes.extend(self.format.to_be_bytes());
-        bytes.extend(numbers.into_iter().flat_map(i64::to_be_bytes));
-        bytes.extend(self.written_at.timestamp_micros().to_be_bytes());
-        bytes.extend(self.installation.as_bytes());
-        bytes
-    }
-
-    fn signed(mut self, keyring: &Keyring) -> Self {
-        let (mac, term) = keyring.sign_row(&self.canonical());
-        (self.mac, self.term) = (HEXLOWER.encode(&mac), term);
-        self
-    }
-}
-
-/// What was found at the file's place.
-enum Found {
-    Nothing,
-    Damaged(String),
-    Document(Document),
 }
 
 /// When the checkpoint is kept.
@@ -134,10 +85,10 @@ struct Inner {
 
 /// What only one at a time has.
 struct Turn {
-    /// The figures before this process wrote anything, until they are compared.
-    at_start: Option<Figures>,
+    /// Where the database stood before this process wrote anything, until they are compared.
+    at_start: Option<Mark>,
     /// What the file is known to say, and the term of its MAC; `None` before it was compared, or when there is no file.
-    written: Option<(Figures, u32)>,
+    written: Option<(Mark, u32)>,
     is_compared: bool,
     calls_done: u64,
 }
@@ -149,12 +100,10 @@ impl Checkpoint {
         (store, clock, alarms): (Store, Clock, Alarms),
         gate: Arc<Gate>,
     ) -> Result<Result<Self, ForeignCheckpoint>, StoreError> {
-        if let Found::Document(found) = read(path.clone()).await
-            && found.installation != installation
-        {
-            return Ok(Err(ForeignCheckpoint { path, theirs: found.installation, ours: installation }));
+        if let Err(foreign) = refuse_foreign(&path, &installation).await {
+            return Ok(Err(foreign));
         }
-        let at_start = Some(figures(&mut store.read().await?.conn()).await?);
+        let at_start = Some(Mark::read(&mut store.snapshot().await?).await?);
         Ok(Ok(Self(Arc::new(Inner {
             path,
             installation,
@@ -172,35 +121,25 @@ impl Checkpoint {
     async fn compare(&self, keyring: &Keyring) -> Result<Kept, StoreError> {
         let mut turn = self.0.turn.lock().await;
         let ours = match turn.at_start.take() {
-            Some(figures) => figures,
-            None => figures(&mut self.0.store.read().await?.conn()).await?,
+            Some(mark) => mark,
+            None => self.read_mark().await?,
         };
         turn.is_compared = true;
         let path = self.0.path.display();
-        let document = match read(self.0.path.clone()).await {
-            Found::Nothing => {
+        let (theirs, term, word) = match told_by(&self.0.path, &self.0.installation, keyring).await {
+            Told::Nothing => {
                 tracing::warn!(file = %path, "there is no checkpoint yet; an older database would not be noticed");
                 return Ok(Kept::Fine);
             }
-            Found::Damaged(error) => return Ok(Kept::Unreadable(format!("{path}: {error}"))),
-            Found::Document(document) => document,
+            Told::Unreadable(why) => return Ok(Kept::Unreadable(why)),
+            Told::Mark(theirs, term, word) => (theirs, term, word),
         };
-        if document.installation != self.0.installation || document.format != FORMAT {
-            return Ok(Kept::Unreadable(format!("{path} is another installation's or another program's")));
+        turn.written = Some((theirs, term));
+        if ours.is_older(&theirs) {
+            return Ok(Kept::Older(ours.told(&theirs)));
         }
-        let mac = HEXLOWER.decode(document.mac.as_bytes()).unwrap_or_default();
-        let is_signed = keyring.row_is_signed(&document.canonical(), &mac, document.term);
-        // After a rotation a term may be gone: then nobody can tell, and the figures alone count.
-        let is_of_a_lost_term = keyring.row_mac(&[], document.term).is_none();
-        if !is_signed && !is_of_a_lost_term {
-            return Ok(Kept::Unreadable(format!("{path} is not signed by this installation's keyring")));
-        }
-        turn.written = Some((document.figures(), document.term));
-        if is_older(&ours, &document.figures()) {
-            return Ok(Kept::Older(told(&ours, &document.figures())));
-        }
-        if is_of_a_lost_term {
-            tracing::warn!(file = %path, term = document.term, "the checkpoint is signed by a term that is gone; its figures are not ahead, and it is written anew");
+        if word == Word::OfALostTerm {
+            tracing::warn!(file = %path, term, "the checkpoint is signed by a term that is gone; its figures are not ahead, and it is written anew");
         }
         Ok(Kept::Fine)
     }
@@ -217,7 +156,7 @@ impl Checkpoint {
             return Kept::Fine;
         }
         let covered = inner.calls.load(Ordering::SeqCst);
-        let ours = match self.read_figures().await {
+        let ours = match self.read_mark().await {
             Ok(ours) => ours,
             Err(error) => {
                 tracing::warn!(%error, "the checkpoint was not written: the database did not answer");
@@ -225,15 +164,15 @@ impl Checkpoint {
             }
         };
         let next = match turn.written {
-            Some((theirs, _)) if occasion == Occasion::Change && is_quarantined => highest(&ours, &theirs),
-            Some((theirs, _)) if occasion != Occasion::Release && is_older(&ours, &theirs) => {
-                return Kept::Older(told(&ours, &theirs));
+            Some((theirs, _)) if occasion == Occasion::Change && is_quarantined => ours.highest(&theirs),
+            Some((theirs, _)) if occasion != Occasion::Release && ours.is_older(&theirs) => {
+                return Kept::Older(ours.told(&theirs));
             }
             Some(_) | None => ours,
         };
         let term = keyring.current_term();
         if turn.written != Some((next, term)) || inner.is_unwritable.load(Ordering::Relaxed) {
-            let document = self.document(&next).signed(keyring);
+            let document = Document::new(&inner.installation, &next, inner.clock.now(), keyring);
             match write(inner.path.clone(), document).await {
                 Ok(()) => {
                     turn.written = Some((next, term));
@@ -252,23 +191,8 @@ impl Checkpoint {
         Kept::Fine
     }
 
-    async fn read_figures(&self) -> Result<Figures, StoreError> {
-        let mut read = self.0.store.read().await?;
-        store::meta::figures(&mut read.conn()).await
-    }
-
-    fn document(&self, figures: &Figures) -> Document {
-        Document {
-            format: FORMAT,
-            installation: self.0.installation.clone(),
-            epoch: figures.epoch,
-            register_seq: figures.register_seq,
-            access_log_seq: figures.access_log_seq,
-            admin_log_seq: figures.admin_log_seq,
-            written_at: self.0.clock.now(),
-            term: 0,
-            mac: String::new(),
-        }
+    async fn read_mark(&self) -> Result<Mark, StoreError> {
+        Mark::read(&mut self.0.store.snapshot().await?).await
     }
 
     /// Tells it once, until it can be written again.
@@ -293,7 +217,7 @@ impl Services {
     pub async fn keep_checkpoint(&self) {
         let Ok(keyring) = self.vault.keyring() else { return };
         if let Kept::Older(detail) = self.checkpoint.keep(&keyring, Occasion::Tick).await
-            && let Err(error) = self.enter_quarantine(&keyring, "database_older", &detail).await
+            && let Err(error) = self.enter_quarantine(OLDER, &detail).await
         {
             tracing::error!(%error, "the quarantine is not written down yet");
         }
@@ -316,10 +240,8 @@ impl Services {
     /// Holds the database against the checkpoint, once the keyring is open and before anything is served.
     pub(super) async fn hold_against_checkpoint(&self, keyring: &Arc<Keyring>) -> Result<(), StoreError> {
         match self.checkpoint.compare(keyring).await? {
-            Kept::Older(detail) => self.enter_quarantine(keyring, "database_older", &detail).await,
-            Kept::Unreadable(detail) => {
-                self.enter_quarantine(keyring, "checkpoint_unreadable", &detail).await
-            }
+            Kept::Older(detail) => self.open_quarantined(keyring, OLDER, &detail).await,
+            Kept::Unreadable(detail) => self.open_quarantined(keyring, UNREADABLE, &detail).await,
             Kept::Fine => {
                 self.checkpoint.keep(keyring, Occasion::Tick).await;
                 Ok(())
@@ -328,137 +250,122 @@ impl Services {
     }
 }
 
-fn pairs(ours: &Figures, theirs: &Figures) -> [(i64, i64); 4] {
-    [
-        (ours.epoch, theirs.epoch),
-        (ours.register_seq, theirs.register_seq),
-        (ours.access_log_seq, theirs.access_log_seq),
-        (ours.admin_log_seq, theirs.admin_log_seq),
-    ]
+/// What the file at a path says to this keyring.
+enum Told {
+    Nothing,
+    Unreadable(String),
+    /// How far the database had come, the term of the signature, and whose it is.
+    Mark(Mark, u32, Word),
 }
 
-fn is_older(ours: &Figures, theirs: &Figures) -> bool {
-    pairs(ours, theirs).iter().any(|(ours, theirs)| ours < theirs)
-}
-
-fn highest(one: &Figures, other: &Figures) -> Figures {
-    let [epoch, register_seq, access_log_seq, admin_log_seq] =
-        pairs(one, other).map(|(one, other)| one.max(other));
-    Figures { epoch, register_seq, access_log_seq, admin_log_seq }
-}
-
-fn told(ours: &Figures, theirs: &Figures) -> String {
-    let [epoch, register, access, admin] = pairs(ours, theirs);
-    format!(
-        "the database is older than the checkpoint: epoch {} of {}, change {} of {}, access log {} of {}, admin log {} of {}",
-        epoch.0, epoch.1, register.0, register.1, access.0, access.1, admin.0, admin.1
-    )
-}
-
-async fn read(path: PathBuf) -> Found {
-    let read = move || {
-        let mut text = String::new();
-        match File::open(&path).and_then(|file| file.take(BYTES_MAX).read_to_string(&mut text)) {
-            Ok(_) => match serde_json::from_str(&text) {
-                Ok(document) => Found::Document(document),
-                Err(error) => Found::Damaged(error.to_string()),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
-            Err(error) => Found::Damaged(error.to_string()),
-        }
+async fn told_by(path: &Path, installation: &str, keyring: &Keyring) -> Told {
+    let shown = path.display();
+    let document = match read(path.to_owned()).await {
+        Found::Nothing => return Told::Nothing,
+        Found::Damaged(error) => return Told::Unreadable(format!("{shown}: {error}")),
+        Found::Document(document) => document,
     };
-    tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| Found::Damaged(error.to_string()))
+    let Some(mark) = document.mark().filter(|_| document.installation == installation) else {
+        return Told::Unreadable(format!("{shown} is another installation's or another program's"));
+    };
+    match document.word(keyring) {
+        Word::Nobodys => Told::Unreadable(format!("{shown} is not signed by this installation's keyring")),
+        word @ (Word::Ours | Word::OfALostTerm) => Told::Mark(mark, document.term, word),
+    }
 }
 
-async fn write(path: PathBuf, document: Document) -> io::Result<()> {
-    let text = serde_json::to_vec(&document)?;
-    tokio::task::spawn_blocking(move || replace(&path, &text)).await.unwrap_or_else(|error| Err(error.into()))
+/// The checkpoint, for a command beside the data that changes what grants power.
+pub(super) struct Beside {
+    path: PathBuf,
+    told: Told,
 }
 
-/// The whole new file or the old one, whenever the power goes.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let new = path.with_added_extension("new");
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::Entropy;
-
-    fn figures_of(numbers: [i64; 4]) -> Figures {
-        let [epoch, register_seq, access_log_seq, admin_log_seq] = numbers;
-        Figures { epoch, register_seq, access_log_seq, admin_log_seq }
+impl Beside {
+    /// Reads the file. To be done before the database is read: the file is never ahead of it.
+    pub(super) async fn read(
+        path: PathBuf,
+        installation: &str,
+        keyring: &Keyring,
+    ) -> Result<Self, ForeignCheckpoint> {
+        refuse_foreign(&path, installation).await?;
+        let told = told_by(&path, installation, keyring).await;
+        Ok(Self { path, told })
     }
 
-    #[test]
-    fn older_is_lower_in_any_figure() {
-        let ours = figures_of([2, 10, 20, 30]);
-        assert!(!is_older(&ours, &ours));
-        assert!(!is_older(&ours, &figures_of([1, 9, 19, 29])));
-        for theirs in [[3, 1, 1, 1], [1, 11, 1, 1], [1, 1, 21, 1], [1, 1, 1, 31]] {
-            assert!(is_older(&ours, &figures_of(theirs)), "{theirs:?}");
-            assert!(!is_older(&highest(&ours, &figures_of(theirs)), &ours));
-            assert!(!is_older(&highest(&ours, &figures_of(theirs)), &figures_of(theirs)));
-        }
+    /// Why a database at this moment is not the one that was written last; reason and detail.
+    pub(super) async fn doubt(
+        &self,
+        moment: &mut Snapshot,
+    ) -> Result<Option<(&'static str, String)>, StoreError> {
+        let ours = Mark::read(moment).await?;
+        Ok(match &self.told {
+            Told::Unreadable(why) => Some((UNREADABLE, why.clone())),
+            Told::Mark(theirs, ..) if ours.is_older(theirs) => Some((OLDER, ours.told(theirs))),
+            Told::Nothing | Told::Mark(..) => None,
+        })
     }
 
-    #[test]
-    fn every_part_of_the_file_is_signed() {
-        let keyring = Keyring::generate(&Entropy::new());
-        let document = Document {
-            format: FORMAT,
-            installation: "inst_1".into(),
-            epoch: 1,
-            register_seq: 2,
-            access_log_seq: 3,
-            admin_log_seq: 4,
-            written_at: DateTime::UNIX_EPOCH,
-            term: 0,
-            mac: String::new(),
-        }
-        .signed(&keyring);
-        let is_signed = |one: &Document| {
-            let mac = HEXLOWER.decode(one.mac.as_bytes()).unwrap();
-            keyring.row_is_signed(&one.canonical(), &mac, one.term)
+    /// Has the file tell of what was committed. What is quarantined keeps what the file knew, and one that says nothing
+    /// stays for an operator to look at.
+    pub(super) async fn keep(
+        &self,
+        store: &Store,
+        (installation, keyring): (&str, &Keyring),
+        is_quarantined: bool,
+        now: DateTime<Utc>,
+    ) -> Result<(), KeepError> {
+        let ours = Mark::read(&mut store.snapshot().await?).await?;
+        let next = match &self.told {
+            Told::Unreadable(_) => return Ok(()),
+            Told::Mark(theirs, ..) if is_quarantined => ours.highest(theirs),
+            Told::Nothing | Told::Mark(..) => ours,
         };
-        assert!(is_signed(&document));
-        let changes: [fn(&mut Document); 7] = [
-            |one| one.format += 1,
-            |one| one.installation.push('x'),
-            |one| one.epoch += 1,
-            |one| one.register_seq += 1,
-            |one| one.access_log_seq += 1,
-            |one| one.admin_log_seq += 1,
-            |one| one.written_at += chrono::TimeDelta::seconds(1),
-        ];
-        for change in changes {
-            let mut other = document.clone();
-            change(&mut other);
-            assert!(!is_signed(&other), "{other:?}");
-        }
+        let document = Document::new(installation, &next, now, keyring);
+        Ok(write(self.path.clone(), document).await?)
     }
+}
 
-    #[test]
-    fn the_file_is_replaced_whole_and_is_for_its_owner_alone() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("checkpoint");
-        fs::write(path.with_added_extension("new"), "left by a crash").unwrap();
-        for text in ["one", "two"] {
-            replace(&path, text.as_bytes()).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), text);
-        }
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+/// Why a database could not be held against the checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum DoubtError {
+    /// It is the checkpoint of another database.
+    #[error(transparent)]
+    Foreign(#[from] ForeignCheckpoint),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a server would not take this database for the one that was written last, by the checkpoint at a path; `None` when
+/// it would. Nothing is changed.
+pub async fn doubt_of_database(
+    store: &Store,
+    checkpoint: PathBuf,
+    opened: &Opened,
+) -> Result<Option<String>, DoubtError> {
+    let checkpoint = Beside::read(checkpoint, &opened.installation, &opened.keyring).await?;
+    let doubt = checkpoint.doubt(&mut store.snapshot().await?).await?;
+    Ok(doubt.map(|(_, detail)| detail))
+}
+
+/// Why the checkpoint does not tell of a change.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// The file cannot be written.
+    #[error(transparent)]
+    Write(#[from] io::Error),
+    /// The database did not say how far it is.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+async fn refuse_foreign(path: &Path, installation: &str) -> Result<(), ForeignCheckpoint> {
+    match read(path.to_owned()).await {
+        Found::Document(found) if found.installation != installation => Err(ForeignCheckpoint {
+            path: path.to_owned(),
+            theirs: found.installation,
+            ours: installation.to_owned(),
+        }),
+        Found::Document(_) | Found::Damaged(_) | Found::Nothing => Ok(()),
     }
 }

@@ -195,10 +195,14 @@ impl Services {
     pub(super) async fn reload_directory_with(&self, keyring: &Keyring) -> Result<(), StoreError> {
         let _turn = self.directory.reloading.lock().await;
         let reading = Reading { installation: &self.installation, private: &self.private_upstreams };
-        let (loaded, mut wrong) = self.look(keyring, &reading).await?;
+        let (mut loaded, mut wrong) = self.look(keyring, &reading).await?;
         // Whatever was read is wrapped in a term that the keyring had before it was read.
-        let newest = self.vault.keyring().ok();
-        let displaced = loaded.displaced(newest.as_deref().unwrap_or(keyring), &wrong);
+        let mut displaced = loaded.displaced(self.vault.keyring().as_deref().unwrap_or(keyring), &wrong);
+        if !displaced.is_empty() {
+            // Unless all of it moved to another term since, and that one is gone.
+            (loaded, wrong) = self.look(keyring, &reading).await?;
+            displaced = loaded.displaced(self.vault.keyring().as_deref().unwrap_or(keyring), &wrong);
+        }
         self.doubts.tell(&displaced);
         wrong.extend(displaced);
         let mut fresh = loaded.without(&wrong, &self.directory.built_in);

@@ -1,5 +1,7 @@
 //! Setting an installation up, and opening its vault.
 
+use super::checkpoint::{Beside, ForeignCheckpoint, KeepError};
+use super::quarantine::{MISMATCH, add_reason, mismatch};
 use super::vault::{Book, Change, INSTALLATION, KEYRING, new_wrap, operator_row, project_row, provider_row};
 use super::{KekSource, KekSourceError, OpenVaultError, Opened, Services, StoreError, open_keyring};
 use crate::base::{Clock, Entropy, Secret};
@@ -7,10 +9,11 @@ use crate::log::AdminEntry;
 use crate::provider::WELL_KNOWN;
 use crate::store::provider::{ProviderRecord, ProviderStatus};
 use crate::store::{self, Store};
-use crate::vault::{Keyring, Root};
+use crate::vault::{Keyring, Quarantine, Root};
 use data_encoding::{BASE64, HEXLOWER};
 use ring::digest;
 use serde_json::json;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -42,6 +45,9 @@ pub enum RecoverError {
     /// Only who holds the key-encryption key may do this.
     #[error(transparent)]
     Vault(#[from] OpenVaultError),
+    /// The data directory belongs to another database.
+    #[error(transparent)]
+    ForeignCheckpoint(#[from] ForeignCheckpoint),
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -86,21 +92,45 @@ pub async fn install(
     Ok(Installed { operator_token, log_key: log_key(&keyring) })
 }
 
+/// A new owner, made from beside the data.
+pub struct Recovered {
+    /// The owner's token, shown once.
+    pub token: Secret<String>,
+    /// Why the server admits nothing, if it does not.
+    pub quarantine: Option<Quarantine>,
+    /// Why the checkpoint does not tell of it yet; a server that runs makes up for it.
+    pub unkept: Option<KeepError>,
+}
+
 /// Gives out a token for a new owner, from beside the data: for an installation whose last token was lost.
+///
+/// It signs the register anew, so it looks first, as a server that starts does: what is not the database that was
+/// written last is quarantined, and told in the checkpoint at that path.
 pub async fn recover(
     store: &Store,
     source: &dyn KekSource,
-    clock: &Clock,
-    entropy: &Entropy,
-) -> Result<Secret<String>, RecoverError> {
-    let Opened { keyring, .. } = open_keyring(store, source).await?;
-    let (book, _) = Book::read(&mut store.snapshot().await?, &keyring).await?;
+    checkpoint: PathBuf,
+    (clock, entropy): (&Clock, &Entropy),
+) -> Result<Recovered, RecoverError> {
+    let Opened { installation, keyring, .. } = open_keyring(store, source).await?;
+    let keyring = Arc::new(keyring);
+    let checkpoint = Beside::read(checkpoint, &installation, &keyring).await?;
+    let tx = store.write().await?;
+    let mut moment = store.snapshot().await?;
+    let doubt = checkpoint.doubt(&mut moment).await?;
+    let (book, standing) = Book::read(&mut moment, &keyring).await?;
+    drop(moment);
     let book = Arc::new(Mutex::new(book)).lock_owned().await;
-    let mut change = Change::begin(store.write().await?, Arc::new(keyring), book);
+    let (mut change, now) = (Change::begin(tx, Arc::clone(&keyring), book), clock.now());
+    let wrong = mismatch(standing).map(|detail| (MISMATCH, detail.to_owned()));
+    for (reason, detail) in wrong.into_iter().chain(doubt) {
+        add_reason(&mut change, Quarantine { since: now, reason: reason.to_owned(), detail });
+    }
+    let quarantine = change.state().quarantine.clone();
     let name = format!("recovered-{}", entropy.base62(8));
     let token = add_owner(&mut change, &name, clock, entropy).await?;
     let entry = AdminEntry {
-        time: clock.now(),
+        time: now,
         actor: "local".to_owned(),
         action: "operator.recover".to_owned(),
         target: name,
@@ -109,7 +139,8 @@ pub async fn recover(
     };
     store::admin_log::append(&mut change.conn(), &entry).await?;
     change.commit().await?;
-    Ok(token)
+    let kept = checkpoint.keep(store, (&installation, &keyring), quarantine.is_some(), now).await;
+    Ok(Recovered { token, quarantine, unkept: kept.err() })
 }
 
 /// How the log's public key is written: `ed25519:` and base64.
@@ -162,9 +193,7 @@ async fn add_owner(
 impl Services {
     /// Providers that this version knows and the database never had. One that an operator deleted stays deleted.
     pub(super) async fn add_missing_providers(&self, keyring: &Arc<Keyring>) -> Result<(), StoreError> {
-        let tx = self.store.write().await?;
-        let book = Arc::clone(&self.book).lock_owned().await;
-        let mut change = Change::begin(tx, Arc::clone(keyring), book);
+        let mut change = self.change_while_opening(keyring).await?;
         for known in &WELL_KNOWN {
             let Some(document) = known.document().and_then(|document| serde_json::to_value(document).ok())
             else {

@@ -41,11 +41,13 @@ pub use crate::store::StoreError;
 pub use access_log::ReadLogError;
 pub use alarm::{Alarms, CloseAlarmError};
 pub use authenticate::{AuthenticateError, Caller};
-pub use checkpoint::ForeignCheckpoint;
+pub use checkpoint::{DoubtError, ForeignCheckpoint, KeepError, doubt_of_database};
 pub use credential::{CredentialError, CredentialFault, NewCredential, Rotation};
 pub use directory::{Credential, DrainingVersion, KeyVersion, ProviderEntry, Snapshot, binding};
 pub use idempotency::AlreadyDone;
-pub use install::{InstallError, Installed, RecoverError, install, is_installed, log_key, recover};
+pub use install::{
+    InstallError, Installed, RecoverError, Recovered, install, is_installed, log_key, recover,
+};
 pub use kek::{KekSource, KekSourceError};
 pub use key_probe::{KeyProbe, ProbeError, Trial};
 pub use ledger::{

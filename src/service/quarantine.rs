@@ -5,7 +5,7 @@
 
 use super::backup::Manifest;
 use super::vault::{Book, Change, FIRST_KEYRING, Standing};
-use super::{Services, StoreError};
+use super::{GuardError, Services, StoreError};
 use crate::log::{AdminEntry, AlarmKind};
 use crate::store::{self, Tx};
 use crate::vault::{Keyring, Quarantine};
@@ -64,35 +64,46 @@ impl Services {
         }
     }
 
-    /// The rows do not add up to the register.
+    /// The rows do not add up to the register of a database that is being opened.
     pub(super) async fn quarantine_mismatch(
         &self,
         keyring: &Arc<Keyring>,
         standing: Standing,
     ) -> Result<(), StoreError> {
-        match standing {
-            Standing::Sound => Ok(()),
-            Standing::RegisterUnsigned | Standing::DoesNotAddUp => {
-                self.enter_quarantine(keyring, MISMATCH, mismatch(standing)).await
-            }
+        match mismatch(standing) {
+            None => Ok(()),
+            Some(detail) => self.open_quarantined(keyring, MISMATCH, detail).await,
         }
     }
 
-    /// Admits nothing from now on, over restarts, and counts the epoch up. A further reason is added to the first.
-    pub(super) async fn enter_quarantine(
+    /// Admits nothing from now on, over restarts, and counts the epoch up. A further reason is added to the first. While
+    /// the vault is sealed it cannot be written down; it is found again when that opens.
+    pub(super) async fn enter_quarantine(&self, reason: &str, detail: &str) -> Result<(), GuardError> {
+        let told = self.close_gate(reason, detail);
+        Ok(self.write_quarantine(self.change().await?, told).await?)
+    }
+
+    /// The same before the vault is open, by the keyring that it is being opened with.
+    pub(super) async fn open_quarantined(
         &self,
         keyring: &Arc<Keyring>,
         reason: &str,
         detail: &str,
     ) -> Result<(), StoreError> {
+        let told = self.close_gate(reason, detail);
+        self.write_quarantine(self.change_while_opening(keyring).await?, told).await
+    }
+
+    fn close_gate(&self, reason: &str, detail: &str) -> Quarantine {
         let told =
             Quarantine { since: self.clock.now(), reason: reason.to_owned(), detail: detail.to_owned() };
         if !self.is_quarantined() {
             self.set_quarantine(Some(told.clone()));
         }
-        let tx = self.store.write().await?;
-        let book = Arc::clone(&self.book).lock_owned().await;
-        let mut change = Change::begin(tx, Arc::clone(keyring), book);
+        told
+    }
+
+    async fn write_quarantine(&self, mut change: Change, told: Quarantine) -> Result<(), StoreError> {
         if !add_reason(&mut change, told) {
             return Ok(());
         }
@@ -105,17 +116,18 @@ impl Services {
 
 pub(super) const MISMATCH: &str = "register_mismatch";
 
-fn mismatch(standing: Standing) -> &'static str {
+/// What a standing of the rows says for people; `None` when nothing is wrong.
+pub(super) fn mismatch(standing: Standing) -> Option<&'static str> {
     match standing {
-        Standing::Sound => "",
-        Standing::RegisterUnsigned => "the register of signed rows is missing or was changed",
-        Standing::DoesNotAddUp => "rows that grant power were taken away, put in or put back",
+        Standing::Sound => None,
+        Standing::RegisterUnsigned => Some("the register of signed rows is missing or was changed"),
+        Standing::DoesNotAddUp => Some("rows that grant power were taken away, put in or put back"),
     }
 }
 
 /// Writes a reason into the register: the first one with a new epoch, a further one behind it. `false` when it is
 /// there already.
-fn add_reason(change: &mut Change, told: Quarantine) -> bool {
+pub(super) fn add_reason(change: &mut Change, told: Quarantine) -> bool {
     match &mut change.state().quarantine {
         Some(first) => {
             let further = format!("{}: {}", told.reason, told.detail);
@@ -153,8 +165,8 @@ pub(crate) async fn mark_restored(
     let was_quarantined = change.state().quarantine.is_some();
     if !is_signed && !is_first_form {
         // Signed anew below, it would look sound afterwards.
-        let (reason, detail) = (MISMATCH.to_owned(), mismatch(Standing::RegisterUnsigned).to_owned());
-        add_reason(&mut change, Quarantine { since: now, reason, detail });
+        let detail = mismatch(Standing::RegisterUnsigned).unwrap_or_default().to_owned();
+        add_reason(&mut change, Quarantine { since: now, reason: MISMATCH.to_owned(), detail });
     }
     let detail = format!(
         "restored from a backup of {}: epoch {}, change {}, access log {}, admin log {}",

@@ -1,6 +1,6 @@
 //! The end of a quarantine: what was taken away and spent after the backup is done again first, then keys work.
 //!
-//! It can be repeated after a failure: what was stopped stays stopped, and what was posted is not posted twice.
+//! A list that is too long for one request comes in parts. It can be repeated after a failure: what was stopped stays stopped, and what was posted is not posted twice.
 
 use super::checkpoint::Occasion;
 use super::quarantine::MISMATCH;
@@ -8,14 +8,16 @@ use super::vault::{Book, Standing, Tampered, all_rows};
 use super::{Actor, AlreadyDone, ChangeSubkeyError, GuardError, Services, StateRefusal, StoreError};
 use crate::base::NanoUsd;
 use crate::log::{Decision, Entry, Outcome, UsageSource};
+use crate::store::admin_log::AdminFilter;
 use crate::store::admission::{Admission, Hold};
 use crate::store::budget::BudgetOwner;
-use crate::store::{self};
+use crate::store::{self, Conn, PAGE_MAX};
 use crate::subkey::{State, SubKey, SubKeyId};
+use crate::vault::{PowerRow, PowerTable};
 use chrono::{DateTime, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// What to do before keys work again.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -27,6 +29,9 @@ pub struct ReleaseOrder {
     pub suspend: Vec<String>,
     /// What was spent and is not in this database.
     pub spend: Vec<Spend>,
+    /// More parts of the order follow: this one is done, and the quarantine goes on until one comes without it. What a key
+    /// spent in an hour belongs into one part.
+    pub more: bool,
 }
 
 /// What a sub-key spent at a time.
@@ -58,6 +63,8 @@ pub struct Released {
     pub unknown: Vec<String>,
     /// Rows that are not as they were written: they stay unusable.
     pub unusable: Vec<String>,
+    /// Whether sub-keys work again: not while more parts of the order follow.
+    pub released: bool,
 }
 
 /// What was posted for a sub-key.
@@ -103,7 +110,7 @@ pub enum ReleaseError {
 }
 
 impl Services {
-    /// Applies the order, writes a new checkpoint and ends the quarantine.
+    /// Applies the order; unless more of it follows, writes a new checkpoint and ends the quarantine.
     pub async fn release_quarantine(
         &self,
         actor: &Actor,
@@ -119,10 +126,17 @@ impl Services {
             spend: Vec::new(),
             unknown: Vec::new(),
             unusable: Vec::new(),
+            released: !order.more,
         };
         self.stop_keys(actor, order, &mut done).await?;
         self.post_spend(actor, order, &mut done).await?;
-        self.end_quarantine(actor, &mut done).await?;
+        if order.more {
+            let mut tx = self.store.write().await?;
+            self.note(&mut tx.conn(), actor, "vault.release_part", &self.installation, json!(done)).await?;
+            tx.commit().await?;
+        } else {
+            self.end_quarantine(actor, &mut done).await?;
+        }
         Ok(done)
     }
 
@@ -238,13 +252,15 @@ impl Services {
     }
 
     async fn end_quarantine(&self, actor: &Actor, done: &mut Released) -> Result<(), ReleaseError> {
-        let keyring = self.vault.keyring().map_err(GuardError::from)?;
+        let before = self.vault.keyring().map_err(GuardError::from)?;
         let mut change = self.change().await?;
         self.claim(&mut change.conn(), actor, &self.installation).await??;
-        let (_, standing) = Book::read(&mut self.store.snapshot().await?, &keyring).await?;
+        let (_, standing) = Book::read(&mut self.store.snapshot().await?, change.keyring()).await?;
         let is_mismatch = done.reason == MISMATCH || done.detail.contains(MISMATCH);
         if is_mismatch || standing != Standing::Sound {
-            let rows = all_rows(&mut change).await?;
+            let mut rows = all_rows(&mut change).await?;
+            let revived = revived_keys(&mut change.conn(), &rows).await?;
+            rows.retain(|row| row.table != PowerTable::Subkeys || !revived.contains(&row.id));
             for lost in change.sum_anew(&rows).await? {
                 note_once(&mut done.unusable, &lost);
             }
@@ -252,11 +268,36 @@ impl Services {
         change.state().quarantine = None;
         self.note(&mut change.conn(), actor, "vault.release", &self.installation, json!(done)).await?;
         change.commit().await?;
+        let keyring = self.vault.keyring().unwrap_or(before);
         self.checkpoint.keep(&keyring, Occasion::Release).await;
         self.registry.forget_all();
         self.quarantined.open();
         tracing::warn!(reason = done.reason, "the quarantine was released");
         Ok(())
+    }
+}
+
+/// Sub-keys that this database's own admin log tells were revoked, and whose rows say otherwise: rows of an earlier time,
+/// put back with the MACs of that time.
+async fn revived_keys(conn: &mut Conn<'_>, rows: &[PowerRow]) -> Result<HashSet<String>, StoreError> {
+    let revoke = AdminFilter { action: Some("subkey.revoke".to_owned()), ..AdminFilter::default() };
+    let there: HashSet<&str> =
+        rows.iter().filter(|row| row.table == PowerTable::Subkeys).map(|row| row.id.as_str()).collect();
+    let (mut revived, mut after) = (HashSet::new(), None);
+    loop {
+        let page = store::admin_log::page(conn, &revoke, after.as_ref(), PAGE_MAX).await?;
+        for logged in page.items {
+            let id = SubKeyId::parse(&logged.entry.target).filter(|id| there.contains(id.as_str()));
+            let Some(id) = id else { continue };
+            let subkey = store::subkey::get(conn, &id).await?;
+            if subkey.is_some_and(|subkey| subkey.state != State::Revoked) {
+                revived.insert(id.as_str().to_owned());
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(revived);
+        }
     }
 }
 

@@ -3,12 +3,16 @@
 
 use super::budget::{BudgetId, WindowId};
 use super::query::{micros, page_limit};
-use super::{Conn, StoreError};
+use super::{Conn, StoreError, meta};
 use crate::base::NanoUsd;
 use chrono::{DateTime, Utc};
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
 
 const SUMS: &str = "window_audits";
 const PROGRESS: &str = "audit_progress";
+/// The name of the base among the facts about the installation.
+const BASE: &str = "audit_base";
 
 /// A signature: the term of its key, and the MAC.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -243,4 +247,55 @@ pub async fn sums_before(
     })
     .map_err(StoreError::of(SUMS))?;
     Ok(rows.into_iter().map(Compared::from).collect())
+}
+
+/// What counts for each window although no entry of the log tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// The windows and their amounts.
+    pub windows: Vec<(WindowId, NanoUsd)>,
+    /// Over all of them.
+    pub signature: Signature,
+}
+
+/// How it is written: a window's budget, its start in microseconds, and the amount.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BaseDocument {
+    windows: Vec<(String, i64, i64)>,
+    term: i64,
+    mac: String,
+}
+
+impl BaseDocument {
+    fn read(self) -> Option<Base> {
+        let windows = self.windows.into_iter().map(|(budget, start, nano)| {
+            let window_start = DateTime::from_timestamp_micros(start)?;
+            Some((WindowId { budget: BudgetId::stored(budget), window_start }, NanoUsd::from_nano(nano)))
+        });
+        let mac = HEXLOWER.decode(self.mac.as_bytes()).ok()?;
+        Some(Base { windows: windows.collect::<Option<_>>()?, signature: Signature { term: self.term, mac } })
+    }
+}
+
+/// The base; `None` when nothing is counted so. One that does not read was never signed, and is returned so.
+pub async fn base(conn: &mut Conn<'_>) -> Result<Option<Base>, StoreError> {
+    let Some(text) = meta::get(conn, BASE).await? else { return Ok(None) };
+    let document: Option<BaseDocument> = serde_json::from_str(&text).ok();
+    let unsigned = || Base { windows: Vec::new(), signature: Signature { term: -1, mac: Vec::new() } };
+    Ok(Some(document.and_then(BaseDocument::read).unwrap_or_else(unsigned)))
+}
+
+/// Keeps the base.
+pub async fn put_base(conn: &mut Conn<'_>, base: &Base) -> Result<(), StoreError> {
+    let windows = base.windows.iter().map(|(window, amount)| {
+        (window.budget.as_str().to_owned(), window.window_start.timestamp_micros(), amount.as_nano())
+    });
+    let document = BaseDocument {
+        windows: windows.collect(),
+        term: base.signature.term,
+        mac: HEXLOWER.encode(&base.signature.mac),
+    };
+    let text = serde_json::to_string(&document).map_err(|_| StoreError::corrupt("meta", "value"))?;
+    meta::put(conn, BASE, &text).await
 }

@@ -114,6 +114,12 @@ pub async fn delete_mac(conn: &mut Conn<'_>, table: &str, id: &str) -> Result<bo
     .map_err(StoreError::of(MACS))
 }
 
+/// Forgets every MAC, for those that hold to be written anew.
+pub async fn delete_macs(conn: &mut Conn<'_>) -> Result<(), StoreError> {
+    const SQL: &str = "DELETE FROM row_macs";
+    on_db!(conn, |db| sqlx::query(SQL).execute(db).await.map(drop)).map_err(StoreError::of(MACS))
+}
+
 /// MACs after `after` (table and id) in their order, at most `limit`; with `below`, only those of earlier terms.
 pub async fn macs(
     conn: &mut Conn<'_>,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod damage;
+mod elsewhere;
 mod program;
 mod round_trip;
 
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use tempfile::TempDir;
 
 /// A backup that the first release could have written, had it known how.
@@ -30,7 +32,7 @@ pub(crate) fn first_kek() -> TestKek {
 /// A key file, gone with its folder.
 pub(crate) struct TestKek {
     pub(crate) source: FileKek,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl TestKek {
@@ -39,7 +41,11 @@ impl TestKek {
         let path = folder.path().join("kek");
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
         file.write_all(line.as_bytes()).unwrap();
-        Self { source: FileKek::new(path), _folder: folder }
+        Self { source: FileKek::new(path), folder }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("kek")
     }
 }
 

@@ -5,17 +5,18 @@
 //! nothing. A sum that is not as it was signed, or is gone, is an alarm, and the log is read from its beginning.
 //!
 //! A database from before entries named their windows has nothing to compare with: the first audit of all takes what
-//! is posted for right, and says so in the admin log.
+//! is posted for right, says so in the admin log, and keeps it as the [`Base`] of every later one.
 
+use super::RowSeal;
+use super::base::{BASE_ROW, Base};
 use super::books::{Mismatch, Sums, compare};
-use super::{Repaired, RowSeal};
 use crate::base::{Clock, NanoUsd};
 use crate::log::{AdminEntry, AlarmKind};
 use crate::service::Alarms;
 use crate::store::admin_log::AdminFilter;
 use crate::store::audit::{Compared, Progress, Signature, Sum};
-use crate::store::budget::{Standing, WindowId};
-use crate::store::{Conn, Snapshot, Store, StoreError, access_log, admin_log, admission, audit, disorder};
+use crate::store::budget::WindowId;
+use crate::store::{Conn, Snapshot, Store, StoreError, access_log, admin_log, audit};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -207,12 +208,13 @@ impl Auditor {
         }
         let mut progress = nothing_read();
         progress.through_seq = access_log::last_seq(conn).await?;
-        let mut after: Option<WindowId> = None;
+        let (mut base, mut after): (Base, Option<WindowId>) = (Base::default(), None);
         loop {
             let some = audit::windows(conn, after.as_ref(), PAGE).await?;
             for Compared { window, posted, .. } in &some {
                 if let Some(posted) = posted.filter(|posted| *posted != NanoUsd::ZERO) {
                     add(conn, &*self.seal, &mut progress, window, posted).await?;
+                    base.add(window, posted);
                 }
             }
             match some.into_iter().last() {
@@ -232,6 +234,7 @@ impl Auditor {
             }),
         };
         admin_log::append(conn, &entry).await?;
+        base.put(conn, &*self.seal).await?;
         put_progress(conn, &*self.seal, progress).await?;
         tx.commit().await?;
         Ok(Slice::More)
@@ -270,65 +273,32 @@ impl Auditor {
             put_progress(&mut tx.conn(), &*self.seal, progress).await?;
             signed += 1;
         }
+        signed += usize::from(Base::sign_again(&mut tx.conn(), &*self.seal, before).await?);
         tx.commit().await?;
         Ok(signed)
     }
 
-    /// Throws the sums away, so that the log is read from its beginning.
+    /// Throws the sums away but for the base, so that the log is read from its beginning. A base that is not as it was
+    /// signed counts for nothing: then more is posted than the log tells, and the window is blocked.
     async fn read_again(&self) -> Result<(), AuditError> {
         let mut tx = self.store.write().await?;
-        audit::forget_sums(&mut tx.conn()).await?;
-        put_progress(&mut tx.conn(), &*self.seal, nothing_read()).await?;
+        let (conn, mut progress) = (&mut tx.conn(), nothing_read());
+        audit::forget_sums(conn).await?;
+        match Base::read(conn, &*self.seal).await? {
+            Some(base) => {
+                for (window, amount) in base.windows() {
+                    add(conn, &*self.seal, &mut progress, window, amount).await?;
+                }
+            }
+            None => self.alarms.raise(AlarmKind::RowTampered, BASE_ROW, &json!({"found_by": "audit"})),
+        }
+        put_progress(conn, &*self.seal, progress).await?;
         Ok(tx.commit().await?)
     }
 }
 
-/// Sets the blocked windows of a budget right and admits in them again: what is posted becomes the greater of what is
-/// posted and what the log says, what is held becomes what is held for requests in flight. Belongs into the writer's
-/// transaction, soon after an audit.
-pub(super) async fn repair(
-    conn: &mut Conn<'_>,
-    seal: &dyn RowSeal,
-    budget: &str,
-) -> Result<Vec<Repaired>, AuditError> {
-    let blocked = disorder::blocked_of(conn, budget).await?;
-    if blocked.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut progress = audit::progress(conn).await?.ok_or(AuditError::Disturbed)?;
-    let mut sums = Sums::default();
-    let mut after_seq = progress.through_seq;
-    loop {
-        let some = access_log::posted_after(conn, after_seq, PAGE).await?;
-        let Some(last) = some.last() else { break };
-        after_seq = last.seq;
-        for entry in some {
-            sums.add(entry);
-        }
-    }
-    let open = admission::open_holds(conn).await?;
-    let mut repaired = Vec::with_capacity(blocked.len());
-    for (window, before) in blocked {
-        let sum = audit::sum(conn, &window).await?;
-        let audited = sum.map(|sum| sum.audited).unwrap_or_default();
-        let logged = audited.saturating_add(sums.of(&window));
-        let held = open
-            .iter()
-            .filter(|hold| hold.budget == window.budget && hold.window_start == window.window_start);
-        let held = held.fold(NanoUsd::ZERO, |sum, hold| sum.saturating_add(hold.amount));
-        let after = Standing { posted: before.posted.max(logged), held };
-        disorder::repair(conn, &window, after).await?;
-        // What was posted beyond the log is taken for right from here on.
-        let more = after.posted.saturating_sub(logged);
-        add(conn, seal, &mut progress, &window, more).await?.ok_or(AuditError::Disturbed)?;
-        repaired.push(Repaired { window, before, logged, after });
-    }
-    put_progress(conn, seal, progress).await?;
-    Ok(repaired)
-}
-
 /// Adds to a window's sum and to the progress's total. `None`, changing nothing, when the sum so far does not hold.
-async fn add(
+pub(super) async fn add(
     conn: &mut Conn<'_>,
     seal: &dyn RowSeal,
     progress: &mut Progress,
@@ -350,7 +320,11 @@ async fn add(
     Ok(Some(()))
 }
 
-async fn put_progress(conn: &mut Conn<'_>, seal: &dyn RowSeal, progress: Progress) -> Result<(), AuditError> {
+pub(super) async fn put_progress(
+    conn: &mut Conn<'_>,
+    seal: &dyn RowSeal,
+    progress: Progress,
+) -> Result<(), AuditError> {
     let signature = sign(seal, &progress_message(&progress))?;
     Ok(audit::put_progress(conn, &Progress { signature, ..progress }).await?)
 }
@@ -380,12 +354,12 @@ fn progress_message(progress: &Progress) -> Vec<u8> {
     message
 }
 
-fn sign(seal: &dyn RowSeal, message: &[u8]) -> Result<Signature, AuditError> {
+pub(super) fn sign(seal: &dyn RowSeal, message: &[u8]) -> Result<Signature, AuditError> {
     let (mac, term) = seal.sign(message).ok_or(AuditError::Sealed)?;
     Ok(Signature { term: i64::from(term), mac: mac.to_vec() })
 }
 
-fn holds(seal: &dyn RowSeal, message: &[u8], signature: &Signature) -> Result<bool, AuditError> {
+pub(super) fn holds(seal: &dyn RowSeal, message: &[u8], signature: &Signature) -> Result<bool, AuditError> {
     match u32::try_from(signature.term) {
         Ok(term) => seal.holds(message, &signature.mac, term).ok_or(AuditError::Sealed),
         Err(_) => Ok(false),

@@ -10,6 +10,7 @@
 
 mod apply;
 mod audit;
+mod base;
 mod books;
 mod memory;
 mod recover;

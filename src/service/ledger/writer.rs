@@ -1,7 +1,7 @@
 //! The writer task: many commands, one transaction.
 
 use super::apply::{self, Miss, Turn, Verdict};
-use super::audit;
+use super::base;
 use super::memory::{Left, Memory};
 use super::{
     AuditError, Command, Hold, LedgerLimits, Mending, Request, Reservation, ReserveError, Settlement,
@@ -312,7 +312,7 @@ async fn mend(turn: &mut Turn<'_>, mending: &Mending) -> Result<(), WriteError> 
             }
         }
         Mending::Repair { budget, entry, seal } => {
-            for repaired in audit::repair(&mut turn.conn, &**seal, budget).await? {
+            for repaired in base::repair(&mut turn.conn, &**seal, budget).await? {
                 let mut detail = entry.detail.clone();
                 detail["window_start"] = json!(repaired.window.window_start);
                 detail["logged_usd"] = json!(repaired.logged);

@@ -10,6 +10,7 @@ use crate::provider::worst_case::{Estimate, worst_case};
 use crate::provider::{Dialect, Slug};
 use crate::service::{Actor, Services, Snapshot, StoreError};
 use crate::subkey::{Definition, SubKeyId};
+use crate::vault::Quarantine;
 use std::net::IpAddr;
 
 /// A request that nobody makes.
@@ -37,7 +38,7 @@ pub struct Explanation {
 /// One rule's verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The rule: a field of the sub-key, `status`, `model` (what the name means), `price`, or `budgets/WINDOW`.
+    /// The rule: `quarantined`, a field of the sub-key, `status`, `model` (what the name means), `price`, or `budgets/WINDOW`.
     pub rule: String,
     /// What it saw.
     pub value: String,
@@ -67,8 +68,19 @@ impl Services {
         question: &Question,
     ) -> Result<Option<Explanation>, StoreError> {
         let Some(state) = self.subkey(actor, id).await? else { return Ok(None) };
-        Ok(Some(explain(&state, &self.snapshot(), question, self.clock.now())))
+        let mut explanation = explain(&state, &self.snapshot(), question, self.clock.now());
+        if let Some(quarantine) = self.quarantine() {
+            explanation.trace.insert(0, quarantined(&quarantine));
+        }
+        Ok(Some(explanation))
     }
+}
+
+/// What comes before everything else: every sub-key is suspended. The rule is the one that the access log names.
+fn quarantined(Quarantine { since, reason, .. }: &Quarantine) -> Step {
+    let value =
+        format!("nothing is admitted since {since} ({reason}) until an operator releases the gateway");
+    Step::new("quarantined", value, false)
 }
 
 fn explain(

@@ -111,25 +111,31 @@ impl Change {
     }
 
     /// Begins the sum anew with those of `rows` that are as they were written, and forgets the MACs of all others:
-    /// they stay unusable. Returns which those are.
+    /// they stay unusable. The MACs in the database are those of the sum then, whatever was made of them. Returns which
+    /// rows are lost.
     pub(in crate::service) async fn sum_anew(
         &mut self,
         rows: &[PowerRow],
     ) -> Result<Vec<String>, StoreError> {
-        let sound = rows.iter().filter(|row| self.check(row).is_ok());
-        let sound: HashSet<(&'static str, String)> =
-            sound.map(|row| (row.table.as_str(), row.id.clone())).collect();
-        let lost: Vec<_> = self.book.rows.keys().filter(|key| !sound.contains(*key)).cloned().collect();
+        let key = |row: &PowerRow| (row.table.as_str(), row.id.clone());
+        let (sound, wrong): (Vec<_>, Vec<_>) = rows.iter().partition(|row| self.check(row).is_ok());
+        let sound: HashSet<(&'static str, String)> = sound.into_iter().map(key).collect();
+        let mut lost: HashSet<_> =
+            self.book.rows.keys().filter(|key| !sound.contains(*key)).cloned().collect();
         for key in &lost {
-            register::delete_mac(&mut self.tx.conn(), key.0, &key.1).await?;
             self.replace(key.clone(), None);
         }
-        let kept = self.book.rows.iter().filter(|(key, _)| sound.contains(*key));
-        let shares: Vec<_> =
-            kept.filter_map(|(_, signed)| self.keyring.share(&signed.mac, signed.term)).collect();
+        lost.extend(wrong.into_iter().map(key));
+        let kept: Vec<_> = self.book.rows.iter().filter(|(key, _)| sound.contains(*key)).collect();
+        register::delete_macs(&mut self.tx.conn()).await?;
         self.register.digest = Register::default().digest;
-        for share in shares {
-            self.register.add(&share);
+        for ((tbl, id), Signed { mac, term }) in kept {
+            let kept =
+                RowMac { tbl: (*tbl).to_owned(), id: id.clone(), term: i64::from(*term), mac: mac.to_vec() };
+            register::put_mac(&mut self.tx.conn(), &kept).await?;
+            if let Some(share) = self.keyring.share(mac, *term) {
+                self.register.add(&share);
+            }
         }
         let mut lost: Vec<String> = lost.into_iter().map(|(table, id)| format!("{table}/{id}")).collect();
         lost.sort();

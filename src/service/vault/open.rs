@@ -9,11 +9,12 @@ use crate::base::{Clock, Entropy};
 use crate::log::AlarmKind;
 use crate::service::{KekSource, KekSourceError, RepairError, Services, StoreError};
 use crate::store::keyring::Wrap;
-use crate::store::{self, Store};
+use crate::store::{self, Store, Tx};
 use crate::vault::{Kek, Keyring, OpenError, Root, SealedBy};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedMutexGuard;
 
 /// The row of the keyring under the root.
 pub(in crate::service) const KEYRING: &str = "root";
@@ -183,10 +184,31 @@ impl Services {
     /// Begins a change of rows that grant power.
     pub(in crate::service) async fn change(&self) -> Result<Change, GuardError> {
         self.vault.keyring()?;
-        let mut tx = self.store.write().await?;
-        let mut book = Arc::clone(&self.book).lock_owned().await;
+        let turn = self.turn_to_change().await?;
         // Only now: the change that was waited for may have been a seal, or have given the keyring another term.
         let keyring = self.vault.keyring()?;
+        Ok(self.begin_change(turn, keyring).await?)
+    }
+
+    /// Begins one before the vault is open, by the keyring that it is being opened with: nobody rotates that meanwhile.
+    pub(in crate::service) async fn change_while_opening(
+        &self,
+        keyring: &Arc<Keyring>,
+    ) -> Result<Change, StoreError> {
+        let turn = self.turn_to_change().await?;
+        self.begin_change(turn, Arc::clone(keyring)).await
+    }
+
+    async fn turn_to_change(&self) -> Result<(Tx<'static>, OwnedMutexGuard<Book>), StoreError> {
+        let tx = self.store.write().await?;
+        Ok((tx, Arc::clone(&self.book).lock_owned().await))
+    }
+
+    async fn begin_change(
+        &self,
+        (mut tx, mut book): (Tx<'static>, OwnedMutexGuard<Book>),
+        keyring: Arc<Keyring>,
+    ) -> Result<Change, StoreError> {
         let signed = store::register::get(&mut tx.conn()).await?;
         if book.is_stale || signed.map(|signed| signed.register.seq) != Some(book.register().seq) {
             self.catch_up(&keyring, &mut book).await?;

@@ -83,7 +83,7 @@ impl RowWatch {
             services.alarms.raise(AlarmKind::RegisterMismatch, installation, &json!({"detail": detail}));
             if services.quarantine().is_none() {
                 // In force now; over a restart only if the register can be written. If not, it is found again then.
-                if let Err(error) = services.enter_quarantine(keyring, "register_mismatch", detail).await {
+                if let Err(error) = services.enter_quarantine("register_mismatch", detail).await {
                     tracing::error!(%error, "the quarantine could not be written down");
                 }
             }

@@ -20,7 +20,7 @@ async fn is_known(plane: &Plane, secret: &str) -> bool {
 
 /// A sub-key of which only name and models were said, without id and secrets.
 const DEFAULTS: &str = r#"{
-    "status": "active", "name": "ci", "project": "default", "description": null, "owner": null,
+    "status": "active", "quarantined": false, "name": "ci", "project": "default", "description": null, "owner": null,
     "models": [], "deny_models": [], "operations": ["*"], "provider_order": [], "credential": null,
     "ip_allow": null, "budgets": [], "rate_limits": [], "max_request_usd": null, "max_output_tokens": null,
     "default_max_output_tokens": null, "clamp_output": false, "clamp_to_budget": false,

@@ -162,6 +162,31 @@ on_both! {
         assert_eq!(server.services.ledger.audit().await.unwrap(), 0);
         let log = server.admin_get("/api/v1/admin-log?action=ledger.audit_begin").await.json();
         assert_eq!(log["items"][0]["detail"]["windows"], 1, "{log}");
+
+        // However often the sums are lost, by whatever term: the log is read again, and what it does not tell of stays.
+        for rotates in [false, true] {
+            if rotates {
+                assert_eq!(server.admin_post("/api/v1/vault/rotate", &json!({})).await.status, 202);
+                while server.admin_get("/api/v1/vault").await.json()["rewrap"]["running"] != false {
+                    tokio::task::yield_now().await;
+                }
+            }
+            server.store.tamper("DELETE FROM window_audits").await;
+            assert_eq!(server.services.ledger.audit().await.unwrap(), 0);
+            assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200);
+        }
+        // Without what it rests on, or with a forged one, the window is blocked.
+        let forged = "UPDATE meta SET value = replace(value, '\"mac\":\"', '\"mac\":\"00') WHERE name = 'audit_base'";
+        server.store.tamper(&format!("DELETE FROM window_audits; {forged}")).await;
+        assert_eq!(server.services.ledger.audit().await.unwrap(), 1);
+        server.store.tamper("DELETE FROM window_audits; DELETE FROM meta WHERE name = 'audit_base'").await;
+        assert_eq!(server.services.ledger.audit().await.unwrap(), 1);
+        let alarm = is_refused(&server, (&id, &secret), IN_DISORDER, "the base is gone").await;
+        close(&server, &alarm).await;
+        // What an operator took for right is the base from here on.
+        server.store.tamper("DELETE FROM window_audits").await;
+        assert_eq!(server.services.ledger.audit().await.unwrap(), 0);
+        assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200);
         server.end().await;
     }
 

@@ -63,6 +63,13 @@ impl Installation {
         this
     }
 
+    /// Another place for the same installation, with the same sandbox and token.
+    pub(crate) fn at(&self, (url, folder): (String, TempDir)) -> Self {
+        let (sandbox, sandbox_url, token) =
+            (self.sandbox.clone(), self.sandbox_url.clone(), self.token.clone());
+        Self { folder, url, sandbox, sandbox_url, token }
+    }
+
     /// The program with the last argument being the data directory.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bitting"));
@@ -194,6 +201,22 @@ impl Process {
     /// A chat and its whole answer; `None` when it did not come whole.
     pub(crate) async fn chat(&self, secret: &str, body: &Value) -> Option<Answer> {
         read(self.send(secret, body).await?).await
+    }
+
+    /// A `GET` on the proxy, with a sub-key.
+    pub(crate) async fn proxied(&self, secret: &str, path: &str) -> Answer {
+        let request = Request::get(format!("{}{path}", self.proxy));
+        let request = request.header("authorization", format!("Bearer {secret}"));
+        let response = self.client.request(request.body(Full::default()).unwrap()).await.unwrap();
+        read(response).await.unwrap()
+    }
+
+    /// The program as an operator runs it against this server.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitting"));
+        command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        command.env("BITTING_URL", self.admin_url()).env("BITTING_TOKEN", self.token());
+        command
     }
 
     /// Every entry of the access log of a sub-key, oldest first.

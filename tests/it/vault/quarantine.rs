@@ -1,5 +1,6 @@
 //! An older database admits nothing until an operator has released it, and a crash is no older database.
 
+use super::installed_on_both;
 use crate::support::process::{Installation, Process};
 use crate::support::server::chat;
 use crate::support::store::tamper;
@@ -136,13 +137,13 @@ async fn an_older_database_admits_nothing_until_it_is_released(installation: Ins
 
     let files = [access.to_str().unwrap(), admin.to_str().unwrap()];
     let arguments = ["vault", "release", "--access-log", files[0], "--admin-log", files[1]];
-    let refused = command(&server, &arguments).output().await.unwrap();
+    let refused = server.command(&arguments).output().await.unwrap();
     assert_eq!(refused.status.code(), Some(2), "without a terminal it takes --yes");
-    let shown = command(&server, &[&arguments[..], &["--dry-run"]].concat()).output().await.unwrap();
+    let shown = server.command(&[&arguments[..], &["--dry-run"]].concat()).output().await.unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains(&revoked) && shown.contains(&other), "{shown}");
     assert_eq!(code(&server, &live).await, suspended());
-    let done = command(&server, &[&arguments[..], &["--yes"]].concat()).output().await.unwrap();
+    let done = server.command(&[&arguments[..], &["--yes"]].concat()).output().await.unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 
     assert_eq!(reasons(&server).await, json!([]));
@@ -155,13 +156,6 @@ async fn an_older_database_admits_nothing_until_it_is_released(installation: Ins
     let server = installation.serve().await;
     assert_eq!(reasons(&server).await, json!([]));
     assert_eq!(code(&server, &live).await.0, 200);
-}
-
-fn command(server: &Process, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bitting"));
-    command.args(arguments).stdin(std::process::Stdio::null()).kill_on_drop(true);
-    command.env("BITTING_URL", server.admin_url()).env("BITTING_TOKEN", server.token());
-    command
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -260,4 +254,100 @@ async fn a_file_that_cannot_be_written_is_told_and_the_change_holds() {
     std::fs::remove_dir_all(installation.folder.path().join("checkpoint.new")).unwrap();
     key(&server, "another").await;
     assert_eq!(reasons(&server).await, json!([]));
+}
+
+async fn detail(server: &Process) -> String {
+    let vault = server.admin(Method::GET, "/api/v1/vault", &Value::Null).await.json();
+    let quarantine = &vault["quarantine"];
+    format!(
+        "{}: {}",
+        quarantine["reason"].as_str().unwrap_or(""),
+        quarantine["detail"].as_str().unwrap_or("")
+    )
+}
+
+installed_on_both! {
+    async fn one_revocation_before_the_power_goes_is_not_undone(installation: Installation) {
+        let server = installation.serve_first().await;
+        let (id, secret) = key(&server, "ci").await;
+        let (_, other) = key(&server, "other").await;
+        // Of a running server, and nothing but the one call between the copy and the kill.
+        let older = copy(&installation).await;
+        let revoke = format!("/api/v1/subkeys/{id}/revoke");
+        assert_eq!(server.admin(Method::POST, &revoke, &json!({})).await.status, 200);
+        kill(server).await;
+        put_back(&installation, &older).await;
+        let server = installation.serve().await;
+        let sent = installation.sandbox.requests().len();
+        for secret in [&secret, &other] {
+            assert_eq!(code(&server, secret).await, suspended());
+        }
+        assert_eq!(installation.sandbox.requests().len(), sent, "nothing is forwarded");
+        assert!(detail(&server).await.starts_with("database_older: "), "{}", detail(&server).await);
+    }
+
+    async fn what_recover_did_is_not_undone(installation: Installation) {
+        let server = installation.serve_first().await;
+        let (id, secret) = key(&server, "ci").await;
+        stop(server).await;
+        let older = copy(&installation).await;
+        let recover = async || {
+            let done = installation.command(&["operator", "recover", "--data"]).output().await.unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            (String::from_utf8(done.stdout).unwrap(), String::from_utf8(done.stderr).unwrap())
+        };
+        let (said, noted) = recover().await;
+        assert!(said.contains("bo_") && noted.is_empty(), "{said}{noted}");
+        // The copy lacks the new owner: told without a server having run.
+        put_back(&installation, &older).await;
+        let server = installation.serve().await;
+        assert_eq!(code(&server, &secret).await, suspended());
+        assert_eq!(server.admin(Method::POST, "/api/v1/vault/release", &json!({})).await.status, 200);
+        let revoke = format!("/api/v1/subkeys/{id}/revoke");
+        assert_eq!(server.admin(Method::POST, &revoke, &json!({})).await.status, 200);
+        stop(server).await;
+
+        // An older copy does not get as far as the checkpoint by recovering again and again.
+        put_back(&installation, &older).await;
+        for _ in 0..6 {
+            let (_, noted) = recover().await;
+            assert!(noted.contains("nothing is admitted"), "{noted}");
+        }
+        let server = installation.serve().await;
+        assert_eq!(code(&server, &secret).await, suspended());
+        stop(server).await;
+
+        // Nor does it sign a register that was changed as if that were none of its business.
+        tamper(&installation.url, r#"UPDATE register SET state = '{"seal":null,"quarantine":null}'"#).await;
+        std::fs::remove_file(installation.folder.path().join("checkpoint")).unwrap();
+        let (_, noted) = recover().await;
+        assert!(noted.contains("register_mismatch"), "{noted}");
+        let server = installation.serve().await;
+        assert_eq!(code(&server, &secret).await, suspended());
+    }
+
+    async fn a_database_that_came_as_far_by_another_change_is_noticed(installation: Installation) {
+        let server = installation.serve_first().await;
+        let (id, secret) = key(&server, "ci").await;
+        stop(server).await;
+        let older = copy(&installation).await;
+        let server = installation.serve().await;
+        let suspend = format!("/api/v1/subkeys/{id}/suspend");
+        assert_eq!(server.admin(Method::POST, &suspend, &json!({})).await.status, 200);
+        stop(server).await;
+        let file = installation.folder.path().join("checkpoint");
+        let kept = std::fs::read_to_string(&file).unwrap();
+        assert!(kept.contains("\"format\":2") && kept.contains("register_sha256"), "{kept}");
+
+        // The same number of changes and of entries in both logs, without the file that would tell.
+        put_back(&installation, &older).await;
+        std::fs::remove_file(&file).unwrap();
+        let server = installation.serve().await;
+        key(&server, "in its place").await;
+        stop(server).await;
+        std::fs::write(&file, &kept).unwrap();
+        let server = installation.serve().await;
+        assert!(detail(&server).await.contains("another one"), "{}", detail(&server).await);
+        assert_eq!(code(&server, &secret).await, suspended());
+    }
 }
