@@ -50,12 +50,17 @@ impl Installation {
         Self::set_up(TestStore::empty_postgres().await).await
     }
 
-    async fn set_up((url, folder): (String, TempDir)) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// What was set up earlier and elsewhere, with a sandbox that listens where it has its provider.
+    pub(crate) fn found((url, folder): (String, TempDir), token: &str, listener: TcpListener) -> Self {
         let sandbox_url = format!("http://{}", listener.local_addr().unwrap());
         let sandbox = Sandbox::new(Clock::system());
         tokio::spawn(bitting::sandbox::serve(listener, sandbox.clone(), std::future::pending()));
-        let mut this = Self { folder, url, sandbox, sandbox_url, token: String::new() };
+        Self { folder, url, sandbox, sandbox_url, token: token.to_owned() }
+    }
+
+    async fn set_up(place: (String, TempDir)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut this = Self::found(place, "", listener);
         let made = this.command(&["init", "--json", "--data"]).output().await.unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let made: Value = serde_json::from_slice(&made.stdout).unwrap();
