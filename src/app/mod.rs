@@ -54,7 +54,9 @@ pub enum AppError {
     #[error("{0}")]
     Schema(String),
     /// A server uses the database whose schema is to be changed.
-    #[error("a server is using the database and would go on by the schema that it knows; stop it, then run: bitting migrate")]
+    #[error(
+        "a server is using the database and would go on by the schema that it knows; stop it, then run: bitting migrate"
+    )]
     InUse,
     /// The schema cannot be brought up to date.
     #[error(transparent)]

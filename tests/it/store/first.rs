@@ -21,7 +21,12 @@ pub(super) struct First {
 
 impl First {
     pub(super) async fn sqlite() -> Self {
-        Self::write(TestStore::empty_sqlite(), include_str!("first/sqlite.sql"), include_str!("first/sqlite.json")).await
+        Self::write(
+            TestStore::empty_sqlite(),
+            include_str!("first/sqlite.sql"),
+            include_str!("first/sqlite.json"),
+        )
+        .await
     }
 
     pub(super) async fn postgres() -> Self {

@@ -55,7 +55,8 @@ async fn run_on((url, folder): (&str, &Path), arguments: &[&str]) -> (Option<i32
 /// The copies of a SQLite file in its folder, by name.
 fn copies(folder: &Path) -> Vec<PathBuf> {
     let entries = folder.read_dir().unwrap().map(|entry| entry.unwrap().path());
-    let mut copies: Vec<PathBuf> = entries.filter(|path| path.to_string_lossy().contains(".before-")).collect();
+    let mut copies: Vec<PathBuf> =
+        entries.filter(|path| path.to_string_lossy().contains(".before-")).collect();
     copies.sort();
     copies
 }
@@ -206,7 +207,11 @@ async fn everything_is_as_it_was(home: &Installation, known: &Value) {
     assert!(spent().await > first_spent);
     let over = json!({"model": "sandbox-own", "messages": [], "max_tokens": 100, "n": 128});
     let over = server.chat(&secret("live"), &over).await.unwrap();
-    assert_eq!(over.refusal(), (402, "budget_exceeded".to_owned()), "the model's old price and the old cap hold");
+    assert_eq!(
+        over.refusal(),
+        (402, "budget_exceeded".to_owned()),
+        "the model's old price and the old cap hold"
+    );
 
     let alarms = admin("/api/v1/alarms").await;
     assert_eq!(alarms["items"], json!([]), "the rows, and the log beside the books");
@@ -246,10 +251,13 @@ impl InTheWay {
 
     /// Returns once the migration waits: beside its copy (SQLite), or among its statements (PostgreSQL).
     async fn has_stopped_it(&mut self, folder: &Path) {
-        const WAITING: &str = "SELECT COUNT(*) FROM pg_locks WHERE NOT granted AND relation = CAST($1 AS regclass)";
+        const WAITING: &str =
+            "SELECT COUNT(*) FROM pg_locks WHERE NOT granted AND relation = CAST($1 AS regclass)";
         for _ in 0..400 {
             let waits = match self {
-                Self::Sqlite(_) => copies(folder).iter().any(|copy| copy.ends_with("bitting.db.before-0002_vault")),
+                Self::Sqlite(_) => {
+                    copies(folder).iter().any(|copy| copy.ends_with("bitting.db.before-0002_vault"))
+                }
                 Self::Postgres(db) => {
                     let waiting = sqlx::query_scalar::<_, i64>(WAITING).bind("credential_versions");
                     waiting.fetch_one(db).await.unwrap() > 0

@@ -83,6 +83,16 @@ impl Installation {
         command
     }
 
+    /// The operator's token.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Where the sandbox listens.
+    pub(crate) fn sandbox_url(&self) -> &str {
+        &self.sandbox_url
+    }
+
     /// A server that is expected to refuse to start, and what it said.
     pub(crate) async fn refuses_to_serve(&self) -> String {
         let refused: Output = self.command(&["serve", "--data"]).output().await.unwrap();
@@ -197,6 +207,21 @@ impl Process {
         assert_eq!(export.status, 200, "{:?}", export.json());
         let text = String::from_utf8(export.bytes.to_vec()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Any request; as much of the answer as comes. `None` when there is none.
+    pub(crate) async fn send_raw(&self, request: Request<Full<Bytes>>) -> Option<Answer> {
+        let (parts, mut body) = self.client.request(request).await.ok()?.into_parts();
+        let mut bytes = Vec::new();
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+        }
+        Some(Answer { status: parts.status, headers: parts.headers, bytes: bytes.into() })
+    }
+
+    /// Where applications are served.
+    pub(crate) fn proxy_url(&self) -> &str {
+        &self.proxy
     }
 
     /// Where operators are served.
