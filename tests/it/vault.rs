@@ -6,6 +6,7 @@ mod change_kek;
 mod in_flight;
 mod kek;
 mod key_service;
+mod moving;
 mod quarantine;
 mod renew;
 mod rotate;
