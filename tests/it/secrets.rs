@@ -7,6 +7,7 @@ mod misplaced;
 mod places;
 mod search;
 mod steps;
+mod transit;
 mod witness;
 
 use bitting::base::Secret;
