@@ -29,7 +29,7 @@ pub fn hide_tokens(text: &str) -> Cow<'_, str> {
     let (mut begin, mut from) = (0, 0);
     while let Some(at) = text[from..].find("bk_").into_iter().chain(text[from..].find("bo_")).min() {
         let after = from + at + PREFIX_LEN;
-        let rest = text[after..].as_bytes();
+        let rest = &text.as_bytes()[after..];
         let is_word = text[..from + at].ends_with(|ch: char| ch.is_ascii_alphanumeric());
         let has_id = text[..after].ends_with("bk_") && rest.get(ID_LEN) == Some(&b'_');
         let public = if has_id { ID_LEN + 1 } else { 0 };

@@ -44,8 +44,10 @@ fn directory(path: &Path) -> Result<String, String> {
 fn private(path: &Path) -> Result<(), String> {
     let shown = path.display();
     match mode(path)? {
-        mode if mode & 0o077 == 0 => Ok(()),
-        mode => Err(format!("others have a part in {shown} (mode {mode:o}); run: chmod 600 {shown}")),
+        mode if mode & 0o077 != 0 => {
+            Err(format!("others have a part in {shown} (mode {mode:o}); run: chmod 600 {shown}"))
+        }
+        _ => Ok(()),
     }
 }
 

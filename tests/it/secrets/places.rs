@@ -7,6 +7,7 @@ use crate::support::server::chat;
 use crate::support::store::tamper;
 use data_encoding::HEXLOWER;
 use serde_json::json;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
@@ -51,12 +52,9 @@ async fn plant(home: &Installation, secret: &[u8]) {
     let mut sql = format!("CREATE TABLE planted (form TEXT, t TEXT, b {bytes});");
     for (form, planted) in forms(secret) {
         let literal = format!("{before}{}{after}", HEXLOWER.encode(&planted));
-        sql += &match std::str::from_utf8(&planted) {
-            Ok(text) if !text.contains('\0') => {
-                format!("INSERT INTO planted VALUES ('{form}', '{}', {literal});", text.replace('\'', "''"))
-            }
-            _ => format!("INSERT INTO planted VALUES ('{form}', NULL, {literal});"),
-        };
+        let text = std::str::from_utf8(&planted).ok().filter(|text| !text.contains('\0'));
+        let text = text.map_or("NULL".to_owned(), |text| format!("'{}'", text.replace('\'', "''")));
+        write!(sql, "INSERT INTO planted VALUES ('{form}', {text}, {literal});").unwrap();
     }
     tamper(&home.url, &sql).await;
 }

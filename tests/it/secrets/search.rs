@@ -67,7 +67,7 @@ pub(super) fn forms(secret: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 fn each(secret: &[u8], before: &str, write: impl Fn(u8) -> String) -> Vec<u8> {
-    secret.iter().map(|byte| format!("{before}{}", write(*byte))).collect::<String>().into_bytes()
+    secret.iter().flat_map(|byte| [before.to_owned(), write(*byte)]).collect::<String>().into_bytes()
 }
 
 fn joined(secret: &[u8], between: &str) -> Vec<u8> {

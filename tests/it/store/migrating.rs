@@ -197,9 +197,9 @@ async fn everything_is_as_it_was(home: &Installation, known: &Value) {
 
     let answer = server.chat(&secret("live"), &chat("sandbox-mini")).await.unwrap();
     assert_eq!(answer.status, 200, "{:?}", answer.json());
-    let sent = home.sandbox.requests().pop().unwrap();
+    let received = home.sandbox.requests().pop().unwrap();
     let key = format!("Bearer {}", known["provider_key"].as_str().unwrap());
-    assert_eq!(sent.header("authorization"), Some(key.as_str()));
+    assert_eq!(received.header("authorization"), Some(key.as_str()));
     for (name, code) in [("revoked", "key_revoked"), ("suspended", "key_suspended")] {
         let refused = server.chat(&secret(name), &chat("sandbox-mini")).await.unwrap();
         assert_eq!(refused.refusal(), (401, code.to_owned()));
