@@ -86,7 +86,7 @@ mod tests {
             format!("/v1/bk_{id}_***?a=bk_{id}_***&b")
         );
         assert_eq!(hide_tokens(&format!("é{token}é")), format!("ébk_{id}_***é"));
-        assert_eq!(hide_tokens(&format!("bo_{secret}, bk_bo_{secret}")), "bo_***, bk_***");
+        assert_eq!(hide_tokens(&format!("bo_{secret}, bk_bo_{secret}")), "bo_***, bk_bo_***");
         assert_eq!(hide_tokens(&token[..45]), format!("bk_{id}_***"), "cut off");
         assert_eq!(clip(&token, 64), format!("bk_{id}_***"));
         for kept in [
