@@ -1,14 +1,15 @@
 //! `doctor`: checks one thing after the other and says what to do about each that is wrong.
 
+mod surroundings;
+mod vault;
+
 use super::server::upstream;
-use super::{AppError, checkpoint, files, kek, probe, settings};
-use crate::base::{Clock, clip};
+use super::{AppError, files, kek, probe, settings};
+use crate::base::Clock;
 use crate::config::Settings;
 use crate::log::Filter;
 use crate::provider::ProviderDocument;
-use crate::service::{self, DoubtError};
 use crate::store::{self, Store};
-use crate::vault::{Quarantine, RegisterState, SealedBy};
 
 /// Prints a line for each check. Fails when one does.
 pub async fn doctor() -> Result<(), AppError> {
@@ -22,6 +23,7 @@ pub async fn doctor() -> Result<(), AppError> {
     };
     report
         .say("configuration", Ok(format!("data in {}, {}", settings.data_dir.display(), settings.database)));
+    surroundings::check(&mut report, &settings);
     let store = match files::open_current_store(&settings).await {
         Ok(store) => store,
         Err(error) => {
@@ -31,61 +33,11 @@ pub async fn doctor() -> Result<(), AppError> {
     };
     report.say("store", Ok("open, schema up to date".to_owned()));
     let source = kek::source(&settings)?;
-    let opened = service::open_keyring(&store, source.as_ref()).await;
-    let doubt = match &opened {
-        Ok(opened) => Some(service::doubt_of_database(&store, checkpoint(&settings), opened).await),
-        Err(_) => None,
-    };
-    let opens = |_| format!("{} opens the keyring", source.describe());
-    report.say("vault", opened.map(opens).map_err(|error| error.to_string()));
-    if let Some(doubt) = doubt {
-        report.say("checkpoint", not_older(doubt));
-    }
-    let state = state(&store).await?;
-    report.say("seal", seal(&state));
-    report.say("quarantine", quarantine(&state));
+    vault::check(&mut report, &settings, &store, source.as_ref(), Clock::system().now()).await?;
     report.say("clock", clock(&store).await);
     providers(&mut report, &settings, &store).await?;
     store.close().await;
     report.end()
-}
-
-/// Whether the database is at least as new as the checkpoint beside it.
-fn not_older(doubt: Result<Option<String>, DoubtError>) -> Result<String, String> {
-    match doubt {
-        Ok(None) => Ok("the database is not older than it".to_owned()),
-        Ok(Some(detail)) => Err(format!(
-            "{detail}; a server that starts with it admits nothing until an operator releases it: put the right database back, or              bitting vault release"
-        )),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// What the register says of sealing and quarantine.
-async fn state(store: &Store) -> Result<RegisterState, AppError> {
-    let mut read = store.read().await?;
-    let signed = store::register::get(&mut read.conn()).await?;
-    Ok(signed.map(|signed| signed.register.state).unwrap_or_default())
-}
-
-fn seal(state: &RegisterState) -> Result<String, String> {
-    match &state.seal {
-        None => Ok("no operator has sealed the vault".to_owned()),
-        Some(SealedBy { at, by, .. }) => Err(format!(
-            "{} sealed the vault at {at}; unseal it with the code that was given out then, or with what opens the source of \
-             the key: bitting vault unseal",
-            clip(by, 200)
-        )),
-    }
-}
-
-fn quarantine(state: &RegisterState) -> Result<String, String> {
-    match &state.quarantine {
-        None => Ok("not quarantined".to_owned()),
-        Some(Quarantine { since, reason, detail }) => Err(format!(
-            "nothing is admitted since {since} ({reason}: {detail}); find out why, then have an operator release it: bitting vault release"
-        )),
-    }
 }
 
 /// A clock behind the log has been set back, or the log was written by one that ran ahead.

@@ -1,7 +1,7 @@
 //! `migrate`, and what `init` and `quickstart` do about a schema that is there already.
 
 use super::{AppError, files, settings};
-use crate::store::{SchemaState, Store, migrations};
+use crate::store::{MigrateError, SchemaState, Store, WriterError, migrations};
 
 /// Brings the schema up to date, or prints the SQL that would.
 pub async fn migrate(plan: bool) -> Result<(), AppError> {
@@ -33,9 +33,18 @@ async fn print_plan(store: &Store) -> Result<(), AppError> {
     Ok(())
 }
 
-/// Applies what is pending. A database that holds something is copied first where that is ours to do, and stderr says
-/// where the copy is.
+/// Applies what is pending, while no server uses the database. One that holds something is copied first where that is
+/// ours to do, and stderr says where the copy is.
 pub(super) async fn bring_up_to_date(store: &Store) -> Result<Vec<String>, AppError> {
+    if store.schema_state().await? == SchemaState::UpToDate {
+        return Ok(Vec::new());
+    }
+    // The right of a server: a running one would go on with the schema that it knows.
+    let alone = store.writer().await.map_err(|error| match error {
+        WriterError::HeldByAnother => AppError::InUse,
+        error @ WriterError::LockFile(_) => AppError::setup("the schema", error),
+        WriterError::Store(error) => error.into(),
+    })?;
     if let Some(first) = first_change(store).await? {
         match store.copy_aside(&first).await? {
             Some(copy) => eprintln!("the database as it was is in {}", copy.display()),
@@ -44,7 +53,12 @@ pub(super) async fn bring_up_to_date(store: &Store) -> Result<Vec<String>, AppEr
             ),
         }
     }
-    Ok(store.migrate().await?)
+    let applied = store.migrate().await.map_err(|error| match error {
+        MigrateError::Refused(state) => files::schema_error(&state),
+        error @ (MigrateError::Failed(_) | MigrateError::Store(_)) => error.into(),
+    })?;
+    alone.release().await?;
+    Ok(applied)
 }
 
 /// The first migration that would change a schema that is there; `None` where there is none, or nothing to change.

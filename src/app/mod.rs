@@ -53,6 +53,11 @@ pub enum AppError {
     /// The database's schema is not this program's.
     #[error("{0}")]
     Schema(String),
+    /// A server uses the database whose schema is to be changed.
+    #[error(
+        "a server is using the database and would go on by the schema that it knows; stop it, then run: bitting migrate"
+    )]
+    InUse,
     /// The schema cannot be brought up to date.
     #[error(transparent)]
     Migrate(#[from] MigrateError),

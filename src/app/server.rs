@@ -274,7 +274,8 @@ async fn keep_terms(services: Services, limits: WrapLimits, drain: CancellationT
     services.keep_terms(limits, drain).await;
 }
 
-fn wrap_limits(settings: &Settings) -> WrapLimits {
+/// When a term's wrap key has done enough.
+pub(super) fn wrap_limits(settings: &Settings) -> WrapLimits {
     WrapLimits {
         uses_max: i64::try_from(settings.bounds.wrap_uses_max).unwrap_or(i64::MAX),
         age_max: TimeDelta::days(i64::try_from(settings.bounds.wrap_days_max).unwrap_or(90)),

@@ -13,4 +13,4 @@ pub use entropy::Entropy;
 pub use money::{MoneyError, NanoUsd};
 pub use net::{CidrSet, CidrSetError, client_ip};
 pub use secret::Secret;
-pub use text::clip;
+pub use text::{clip, hide_tokens, hide_tokens_in};

@@ -73,6 +73,14 @@ pub enum CliError {
         /// Why not.
         reason: String,
     },
+    /// The server is done and did not move everything to the new term.
+    #[error("{left} data keys and signatures of older terms were not moved{}", if *.is_sealed { ": the vault is sealed" } else { "" })]
+    NotMoved {
+        /// How many are left.
+        left: u64,
+        /// Whether the vault was closed meanwhile.
+        is_sealed: bool,
+    },
     /// Standard input could not be read.
     #[error("cannot read standard input: {0}")]
     Input(io::Error),
@@ -178,6 +186,7 @@ impl CliError {
             | Self::NotOurs { .. }
             | Self::File { .. }
             | Self::SecretLost { .. }
+            | Self::NotMoved { .. }
             | Self::Input(_)
             | Self::Output(_)
             | Self::Tls(_)
@@ -219,6 +228,14 @@ impl CliError {
             }
             Self::SecretLost { id, .. } => {
                 return Some(format!("It cannot be shown again. Make another: bitting subkey rotate {id}"));
+            }
+            Self::NotMoved { is_sealed: true, .. } => {
+                "Unseal it (bitting vault unseal); the rest is moved by itself."
+            }
+            Self::NotMoved { is_sealed: false, .. } => {
+                "The new term is in force, and the older ones are kept until nothing needs them. Rows that were changed \
+                 outside of Bitting are not moved: bitting alarm list. What else is in the way stands in the server's log. \
+                 Then: bitting vault rewrap --wait"
             }
             Self::Usage(UsageError::Url { .. }) => {
                 "Write it like http://127.0.0.1:8401 or https://keys.example.com"

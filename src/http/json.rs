@@ -109,11 +109,14 @@ fn pointer(path: &Path) -> String {
 }
 
 fn escape(key: &str) -> String {
-    crate::base::clip(key, KEY_SHOWN_BYTES).replace('~', "~0").replace('/', "~1")
+    let shown = if key.len() > KEY_SHOWN_BYTES { KEY_BEGINNING_BYTES } else { KEY_SHOWN_BYTES };
+    crate::base::clip(key, shown).replace('~', "~0").replace('/', "~1")
 }
 
-/// How much of a key that the client chose is repeated to it.
-const KEY_SHOWN_BYTES: usize = 64;
+/// The longest key that is repeated whole. Ours are shorter; a secret that was sent for a key by mistake is longer.
+const KEY_SHOWN_BYTES: usize = 28;
+/// How much of a longer one is repeated.
+const KEY_BEGINNING_BYTES: usize = 12;
 
 /// Refuses an object that names a key twice (after unescaping), and what is not JSON at all.
 fn refuse_duplicates(bytes: &[u8]) -> Result<(), Problem> {

@@ -3,6 +3,7 @@
 //! A problem says what is wrong and what to do. It never holds a secret, nor the text of an inner
 //! error: those go to the log.
 
+use crate::base::hide_tokens;
 use crate::http::RequestId;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -201,7 +202,8 @@ impl Problem {
             request_id: self.0.request_id.as_ref().map(RequestId::as_str),
             members: &self.0.members,
         };
-        serde_json::to_vec(&rendered).unwrap_or_default()
+        let text = serde_json::to_string(&rendered).unwrap_or_default();
+        hide_tokens(&text).into_owned().into_bytes()
     }
 }
 

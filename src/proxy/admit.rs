@@ -104,7 +104,7 @@ impl Admission<'_> {
         entry.streamed = self.ask.stream;
         entry.model_requested = self.ask.model.as_ref().map(|model| clip(&model.name, 256));
         let resolved = self.resolve(caller, &snapshot)?;
-        entry.model = Some(resolved.model.clone());
+        entry.model = Some(clip(&resolved.model, 256));
         entry.provider = Some(resolved.provider.to_string());
 
         let permit = self.decide(caller, head, &resolved)?;

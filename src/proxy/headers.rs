@@ -1,5 +1,6 @@
 //! Which headers pass, in both directions. Both lists are allow lists: what is not named is not sent.
 
+use crate::base::hide_tokens;
 use crate::provider::Usage;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -62,7 +63,7 @@ pub(super) fn tags(client: &HeaderMap) -> Result<std::collections::BTreeMap<Stri
         if tag.is_empty() || tag.len() > 64 || text.is_empty() || text.len() > 64 {
             return Err(format!("{name}: a tag's name and value have 1 to 64 printable bytes each"));
         }
-        tags.insert(tag.to_owned(), text.to_owned());
+        tags.insert(tag.to_owned(), hide_tokens(text).into_owned());
     }
     if tags.len() > 8 { Err("at most 8 x-bitting-tag-* headers".to_owned()) } else { Ok(tags) }
 }

@@ -3,6 +3,7 @@
 //! One code for each condition of the contract; status, type and shape follow from it. A message says
 //! what to do and never holds a key.
 
+use crate::base::hide_tokens_in;
 use crate::provider::Dialect;
 use chrono::TimeDelta;
 use http::StatusCode;
@@ -285,6 +286,7 @@ impl Refusal {
                 Dialect::Gemini => body["error"]["details"][0]["metadata"] = (**details).clone(),
             }
         }
+        hide_tokens_in(&mut body);
         body
     }
 

@@ -1,6 +1,7 @@
 //! The admin log: one entry for each change, in the change's own transaction, and one for each read of evidence.
 
 use super::{Actor, Services, StoreError};
+use crate::base::{hide_tokens, hide_tokens_in};
 use crate::log::AdminEntry;
 use crate::store::admin_log::AdminFilter;
 use crate::store::{self, Conn, Cursor, Page};
@@ -11,7 +12,8 @@ use serde_json::{Value, json};
 const EXPORT_ENTRIES: u32 = 500;
 
 impl Services {
-    /// Appends the entry of a change; belongs into its transaction. `detail` is an object without secrets.
+    /// Appends the entry of a change; belongs into its transaction. `detail` is an object without secrets; a token that an
+    /// operator put where it does not belong is hidden.
     pub(super) async fn note(
         &self,
         conn: &mut Conn<'_>,
@@ -23,11 +25,12 @@ impl Services {
         if let Some(detail) = detail.as_object_mut() {
             detail.insert("operator_id".to_owned(), json!(actor.operator.id));
         }
+        hide_tokens_in(&mut detail);
         let entry = AdminEntry {
             time: self.clock.now(),
             actor: actor.operator.name.clone(),
             action: action.to_owned(),
-            target: target.to_owned(),
+            target: hide_tokens(target).into_owned(),
             request_id: actor.request_id.clone(),
             detail,
         };

@@ -66,6 +66,19 @@ impl Writer {
         Arc::clone(&self.losses)
     }
 
+    /// Gives the right back, so that whoever asks next has it. Dropped, it comes back too, a moment later.
+    pub async fn release(self) -> Result<(), StoreError> {
+        const SQL: &str = "SELECT pg_advisory_unlock($1, hashtext(CAST(current_schema() AS TEXT)))";
+        match self.kind {
+            WriterKind::Sqlite { .. } => Ok(()),
+            WriterKind::Postgres { mut db, .. } => {
+                let unlocked = sqlx::query(SQL).bind(LOCK_CLASS).execute(&mut *db).await;
+                unlocked.map_err(StoreError::Unavailable)?;
+                db.close().await.map_err(StoreError::Unavailable)
+            }
+        }
+    }
+
     /// Begins a transaction. When the connection was lost, it connects and takes the lock again first; meanwhile
     /// another server may have held it, so nothing remembered from before counts.
     pub async fn begin(&mut self) -> Result<Tx<'_>, WriterError> {

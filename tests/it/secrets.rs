@@ -1,4 +1,14 @@
-//! What a secret's type keeps it from, and what a panic may say.
+//! What a secret's type keeps it from, what a panic may say, and a search for each in everything that comes out.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod journey;
+mod misplaced;
+mod places;
+mod search;
+mod steps;
+mod transit;
+mod witness;
 
 use bitting::base::Secret;
 use bitting::vault::{Kek, Keyring, ProviderKey, Root};

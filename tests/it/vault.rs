@@ -8,6 +8,7 @@ mod kek;
 mod key_service;
 mod kills;
 mod macs;
+mod moving;
 mod quarantine;
 mod released;
 mod renew;

@@ -4,6 +4,7 @@
 
 mod budgets;
 mod dump;
+mod first;
 mod logs;
 mod migrating;
 mod opening;

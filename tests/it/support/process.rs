@@ -50,12 +50,17 @@ impl Installation {
         Self::set_up(TestStore::empty_postgres().await).await
     }
 
-    async fn set_up((url, folder): (String, TempDir)) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    /// What was set up earlier and elsewhere, with a sandbox that listens where it has its provider.
+    pub(crate) fn found((url, folder): (String, TempDir), token: &str, listener: TcpListener) -> Self {
         let sandbox_url = format!("http://{}", listener.local_addr().unwrap());
         let sandbox = Sandbox::new(Clock::system());
         tokio::spawn(bitting::sandbox::serve(listener, sandbox.clone(), std::future::pending()));
-        let mut this = Self { folder, url, sandbox, sandbox_url, token: String::new() };
+        Self { folder, url, sandbox, sandbox_url, token: token.to_owned() }
+    }
+
+    async fn set_up(place: (String, TempDir)) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut this = Self::found(place, "", listener);
         let made = this.command(&["init", "--json", "--data"]).output().await.unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let made: Value = serde_json::from_slice(&made.stdout).unwrap();
@@ -83,6 +88,16 @@ impl Installation {
             .stdin(Stdio::null())
             .kill_on_drop(true);
         command
+    }
+
+    /// The operator's token.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Where the sandbox listens.
+    pub(crate) fn sandbox_url(&self) -> &str {
+        &self.sandbox_url
     }
 
     /// A server that is expected to refuse to start, and what it said.
@@ -226,6 +241,21 @@ impl Process {
         assert_eq!(export.status, 200, "{:?}", export.json());
         let text = String::from_utf8(export.bytes.to_vec()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Any request; as much of the answer as comes. `None` when there is none.
+    pub(crate) async fn send_raw(&self, request: Request<Full<Bytes>>) -> Option<Answer> {
+        let (parts, mut body) = self.client.request(request).await.ok()?.into_parts();
+        let mut bytes = Vec::new();
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+        }
+        Some(Answer { status: parts.status, headers: parts.headers, bytes: bytes.into() })
+    }
+
+    /// Where applications are served.
+    pub(crate) fn proxy_url(&self) -> &str {
+        &self.proxy
     }
 
     /// Where operators are served.

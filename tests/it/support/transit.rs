@@ -148,6 +148,11 @@ impl Transit {
         (inside.tokens_seen.clone(), inside.namespaces_seen.clone())
     }
 
+    /// What was wrapped, in base64.
+    pub(crate) fn plaintexts(&self) -> Vec<String> {
+        self.state.lock().unwrap().wrapped.iter().map(|row| row.2.clone()).collect()
+    }
+
     /// Nobody listens any more.
     pub(crate) async fn go_down(&mut self) {
         let (stop, running) = self.running.take().unwrap();
