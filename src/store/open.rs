@@ -4,6 +4,7 @@
 //! PostgreSQL. Errors never repeat the URL, which may hold a password.
 
 use super::{Backend, Store};
+use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use std::fs::OpenOptions;
@@ -94,6 +95,8 @@ async fn open_sqlite(path: &Path) -> Result<Store, OpenError> {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
+            // After a full disk, SQLite has rolled a transaction back that the library still counts: no other would begin.
+            .before_acquire(|db, _| Box::pin(std::future::ready(Ok(!db.is_in_transaction()))))
     };
     let write = pool(1).connect_with(options.clone()).await.map_err(OpenError::Connect)?;
     let read = pool(READ_CONNECTIONS_MAX).connect_with(options.pragma("query_only", "ON")).await;
@@ -130,4 +133,24 @@ pub(super) async fn commit_durably(db: &mut PgConnection) -> Result<(), sqlx::Er
         SELECT set_config('synchronous_commit', 'on', FALSE)
          WHERE current_setting('synchronous_commit') = 'off'";
     sqlx::query(SQL).execute(db).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Store;
+    use crate::store::TxKind;
+
+    #[tokio::test]
+    async fn a_transaction_that_sqlite_ended_by_itself_spoils_no_later_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}/db", folder.path().display())).await.unwrap();
+        for _ in 0..3 {
+            let mut tx = store.write().await.unwrap();
+            // As when the disk is full: it is rolled back, and only its commit tells.
+            let TxKind::Sqlite(db) = &mut tx.0 else { unreachable!() };
+            sqlx::raw_sql("ROLLBACK").execute(&mut **db).await.unwrap();
+            assert!(tx.commit().await.is_err());
+        }
+        store.write().await.unwrap().commit().await.unwrap();
+    }
 }
