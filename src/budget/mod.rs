@@ -1,6 +1,7 @@
 //! Budgets and rates: amounts per window of time, and the arithmetic of holding and posting.
 
 mod balance;
+pub mod escrow;
 mod rate;
 mod window;
 

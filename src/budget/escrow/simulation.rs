@@ -1,0 +1,514 @@
+//! A simulation of several nodes on one database: crashes at every step, commits of which nobody hears, clocks that
+//! jump. It drives the arithmetic that the server runs, and holds it against what providers would bill.
+
+use super::{Draw, Escrow, Miss, Row, Turn};
+use crate::base::NanoUsd;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+const NODES: usize = 3;
+const WINDOWS: u8 = 5;
+const COMMANDS_A_TURN: usize = 8;
+
+/// What becomes of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Committed,
+    /// Nothing was written, and the node knows.
+    Lost,
+    /// It was written, and the node does not know.
+    CommittedUnheard,
+    /// Nothing was written, and the node does not know.
+    LostUnheard,
+    /// The process dies before it commits.
+    DiesBefore,
+    /// The process dies when it has committed.
+    DiesAfter,
+}
+
+/// What is wrong on purpose, to see it found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Planted {
+    Nothing,
+    /// A turn sees a nano-dollar less held than there is.
+    OffByOne,
+    /// A crash gives back what was leased and is not on record.
+    CrashForgives,
+    /// A commit of which nobody knows is told as one that failed, and the lease is not read again.
+    NoReload,
+    /// A settlement that was committed unheard is posted once more.
+    SettledTwice,
+}
+
+type Holds = Vec<Draw<u8>>;
+
+#[derive(Clone, Debug)]
+enum Command {
+    Record(u64, Holds),
+    Settle(u64, Holds, NanoUsd),
+}
+
+#[derive(Debug, Default)]
+struct Database {
+    rows: BTreeMap<u8, Row>,
+    leases: BTreeMap<(usize, u8), NanoUsd>,
+    admissions: BTreeMap<u64, (usize, Holds)>,
+    settled: BTreeSet<u64>,
+}
+
+/// What a transaction is to change.
+#[derive(Default)]
+struct Transaction {
+    rows: Vec<(u8, Row)>,
+    leases: Vec<(u8, NanoUsd)>,
+    admitted: Vec<(u64, Holds)>,
+    resolved: BTreeSet<u64>,
+}
+
+impl Database {
+    fn lease(&self, node: usize, window: u8) -> NanoUsd {
+        self.leases.get(&(node, window)).copied().unwrap_or_default()
+    }
+
+    fn commit(&mut self, node: usize, transaction: Transaction) {
+        self.rows.extend(transaction.rows);
+        self.leases.extend(transaction.leases.into_iter().map(|(window, amount)| ((node, window), amount)));
+        self.admissions.extend(transaction.admitted.into_iter().map(|(id, holds)| (id, (node, holds))));
+        for id in transaction.resolved {
+            self.admissions.remove(&id);
+            self.settled.insert(id);
+        }
+    }
+}
+
+struct Node {
+    escrow: Escrow<u8>,
+    commands: VecDeque<Command>,
+    /// Not written yet: settlements are never given up.
+    unsettled: VecDeque<Command>,
+    in_flight: BTreeMap<u64, Holds>,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self {
+            escrow: Escrow::default(),
+            commands: VecDeque::new(),
+            unsettled: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+        }
+    }
+}
+
+struct World {
+    random: u64,
+    now: Duration,
+    next_id: u64,
+    planted: Planted,
+    database: Database,
+    nodes: Vec<Node>,
+    /// The cap of each window, or what was spent and leased when a cap was set below that.
+    ceilings: BTreeMap<u8, NanoUsd>,
+    /// What providers bill for requests that are over, or whose node died.
+    billed: BTreeMap<u8, NanoUsd>,
+    admitted: u64,
+    refused: u64,
+}
+
+fn usd(nano: u64) -> NanoUsd {
+    NanoUsd::from_nano(i64::try_from(nano).unwrap())
+}
+
+fn sum(amounts: impl Iterator<Item = NanoUsd>) -> NanoUsd {
+    amounts.fold(NanoUsd::ZERO, |sum, amount| sum.checked_add(amount).unwrap())
+}
+
+impl World {
+    fn new(seed: u64, planted: Planted) -> Self {
+        let mut world = Self {
+            random: seed,
+            now: Duration::from_secs(1_000),
+            next_id: 0,
+            planted,
+            database: Database::default(),
+            nodes: (0..NODES).map(|_| Node::new()).collect(),
+            ceilings: BTreeMap::new(),
+            billed: BTreeMap::new(),
+            admitted: 0,
+            refused: 0,
+        };
+        for window in 0..WINDOWS {
+            let limit = usd([100, 1_000, 30_000, 1_000_000][world.below(4)] + 7);
+            world.database.rows.insert(window, Row { limit, ..Row::default() });
+            world.ceilings.insert(window, limit);
+        }
+        world
+    }
+
+    /// `SplitMix64`: <https://prng.di.unimi.it/splitmix64.c>.
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.random() % u64::try_from(n).unwrap()).unwrap()
+    }
+
+    fn new_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn step(&mut self) {
+        let node = self.below(NODES);
+        match self.below(16) {
+            0..=5 => self.ask(node),
+            6..=9 => self.finish(node),
+            10..=12 => {
+                let fate = self.fate();
+                self.turn_with(node, None, fate, false);
+            }
+            13 => self.crash(node),
+            14 => self.change_cap(),
+            _ => {
+                let by = Duration::from_millis([1, 40, 700, 2_500, 9_000][self.below(5)]);
+                self.now = if self.below(4) == 0 { self.now.saturating_sub(by) } else { self.now + by };
+            }
+        }
+    }
+
+    /// An operator raises or lowers a cap; below what is spent, too.
+    fn change_cap(&mut self) {
+        let window = u8::try_from(self.below(usize::from(WINDOWS))).unwrap();
+        let limit = usd([10, 1_000, 30_000, 2_000_000][self.below(4)]);
+        let raise = self.below(4) > 0;
+        let row = self.database.rows.get_mut(&window).unwrap();
+        row.limit = if raise { row.limit.saturating_add(limit) } else { limit };
+        let ceiling = row.limit.max(row.posted.saturating_add(row.held));
+        self.ceilings.insert(window, ceiling);
+    }
+
+    fn fate(&mut self) -> Fate {
+        match self.below(40) {
+            0 => Fate::Lost,
+            1 => Fate::CommittedUnheard,
+            2 => Fate::LostUnheard,
+            3 => Fate::DiesBefore,
+            4 => Fate::DiesAfter,
+            _ => Fate::Committed,
+        }
+    }
+
+    fn holds(&mut self) -> Holds {
+        let amount = usd([1, 5, 20, 60, 400, 9_000][self.below(6)]);
+        let windows: BTreeSet<u8> =
+            (0..=self.below(3)).map(|_| u8::try_from(self.below(usize::from(WINDOWS))).unwrap()).collect();
+        let limit = |window: &u8| self.database.rows[window].limit;
+        windows.iter().map(|window| Draw { window: *window, limit: limit(window), amount }).collect()
+    }
+
+    /// A request comes: out of the lease when that covers it, else by a turn.
+    fn ask(&mut self, node: usize) {
+        let (holds, id) = (self.holds(), self.new_id());
+        let Node { escrow, commands, in_flight, .. } = &mut self.nodes[node];
+        if escrow.draw(&holds, self.now) {
+            commands.push_back(Command::Record(id, holds.clone()));
+            in_flight.insert(id, holds);
+            self.admitted += 1;
+        } else {
+            let fate = self.fate();
+            self.turn_with(node, Some((id, holds)), fate, false);
+        }
+    }
+
+    /// A request in flight ends, and costs at most what was held for it.
+    fn finish(&mut self, node: usize) {
+        let count = self.nodes[node].in_flight.len();
+        if count == 0 {
+            return;
+        }
+        let which = self.below(count);
+        let id = *self.nodes[node].in_flight.keys().nth(which).unwrap();
+        let holds = self.nodes[node].in_flight.remove(&id).unwrap();
+        let held = u64::try_from(holds[0].amount.as_nano()).unwrap();
+        let cost = usd([0, self.random() % (held + 1), held][self.below(3)]);
+        for draw in &holds {
+            *self.billed.entry(draw.window).or_default() =
+                sum([self.billed.get(&draw.window).copied().unwrap_or_default(), cost].into_iter());
+        }
+        self.nodes[node].commands.push_back(Command::Settle(id, holds, cost));
+    }
+
+    /// One transaction of a node, as the writer does it.
+    fn turn_with(&mut self, node: usize, asked: Option<(u64, Holds)>, fate: Fate, trim_all: bool) {
+        if fate == Fate::DiesBefore {
+            return self.crash(node);
+        }
+        let (now, planted) = (self.now, self.planted);
+        let count = if trim_all { 0 } else { self.below(3) };
+        let meanwhile: Vec<(u64, Holds)> = (0..count).map(|_| (self.new_id(), self.holds())).collect();
+        let (database, mut transaction) = (&mut self.database, Transaction::default());
+        let Node { escrow, commands, unsettled, in_flight } = &mut self.nodes[node];
+        let count = commands.len().min(COMMANDS_A_TURN);
+        for command in commands.drain(..count) {
+            if let Command::Settle(_, holds, cost) = &command {
+                for draw in holds {
+                    escrow.resolve(&draw.window, draw.amount, *cost, now);
+                }
+            }
+            unsettled.push_back(command);
+        }
+
+        for window in escrow.uncertain() {
+            let amount = match planted {
+                Planted::NoReload => escrow.leases[&window].amount,
+                _ => database.lease(node, window),
+            };
+            escrow.reload(&window, amount);
+        }
+        let touched = |command: &Command| match command {
+            Command::Record(..) => Vec::new(),
+            Command::Settle(_, holds, _) => holds.iter().map(|draw| draw.window).collect(),
+        };
+        let mut windows: BTreeSet<u8> = unsettled.iter().flat_map(touched).collect();
+        windows.extend(asked.iter().flat_map(|(_, holds)| holds.iter().map(|draw| draw.window)));
+        windows.extend(if trim_all { (0..WINDOWS).collect() } else { escrow.with_surplus(now) });
+        let seen = |row: Row| match planted {
+            Planted::OffByOne if row.held > usd(1) => Row { held: row.held.saturating_sub(usd(1)), ..row },
+            _ => row,
+        };
+        let rows: Vec<(u8, Row)> =
+            windows.iter().map(|window| (*window, seen(database.rows[window]))).collect();
+        let mut turn = Turn::new(rows, now);
+
+        for command in unsettled.iter() {
+            match command {
+                Command::Record(id, holds) => {
+                    if !database.settled.contains(id) {
+                        transaction.admitted.push((*id, holds.clone()));
+                    }
+                }
+                Command::Settle(id, holds, cost) => {
+                    let is_first = !database.settled.contains(id) || planted == Planted::SettledTwice;
+                    assert!(transaction.resolved.insert(*id), "{id} is resolved twice");
+                    for draw in holds {
+                        if is_first {
+                            turn.settle(escrow, &draw.window, draw.amount, *cost);
+                        } else {
+                            turn.was_settled(escrow, &draw.window, draw.amount, *cost);
+                        }
+                    }
+                }
+            }
+        }
+        let verdict = asked.as_ref().map(|(id, holds)| {
+            turn.reserve(escrow, holds).map(|()| {
+                transaction.admitted.push((*id, holds.clone()));
+            })
+        });
+        if let Some(Err(Miss::Exceeded(window, balance))) = &verdict {
+            let amount = asked.as_ref().unwrap().1[0].amount;
+            assert!(balance.posted.saturating_add(amount) > database.rows[window].limit, "a false refusal");
+        }
+        turn.trim(escrow, trim_all);
+        for (window, change) in turn.changes() {
+            let by = change.after.held.saturating_sub(change.before.held);
+            let row = database.rows[window];
+            transaction.rows.push((*window, Row { held: row.held.saturating_add(by), ..change.after }));
+            transaction.leases.push((*window, database.lease(node, *window).saturating_add(by)));
+        }
+
+        // While the transaction is on its way, others draw on what is idle.
+        for (id, holds) in meanwhile {
+            if escrow.draw(&holds, now) {
+                commands.push_back(Command::Record(id, holds.clone()));
+                in_flight.insert(id, holds);
+                self.admitted += 1;
+            }
+        }
+        match fate {
+            Fate::Committed => {
+                database.commit(node, transaction);
+                turn.kept(escrow);
+                unsettled.clear();
+                match (verdict, asked) {
+                    (Some(Ok(())), Some((id, holds))) => {
+                        in_flight.insert(id, holds);
+                        self.admitted += 1;
+                    }
+                    (Some(Err(_)), _) => self.refused += 1,
+                    (None | Some(Ok(())), _) => {}
+                }
+                escrow.forget_idle();
+            }
+            Fate::Lost | Fate::LostUnheard | Fate::CommittedUnheard => {
+                turn.undone(escrow);
+                if fate == Fate::CommittedUnheard {
+                    database.commit(node, transaction);
+                }
+                // Whoever asked is refused; an admission that was written all the same is voided.
+                if let (Some((id, holds)), Some(Ok(()))) = (asked, verdict)
+                    && fate != Fate::Lost
+                {
+                    unsettled.push_back(Command::Settle(id, holds, NanoUsd::ZERO));
+                }
+            }
+            Fate::DiesBefore => unreachable!(),
+            Fate::DiesAfter => {
+                database.commit(node, transaction);
+                self.crash(node);
+            }
+        }
+    }
+
+    /// The process dies; whoever is there settles what it left: what is on record in full, and the rest of its leases.
+    fn crash(&mut self, node: usize) {
+        let dead = std::mem::replace(&mut self.nodes[node], Node::new());
+        for (_, holds) in dead.in_flight {
+            // The provider may bill all of it.
+            for draw in holds {
+                let billed = self.billed.entry(draw.window).or_default();
+                *billed = billed.checked_add(draw.amount).unwrap();
+            }
+        }
+        let open: Vec<u64> =
+            self.database.admissions.iter().filter(|(_, (of, _))| *of == node).map(|(id, _)| *id).collect();
+        for id in open {
+            let (_, holds) = self.database.admissions.remove(&id).unwrap();
+            assert!(self.database.settled.insert(id), "{id} was settled before");
+            for draw in holds {
+                self.post_lease(node, draw.window, draw.amount);
+            }
+        }
+        for window in 0..WINDOWS {
+            let rest = self.database.leases.remove(&(node, window)).unwrap_or_default();
+            assert!(rest >= NanoUsd::ZERO, "more is on record than was leased");
+            let row = self.database.rows.get_mut(&window).unwrap();
+            row.held = row.held.saturating_sub(rest);
+            if self.planted != Planted::CrashForgives {
+                row.posted = row.posted.saturating_add(rest);
+            }
+        }
+    }
+
+    fn post_lease(&mut self, node: usize, window: u8, amount: NanoUsd) {
+        let lease = self.database.leases.entry((node, window)).or_default();
+        *lease = lease.saturating_sub(amount);
+        let row = self.database.rows.get_mut(&window).unwrap();
+        row.held = row.held.saturating_sub(amount);
+        row.posted = row.posted.saturating_add(amount);
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for (window, row) in &self.database.rows {
+            let leased = sum(self.database.leases.iter().filter(|((_, w), _)| w == window).map(|(_, a)| *a));
+            if leased != row.held {
+                return Err(format!("window {window} holds {:?}, and {leased:?} is leased", row.held));
+            }
+            if row.posted.saturating_add(row.held) > self.ceilings[window] {
+                return Err(format!("window {window} passes its limit: {row:?}"));
+            }
+            let mut exposed = self.billed.get(window).copied().unwrap_or_default();
+            for (index, node) in self.nodes.iter().enumerate() {
+                let of = |holds: &Holds| sum(holds.iter().filter(|d| d.window == *window).map(|d| d.amount));
+                let in_flight = sum(node.in_flight.values().map(of));
+                exposed = exposed.saturating_add(in_flight);
+                let ended = node.commands.iter().map(|command| match command {
+                    Command::Settle(_, holds, _) => of(holds),
+                    Command::Record(..) => NanoUsd::ZERO,
+                });
+                let drawn = in_flight.saturating_add(sum(ended));
+                let lease = node.escrow.leases.get(window).cloned().unwrap_or_default();
+                if lease.drawn != drawn {
+                    return Err(format!(
+                        "node {index} drew {:?} of window {window}, not {drawn:?}",
+                        lease.drawn
+                    ));
+                }
+                let durable = self.database.leases.get(&(index, *window)).copied().unwrap_or_default();
+                if !lease.is_shut && (lease.taken() > durable || lease.amount > durable) {
+                    return Err(format!("node {index}, window {window}: {lease:?} of {durable:?}"));
+                }
+            }
+            if exposed > row.posted.saturating_add(row.held) {
+                return Err(format!("window {window}: providers may bill {exposed:?}, and {row:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everybody finishes and gives back: then nothing is held, and what fits is admitted.
+    fn settle_down(&mut self) -> Result<(), String> {
+        for node in 0..NODES {
+            // Nobody asks any more.
+            while !self.nodes[node].in_flight.is_empty() {
+                self.finish(node);
+            }
+            while !(self.nodes[node].commands.is_empty() && self.nodes[node].unsettled.is_empty()) {
+                self.turn_with(node, None, Fate::Committed, true);
+            }
+            self.turn_with(node, None, Fate::Committed, true);
+        }
+        self.check()?;
+        for window in 0..WINDOWS {
+            let row = self.database.rows[&window];
+            if row.held != NanoUsd::ZERO {
+                return Err(format!("window {window} holds {:?} for nobody", row.held));
+            }
+            let amount = row.limit.saturating_sub(row.posted);
+            if amount <= NanoUsd::ZERO {
+                continue;
+            }
+            let (before, id) = (self.admitted, self.new_id());
+            let holds = vec![Draw { window, limit: row.limit, amount }];
+            self.turn_with(usize::from(window) % NODES, Some((id, holds)), Fate::Committed, false);
+            if self.admitted == before {
+                return Err(format!("window {window} refused {amount:?}, which fits: {row:?}"));
+            }
+        }
+        let is_known = |id: &u64| self.nodes.iter().any(|node| node.in_flight.contains_key(id));
+        if !self.database.admissions.keys().all(is_known) {
+            return Err("an admission is on record of which nobody knows".to_owned());
+        }
+        self.check()
+    }
+}
+
+fn run(seed: u64, steps: usize, planted: Planted) -> Result<(u64, u64), String> {
+    let mut world = World::new(seed, planted);
+    for step in 0..steps {
+        world.step();
+        world.check().map_err(|error| format!("seed {seed}, step {step}: {error}"))?;
+    }
+    world.settle_down().map_err(|error| format!("seed {seed}, at the end: {error}"))?;
+    Ok((world.admitted, world.refused))
+}
+
+/// How many runs; `BITTING_SIMULATION_SEEDS` asks for more.
+fn seeds() -> u64 {
+    std::env::var("BITTING_SIMULATION_SEEDS").map_or(100, |seeds| seeds.parse().unwrap())
+}
+
+#[test]
+fn no_cap_is_passed_nothing_is_resolved_twice_and_nothing_that_fits_is_refused() {
+    let (mut admitted, mut refused) = (0, 0);
+    for seed in 0..seeds() {
+        let counts = run(seed, 10_000, Planted::Nothing).unwrap();
+        admitted += counts.0;
+        refused += counts.1;
+    }
+    assert!(admitted > 10_000 && refused > 10_000, "{admitted} admitted, {refused} refused");
+}
+
+#[test]
+fn the_simulation_finds_what_is_planted() {
+    let planted = [Planted::OffByOne, Planted::CrashForgives, Planted::NoReload, Planted::SettledTwice];
+    for planted in planted {
+        let found = (0..50).find_map(|seed| run(seed, 10_000, planted).err());
+        assert!(found.is_some(), "{planted:?} was not found");
+    }
+}

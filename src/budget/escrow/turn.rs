@@ -1,0 +1,237 @@
+//! A turn: what many requests did in memory, carried to the rows in one transaction.
+//!
+//! First the rows are loaded, locked; then settlements are told, reservations asked and leases set right, without any
+//! waiting; then the changes are written. At the end the turn is kept or undone, by what became of the commit.
+
+use super::super::balance::{Balance, Refusal};
+use super::{Draw, Escrow};
+use crate::base::NanoUsd;
+use std::collections::BTreeMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+/// A window's row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// The cap in force.
+    pub limit: NanoUsd,
+    /// Spent for certain.
+    pub posted: NanoUsd,
+    /// Leased, by every node.
+    pub held: NanoUsd,
+    /// Nothing is admitted until an operator has looked.
+    pub is_blocked: bool,
+}
+
+impl Row {
+    /// What is neither spent nor leased; negative where a cap was lowered, or a provider billed above its bound.
+    fn room(&self) -> NanoUsd {
+        self.limit.saturating_sub(self.posted).saturating_sub(self.held)
+    }
+}
+
+/// How a window's row changes. What it holds changes by as much as this node's lease does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// As it was loaded.
+    pub before: Row,
+    /// As it should be.
+    pub after: Row,
+    /// Whether something was admitted, or leased anew, by the cap in `before`.
+    pub admits: bool,
+}
+
+/// Why a window does not admit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss<W> {
+    /// Its row has another cap than the request was decided by.
+    Changed(W),
+    /// It is blocked.
+    Blocked(W),
+    /// Would not fit even with nothing in flight.
+    Exceeded(W, Balance),
+    /// May fit when requests in flight settle, or other nodes give back.
+    Held(W, Balance),
+}
+
+/// What a turn does to one window.
+#[derive(Clone, Copy, Debug)]
+struct Seat {
+    before: Row,
+    row: Row,
+    /// Of what was spent, what the lease bore and is posted now, or was before.
+    borne: NanoUsd,
+    /// Drawn by reservations of this turn.
+    drawn: NanoUsd,
+    /// What the lease got, of which all is drawn.
+    topped: NanoUsd,
+    /// What the lease gets, and nobody has drawn.
+    more: NanoUsd,
+    admits: bool,
+}
+
+/// What a turn did; [`Turn::kept`] or [`Turn::undone`] ends it.
+#[derive(Debug)]
+#[must_use = "a turn is kept or undone"]
+pub struct Turn<W> {
+    now: Duration,
+    seats: BTreeMap<W, Seat>,
+}
+
+impl<W: Clone + Eq + Hash + Ord> Turn<W> {
+    /// A turn that has these rows, and no others.
+    pub fn new(rows: impl IntoIterator<Item = (W, Row)>, now: Duration) -> Self {
+        let none = NanoUsd::ZERO;
+        let seat = |row| Seat {
+            before: row,
+            row,
+            borne: none,
+            drawn: none,
+            topped: none,
+            more: none,
+            admits: false,
+        };
+        Self { now, seats: rows.into_iter().map(|(window, row)| (window, seat(row))).collect() }
+    }
+
+    /// Posts what a resolved request cost. `true` when the cost is above what was drawn: the window is blocked.
+    pub fn settle(&mut self, escrow: &mut Escrow<W>, window: &W, drawn: NanoUsd, cost: NanoUsd) -> bool {
+        let (Some(seat), borne) = (self.seats.get_mut(window), cost.min(drawn)) else { return false };
+        seat.borne = seat.borne.saturating_add(borne);
+        seat.row.posted = seat.row.posted.saturating_add(cost);
+        seat.row.held = seat.row.held.saturating_sub(borne);
+        seat.row.is_blocked |= cost > drawn;
+        if let Some(lease) = escrow.leases.get_mut(window) {
+            lease.is_blocked |= cost > drawn;
+            lease.spent = lease.spent.saturating_sub(borne);
+            lease.amount = lease.amount.saturating_sub(borne);
+        }
+        cost > drawn
+    }
+
+    /// A resolved request turns out to be posted already, by a commit of which nobody knew.
+    pub fn was_settled(&mut self, escrow: &mut Escrow<W>, window: &W, drawn: NanoUsd, cost: NanoUsd) {
+        if let (Some(seat), Some(lease)) = (self.seats.get_mut(window), escrow.leases.get_mut(window)) {
+            let borne = cost.min(drawn);
+            seat.borne = seat.borne.saturating_add(borne);
+            lease.spent = lease.spent.saturating_sub(borne);
+        }
+    }
+
+    /// Takes every amount, or none: out of the lease what is idle, out of the row's room what is missing.
+    pub fn reserve(&mut self, escrow: &mut Escrow<W>, draws: &[Draw<W>]) -> Result<(), Miss<W>> {
+        let mut topped = Vec::with_capacity(draws.len());
+        for draw in draws {
+            match self.take(escrow, draw) {
+                Ok(missing) => topped.push(missing),
+                Err(miss) => {
+                    for (draw, missing) in draws.iter().zip(topped) {
+                        self.give_up(escrow, draw, missing);
+                    }
+                    return Err(miss);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How much of the amount had to be leased for it.
+    fn take(&mut self, escrow: &mut Escrow<W>, draw: &Draw<W>) -> Result<NanoUsd, Miss<W>> {
+        let window = || draw.window.clone();
+        let seat = self.seats.get_mut(&draw.window).ok_or_else(|| Miss::Changed(window()))?;
+        if seat.row.limit != draw.limit {
+            return Err(Miss::Changed(window()));
+        }
+        if seat.row.is_blocked {
+            return Err(Miss::Blocked(window()));
+        }
+        let lease = escrow.leases.entry(window()).or_default();
+        let idle = lease.idle();
+        let missing = draw.amount.saturating_sub(idle).max(NanoUsd::ZERO);
+        let Row { limit, posted, held, .. } = seat.row;
+        if missing > seat.row.room() {
+            let balance = Balance { limit, posted, held: held.saturating_sub(idle) };
+            return Err(match balance.admit(draw.amount) {
+                Err(Refusal::Exceeded) => Miss::Exceeded(window(), balance),
+                // What is idle here counts as room: it is the same question as above.
+                Ok(()) | Err(Refusal::Held) => Miss::Held(window(), balance),
+            });
+        }
+        lease.limit = limit;
+        lease.amount = lease.amount.saturating_add(missing);
+        lease.draw(draw.amount, self.now);
+        seat.admits = true;
+        seat.row.held = held.saturating_add(missing);
+        seat.topped = seat.topped.saturating_add(missing);
+        seat.drawn = seat.drawn.saturating_add(draw.amount);
+        Ok(missing)
+    }
+
+    fn give_up(&mut self, escrow: &mut Escrow<W>, draw: &Draw<W>, missing: NanoUsd) {
+        let (Some(seat), Some(lease)) =
+            (self.seats.get_mut(&draw.window), escrow.leases.get_mut(&draw.window))
+        else {
+            return;
+        };
+        lease.undraw(draw.amount);
+        lease.amount = lease.amount.saturating_sub(missing);
+        seat.row.held = seat.row.held.saturating_sub(missing);
+        seat.topped = seat.topped.saturating_sub(missing);
+        seat.drawn = seat.drawn.saturating_sub(draw.amount);
+    }
+
+    /// Admits nothing in the window any more.
+    pub fn block(&mut self, window: &W) {
+        if let Some(seat) = self.seats.get_mut(window) {
+            seat.row.is_blocked = true;
+        }
+    }
+
+    /// Sets the leases of this turn's windows to what is of use: gives back the rest, or takes more where there is room.
+    /// `all` gives back whatever is idle, because somebody else asks for it.
+    pub fn trim(&mut self, escrow: &mut Escrow<W>, all: bool) {
+        for (window, seat) in &mut self.seats {
+            let Some(lease) = escrow.leases.get_mut(window).filter(|lease| !lease.is_shut) else { continue };
+            let target = if all { lease.taken() } else { lease.target(self.now) };
+            let surplus = lease.surplus_over(target);
+            lease.amount = lease.amount.saturating_sub(surplus);
+            seat.row.held = seat.row.held.saturating_sub(surplus);
+            let more = target.saturating_sub(lease.amount).max(NanoUsd::ZERO);
+            let may_grow = lease.limit == seat.row.limit && !seat.row.is_blocked;
+            if may_grow && more > NanoUsd::ZERO && more <= seat.row.room() {
+                seat.admits = true;
+                seat.more = seat.more.saturating_add(more);
+                seat.row.held = seat.row.held.saturating_add(more);
+            }
+        }
+    }
+
+    /// What is to be written.
+    pub fn changes(&self) -> impl Iterator<Item = (&W, Change)> {
+        let change = |seat: &Seat| Change { before: seat.before, after: seat.row, admits: seat.admits };
+        let changes = self.seats.iter().map(move |(window, seat)| (window, change(seat)));
+        changes.filter(|(_, change)| change.before != change.after || change.admits)
+    }
+
+    /// It is durable.
+    pub fn kept(self, escrow: &mut Escrow<W>) {
+        for (window, seat) in self.seats {
+            if let Some(lease) = escrow.leases.get_mut(&window) {
+                lease.amount = lease.amount.saturating_add(seat.more);
+                lease.is_blocked = seat.row.is_blocked;
+            }
+        }
+    }
+
+    /// It was not committed, or nobody knows: nothing of it counts. Its reservations are refused, its settlements are to
+    /// be told to another turn, and its windows are [`Escrow::uncertain`].
+    pub fn undone(self, escrow: &mut Escrow<W>) {
+        for (window, seat) in self.seats {
+            if let Some(lease) = escrow.leases.get_mut(&window) {
+                lease.undraw(seat.drawn);
+                lease.spent = lease.spent.saturating_add(seat.borne);
+                lease.is_shut = true;
+            }
+        }
+    }
+}
