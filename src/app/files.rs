@@ -40,9 +40,7 @@ pub(super) async fn open_current_store(settings: &Settings) -> Result<Store, App
 pub(super) fn schema_error(state: &SchemaState) -> AppError {
     AppError::Schema(match state {
         SchemaState::UpToDate => "the schema is up to date".to_owned(),
-        SchemaState::Pending(names)
-            if names.len() > 1 || names.iter().any(|name| name.starts_with("0001")) =>
-        {
+        SchemaState::Pending(names) if names.iter().any(|name| name.starts_with("0001")) => {
             format!(
                 "the database is not set up, or lacks {}; run: bitting init, or: bitting migrate",
                 names.join(", ")

@@ -209,6 +209,7 @@ pub(super) async fn start_services(
         key_probe: Arc::new(upstream.clone()),
         credential_drain: seconds(settings.bounds.credential_drain_seconds),
         metrics: Metrics::new().map_err(|error| AppError::setup("metrics", error))?,
+        durability: settings.durability,
         ledger: LedgerLimits {
             queue_commands: requests_max.saturating_mul(2).saturating_add(256),
             waiting_max: requests_max,

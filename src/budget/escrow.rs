@@ -154,6 +154,23 @@ impl<W: Clone + Eq + Hash> Escrow<W> {
         }
     }
 
+    /// Nothing is drawn on the window's lease any more without asking its row: that is gone.
+    pub fn close(&mut self, window: &W) {
+        if let Some(lease) = self.leases.get_mut(window) {
+            lease.limit = NanoUsd::ZERO;
+        }
+    }
+
+    /// Whether nothing is leased.
+    pub fn is_empty(&self) -> bool {
+        self.leases.is_empty()
+    }
+
+    /// The windows that something is leased of.
+    pub fn windows(&self) -> impl Iterator<Item = &W> {
+        self.leases.keys()
+    }
+
     /// What of the rows' hold is taken by nobody.
     pub fn idle(&self, window: &W) -> NanoUsd {
         self.leases.get(window).map_or(NanoUsd::ZERO, Lease::idle)

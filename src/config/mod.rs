@@ -16,6 +16,7 @@ pub use limits::Bounds;
 pub use source::Origin;
 
 use crate::base::CidrSet;
+pub use crate::service::Durability;
 use read::{durability, flag, listen, log_filter, log_format, networks, path};
 use source::{PREFIX, Source};
 use std::collections::BTreeMap;
@@ -70,15 +71,6 @@ pub struct TlsFiles {
     pub cert_file: PathBuf,
     /// The key.
     pub key_file: PathBuf,
-}
-
-/// When an admission is committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// Before the first byte of the answer leaves.
-    BeforeAnswer,
-    /// Before anything is sent to the provider.
-    BeforeForward,
 }
 
 /// How the program's own log is written.

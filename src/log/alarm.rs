@@ -36,7 +36,7 @@ kinds! {
     UpstreamCredential = "upstream_credential";
     /// A provider refused a new version of a key, and the version before it is used while it drains. Subject: the credential.
     CredentialFellBack = "credential_fell_back";
-    /// A provider billed more than its documented bound. Subject: the provider.
+    /// A provider billed more than its documented bound; the windows that it was posted to are blocked. Subject: the provider.
     BillAboveBound = "bill_above_bound";
     /// What is posted to a budget's window is not what the log adds up to; the window is blocked. Subject: the budget.
     BooksDoNotAddUp = "books_do_not_add_up";

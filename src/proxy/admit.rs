@@ -323,7 +323,14 @@ impl Admission<'_> {
         } else {
             subkey.definition.budgets.iter().map(hold).collect()
         };
-        Demand { subkey: subkey.id.clone(), subkey_version: subkey.version, holds, amount, entry }
+        Demand {
+            subkey: subkey.id.clone(),
+            subkey_version: subkey.version,
+            is_current: self.proxy.services.is_current(caller),
+            holds,
+            amount,
+            entry,
+        }
     }
 
     /// The body as it is sent, and what was changed in it.

@@ -61,6 +61,9 @@ enum Unanswered {
     Failed(UpstreamError),
 }
 
+/// How long an answer waits for its admission to be durable.
+const RECORD_WAIT: Duration = Duration::from_secs(5);
+
 /// Why another version of the key answered than the first.
 const FALLBACK_CREDENTIAL: &str = "credential";
 
@@ -278,6 +281,24 @@ impl Exchange {
         let bill = Bill::reservation(&self.admitted);
         settle(self, bill, entry).await;
         let _ = reply.send(response);
+    }
+
+    /// Whether the admission is durable, as it has to be before anything of the answer is seen.
+    pub(super) async fn is_recorded(&mut self) -> bool {
+        let recorded = self.admitted.reservation.recorded();
+        tokio::time::timeout(RECORD_WAIT, recorded).await.is_ok_and(|recorded| recorded.is_ok())
+    }
+
+    /// The admission cannot be put on record: the answer is not passed on. The provider may bill for it.
+    pub(super) async fn end_unrecorded(self, reply: oneshot::Sender<Response>) {
+        let refusal = Refusal { was_sent: true, ..respond::store_unavailable() };
+        let rule = Some(refusal.code.as_str().to_owned());
+        let status = Some(refusal.code.status().as_u16());
+        let entry = Entry { rule, status, outcome: Some(Outcome::Cut), ..self.admitted.entry.clone() };
+        // Nobody is kept waiting for the store.
+        let _ = reply.send(self.refuse(&refusal));
+        let bill = Bill::reservation(&self.admitted);
+        settle(self, bill, entry).await;
     }
 
     /// What the head of the answer tells the entry.

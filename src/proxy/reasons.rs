@@ -136,7 +136,8 @@ pub(super) fn budget_held(hold: &Hold, balance: &Balance) -> Refusal {
 
 pub(super) fn books_in_disorder(hold: &Hold) -> Refusal {
     let message = format!(
-        "The books of this sub-key's budget per {} do not add up, so nothing is admitted. An operator must look at the alarm.",
+        "Nothing is admitted in this sub-key's budget per {}: its books do not add up, or a provider billed more than its \
+         bound. An operator must look at the alarm.",
         hold.window.as_str()
     );
     Refusal::new(Code::BudgetExceeded, message)

@@ -73,6 +73,9 @@ pub(super) async fn pass(
     exchange.admitted.entry.streamed = true;
     exchange.admitted.entry.overhead_us = exchange.overhead_us();
     exchange.admitted.entry.first_byte_ms = Some(exchange.arrival.elapsed_ms());
+    if !exchange.is_recorded().await {
+        return exchange.end_unrecorded(reply).await;
+    }
     // A client that has left already is noticed at the first piece.
     let _ = reply.send(response(parts.status, headers, body_of(waiting, Arc::clone(&is_whole))));
 

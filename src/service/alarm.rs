@@ -4,7 +4,7 @@
 //! keeps one open row for each kind and subject, and writes one entry of the admin log when it is opened. While the
 //! store is out of reach it keeps what it has, and tries again.
 
-use super::{Actor, Metrics, RepairError, Services, StoreError};
+use super::{Actor, Blocked, Metrics, RepairError, Services, StoreError};
 use crate::base::{Clock, Entropy};
 use crate::log::{AdminEntry, AlarmKind};
 use crate::store::alarm::{AlarmFilter, AlarmRecord, Closing};
@@ -208,7 +208,8 @@ impl Services {
         store::alarm::page(&mut read.conn(), filter, after, limit).await
     }
 
-    /// Closes an alarm for a reason. Closing one about books sets them right first and admits in the window again.
+    /// Closes an alarm for a reason. Closing one about books, or about a bill above its bound, sets the windows that are
+    /// blocked for it right first, and admits in them again.
     pub async fn close_alarm(
         &self,
         actor: &Actor,
@@ -227,7 +228,12 @@ impl Services {
             return Err(CloseAlarmError::AlreadyClosed);
         }
         let now = self.clock.now();
-        if alarm.kind == AlarmKind::BooksDoNotAddUp {
+        let blocked = match alarm.kind {
+            AlarmKind::BooksDoNotAddUp => Some(Blocked::Of(alarm.subject.clone())),
+            AlarmKind::BillAboveBound => Some(Blocked::ByBill),
+            _ => None,
+        };
+        if let Some(blocked) = blocked {
             let entry = AdminEntry {
                 time: now,
                 actor: actor.operator.name.clone(),
@@ -236,7 +242,7 @@ impl Services {
                 request_id: actor.request_id.clone(),
                 detail: json!({"operator_id": actor.operator.id, "alarm": alarm.id}),
             };
-            self.ledger.repair(&alarm.subject, entry).await?;
+            self.ledger.repair(blocked, entry).await?;
         }
         let mut tx = self.store.write().await?;
         let closing = Closing { at: now, by: actor.operator.name.clone(), reason: reason.to_owned() };

@@ -31,6 +31,13 @@ pub enum AuthenticateError {
 }
 
 impl Services {
+    /// Whether the caller's sub-key is still what it was recognised as, by what is known in memory: a change of it is
+    /// known there before the call that made it returns.
+    pub fn is_current(&self, caller: &Caller) -> bool {
+        let subkey = &caller.key.subkey;
+        self.registry.is_current(&subkey.id, subkey.version)
+    }
+
     /// Recognises the sub-key that a token belongs to, in whatever state it is.
     pub async fn authenticate(&self, token: &SubKeyToken) -> Result<Caller, AuthenticateError> {
         let keyring = self.vault.keyring()?;

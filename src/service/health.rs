@@ -46,6 +46,7 @@ impl Services {
             .map(|(hold, spec)| {
                 let fresh = Balance { limit: spec.limit_usd, ..Balance::default() };
                 let balance = balances.remove(&hold.budget).unwrap_or(fresh);
+                let balance = self.ledger.without_idle(&hold.window_id(), balance);
                 (hold, balance)
             })
             .collect())

@@ -51,8 +51,8 @@ pub use install::{
 pub use kek::{KekSource, KekSourceError};
 pub use key_probe::{KeyProbe, ProbeError, Trial};
 pub use ledger::{
-    AuditError, Demand, Hold, Ledger, LedgerLimits, LedgerParts, RepairError, Repaired, Reservation,
-    ReserveError, RowSeal, Settled, StartLedgerError, Unrecorded,
+    AuditError, Blocked, Demand, Durability, Hold, Ledger, LedgerLimits, LedgerParts, RepairError, Repaired,
+    Reservation, ReserveError, RowSeal, Settled, StartLedgerError, Unrecorded,
 };
 pub use metrics::Metrics;
 pub use model::{ModelState, SetModelError};
@@ -139,6 +139,8 @@ pub struct Settings {
     pub credential_drain: TimeDelta,
     /// What the server counts.
     pub metrics: Metrics,
+    /// When admissions have to be durable.
+    pub durability: Durability,
     /// Bounds of the ledger.
     pub ledger: LedgerLimits,
     /// Bounds of the registry.
@@ -193,6 +195,8 @@ impl Services {
             clock: settings.clock.clone(),
             alarms: alarms.clone(),
             seal: Arc::<Vault>::clone(&vault),
+            node: settings.node.clone(),
+            durability: settings.durability,
             limits: settings.ledger,
         };
         let ledger = Ledger::start(parts, tasks).await?;

@@ -120,6 +120,12 @@ impl Registry {
         key
     }
 
+    /// Whether the cache has this sub-key at this version, and it may be used.
+    pub fn is_current(&self, id: &SubKeyId, version: i64) -> bool {
+        let is_it = |key: &Arc<ActiveKey>| key.subkey.version == version && !key.stopped.is_cancelled();
+        self.lock().keys.get(id).is_some_and(is_it)
+    }
+
     /// Remembers that there is no such sub-key.
     pub fn offer_unknown(&self, generation: u64, id: SubKeyId, now: DateTime<Utc>) {
         let mut inner = self.lock();

@@ -219,6 +219,8 @@ impl Services {
         let admission = Admission {
             request_id: entry.request_id.clone(),
             node: self.node.clone(),
+            // Nothing is leased for it.
+            epoch: 0,
             admitted_at: self.clock.now(),
             subkey_id: subkey.id.clone(),
             holds,

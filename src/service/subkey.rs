@@ -6,7 +6,7 @@ mod explain;
 use super::{Actor, AlreadyDone, GuardError, Hold, OutOfReach, Services, StoreError};
 use crate::base::{NanoUsd, Secret};
 use crate::budget::{Balance, BudgetSpec};
-use crate::store::budget::{BudgetId, BudgetOwner};
+use crate::store::budget::{BudgetId, BudgetOwner, WindowId};
 use crate::store::subkey::{Status, SubKeyFilter};
 use crate::store::{self, Conn, Cursor, Page};
 use crate::subkey::{Definition, DefinitionError, SecretRecord, State, SubKey, SubKeyId, SubKeyToken};
@@ -259,7 +259,12 @@ impl Services {
             .flat_map(|subkey| subkey.definition.budgets.iter().map(|spec| hold(subkey, spec, now)))
             .map(|hold| (hold.budget, hold.window_start))
             .collect();
-        let balances = store::budget::balances(conn, &windows).await?;
+        let mut balances = store::budget::balances(conn, &windows).await?;
+        for (budget, window_start) in windows {
+            if let Some(balance) = balances.get_mut(&budget) {
+                *balance = self.ledger.without_idle(&WindowId { budget, window_start }, *balance);
+            }
+        }
         Ok(subkeys.into_iter().map(|subkey| standing(subkey, &balances, now)).collect())
     }
 

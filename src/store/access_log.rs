@@ -3,12 +3,13 @@
 //! Rows are appended and never changed here. `seq` is the order of appending; with one writer, reading on from a `seq`
 //! misses nothing. Lists are by the request's time, which a long request's entry reaches late.
 
-use super::budget::WindowId;
+use super::budget::{BudgetId, WindowId};
 use super::query::{Pieces, micros, page_limit};
 use super::{Conn, Cursor, Page, StoreError};
 use crate::base::NanoUsd;
 use crate::log::{Decision, Entry, Filter};
-use serde::Deserialize;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use sqlx::types::Json;
 
@@ -44,12 +45,37 @@ impl From<Row> for LoggedEntry {
     }
 }
 
+/// What of an entry's cost was posted to a window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Posting {
+    /// The budget.
+    pub budget: BudgetId,
+    /// When its window began.
+    pub window_start: DateTime<Utc>,
+    /// How much; `None` for all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount_usd: Option<NanoUsd>,
+}
+
+impl Posting {
+    /// All of the cost, to this window.
+    pub fn all(window: WindowId) -> Self {
+        Self { budget: window.budget, window_start: window.window_start, amount_usd: None }
+    }
+
+    /// The window.
+    pub fn window(self) -> WindowId {
+        WindowId { budget: self.budget, window_start: self.window_start }
+    }
+}
+
 /// Appends the entry, with the windows that its cost was posted to, and returns its `seq`. `None`, changing nothing, if
 /// the request has an entry already: there is exactly one, however often its end is told.
 pub async fn append(
     conn: &mut Conn<'_>,
     entry: &Entry,
-    postings: &[WindowId],
+    postings: &[Posting],
 ) -> Result<Option<i64>, StoreError> {
     const SQL: &str = "
         INSERT INTO access_log (request_id, time, day, project, subkey_id, provider, model, decision, status,
@@ -152,14 +178,14 @@ pub struct Posted {
     /// What it cost, by the entry itself.
     pub cost: NanoUsd,
     /// The windows that this was posted to.
-    pub postings: Vec<WindowId>,
+    pub postings: Vec<Posting>,
 }
 
 #[derive(sqlx::FromRow)]
 struct PostedRow {
     seq: i64,
     entry: Option<Json<Cost>>,
-    postings: Option<Json<Vec<WindowId>>>,
+    postings: Option<Json<Vec<Posting>>>,
 }
 
 #[derive(Deserialize)]

@@ -19,6 +19,8 @@ pub struct Admission {
     pub request_id: String,
     /// The node that admitted it.
     pub node: String,
+    /// The run of its ledger.
+    pub epoch: i64,
     /// When.
     pub admitted_at: DateTime<Utc>,
     /// The sub-key that it was admitted for.
@@ -45,6 +47,7 @@ pub struct Hold {
 struct Row {
     request_id: String,
     node: String,
+    epoch: i64,
     admitted_at: DateTime<Utc>,
     subkey_id: String,
     holds: Json<Vec<Hold>>,
@@ -58,6 +61,7 @@ impl TryFrom<Row> for Admission {
         Ok(Self {
             request_id: row.request_id,
             node: row.node,
+            epoch: row.epoch,
             admitted_at: row.admitted_at,
             subkey_id: SubKeyId::parse(&row.subkey_id)
                 .ok_or_else(|| StoreError::corrupt(TABLE, "subkey_id"))?,
@@ -76,8 +80,8 @@ pub async fn insert_if_current(
     subkey_version: i64,
 ) -> Result<bool, StoreError> {
     const SQL: &str = "
-        INSERT INTO admissions (request_id, node, admitted_at, subkey_id, holds, entry)
-        SELECT $1, $2, $3, k.id, $5, $6
+        INSERT INTO admissions (request_id, node, admitted_at, subkey_id, holds, entry, epoch)
+        SELECT $1, $2, $3, k.id, $5, $6, $8
           FROM subkeys k
          WHERE k.id = $4 AND k.version = $7 AND k.state = 'active'
         ON CONFLICT (request_id) DO UPDATE SET node = excluded.node";
@@ -90,6 +94,7 @@ pub async fn insert_if_current(
             .bind(Json(&admission.holds))
             .bind(Json(&admission.entry))
             .bind(subkey_version)
+            .bind(admission.epoch)
             .execute(db)
             .await
             .map(|done| done.rows_affected() == 1)
@@ -107,20 +112,12 @@ pub async fn is_current(conn: &mut Conn<'_>, subkey: &SubKeyId, version: i64) ->
     .map_err(StoreError::of("subkeys"))
 }
 
-/// What is held for all admissions without an outcome. There are as many as requests in flight.
-pub async fn open_holds(conn: &mut Conn<'_>) -> Result<Vec<Hold>, StoreError> {
-    const SQL: &str = "SELECT holds FROM admissions";
-    let rows: Vec<Json<Vec<Hold>>> =
-        on_db!(conn, |db| sqlx::query_scalar(SQL).fetch_all(db).await).map_err(StoreError::of(TABLE))?;
-    Ok(rows.into_iter().flat_map(|holds| holds.0).collect())
-}
-
 /// Records an admission whatever the sub-key's state is: for what was spent already. Recording the same request again
 /// changes nothing.
 pub async fn insert(conn: &mut Conn<'_>, admission: &Admission) -> Result<(), StoreError> {
     const SQL: &str = "
-        INSERT INTO admissions (request_id, node, admitted_at, subkey_id, holds, entry)
-        VALUES ($1, $2, $3, $4, $5, $6)
+        INSERT INTO admissions (request_id, node, admitted_at, subkey_id, holds, entry, epoch)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
         ON CONFLICT (request_id) DO NOTHING";
     on_db!(conn, |db| {
         sqlx::query(SQL)
@@ -130,6 +127,7 @@ pub async fn insert(conn: &mut Conn<'_>, admission: &Admission) -> Result<(), St
             .bind(admission.subkey_id.as_str())
             .bind(Json(&admission.holds))
             .bind(Json(&admission.entry))
+            .bind(admission.epoch)
             .execute(db)
             .await
             .map(drop)
@@ -141,16 +139,23 @@ pub async fn insert(conn: &mut Conn<'_>, admission: &Admission) -> Result<(), St
 pub async fn take(conn: &mut Conn<'_>, request_id: &str) -> Result<Option<Admission>, StoreError> {
     const SQL: &str = "
         DELETE FROM admissions WHERE request_id = $1
-        RETURNING request_id, node, admitted_at, subkey_id, holds, entry";
+        RETURNING request_id, node, epoch, admitted_at, subkey_id, holds, entry";
     let row: Option<Row> = on_db!(conn, |db| sqlx::query_as(SQL).bind(request_id).fetch_optional(db).await)
         .map_err(StoreError::of(TABLE))?;
     row.map(Admission::try_from).transpose()
 }
 
+/// Forgets an admission that is settled, if it was on record.
+pub async fn forget(conn: &mut Conn<'_>, request_id: &str) -> Result<(), StoreError> {
+    const SQL: &str = "DELETE FROM admissions WHERE request_id = $1";
+    on_db!(conn, |db| sqlx::query(SQL).bind(request_id).execute(db).await.map(drop))
+        .map_err(StoreError::of(TABLE))
+}
+
 /// Admissions without an outcome, oldest first, at most `limit`.
 pub async fn list_open(conn: &mut Conn<'_>, limit: u32) -> Result<Vec<Admission>, StoreError> {
     const SQL: &str = "
-        SELECT request_id, node, admitted_at, subkey_id, holds, entry
+        SELECT request_id, node, epoch, admitted_at, subkey_id, holds, entry
           FROM admissions ORDER BY admitted_at, request_id LIMIT $1";
     let rows: Vec<Row> = on_db!(conn, |db| sqlx::query_as(SQL).bind(i64::from(limit)).fetch_all(db).await)
         .map_err(StoreError::of(TABLE))?;

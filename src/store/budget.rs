@@ -32,6 +32,11 @@ impl BudgetOwner {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The sub-key that is the owner of this name; `None` when it is not one.
+    pub fn subkey_of(owner: &str) -> Option<SubKeyId> {
+        SubKeyId::parse(owner.strip_prefix("subkey:")?)
+    }
 }
 
 /// Names one budget: its owner and its window, like `subkey:<id>/month`.
@@ -48,6 +53,11 @@ impl BudgetId {
     /// What the database calls it.
     pub(super) fn stored(text: String) -> Self {
         Self(text)
+    }
+
+    /// Whose it is, as it is kept.
+    pub fn owner(&self) -> &str {
+        self.0.rsplit_once('/').map_or(self.0.as_str(), |(owner, _)| owner)
     }
 
     /// The text, as it is kept and logged.
@@ -77,7 +87,7 @@ pub struct WindowId {
 pub struct Standing {
     /// Spent for certain.
     pub posted: NanoUsd,
-    /// Held for requests in flight.
+    /// Leased to nodes, for requests in flight and the next ones.
     pub held: NanoUsd,
 }
 
@@ -129,7 +139,7 @@ impl TryFrom<Row> for BudgetRecord {
 
 #[derive(sqlx::FromRow)]
 #[expect(clippy::struct_field_names, reason = "columns carry their unit")]
-pub(super) struct BalanceRow {
+struct BalanceRow {
     limit_nano: i64,
     posted_nano: i64,
     held_nano: i64,
@@ -240,112 +250,72 @@ pub async fn ensure_window(
         .map_err(StoreError::of(WINDOWS))
 }
 
-/// What a request asks of a window.
+/// How a window's row changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The amount to set aside.
-    pub amount: NanoUsd,
-    /// The cap that the request was decided by; the budget's row has to say the same.
-    pub limit: NanoUsd,
-    /// How the window was left, where that is remembered.
-    pub expected: Option<Standing>,
+pub struct WindowChange {
+    /// As it was left, and has to be found.
+    pub before: Standing,
+    /// As it becomes.
+    pub after: Standing,
+    /// The cap that something is admitted by: the budget's row has to say the same, and the window not be blocked.
+    pub admitted_by: Option<NanoUsd>,
 }
 
-/// Sets the amount aside in the window and returns where it stands then.
-///
-/// `None`, changing nothing, if posted + held + amount would pass the limit, if the budget is inactive or its limit is
-/// another one, if the window is blocked, is not as it was left, or is not there: [`super::disorder::look`] tells which. Callers racing
-/// for the last cent cannot both win: the check and the change are one UPDATE.
-pub async fn hold(
+/// Changes the window's row. `false`, changing nothing, if it is not as it was left, or may not admit by that cap:
+/// [`super::disorder::look`] tells which. The comparison and the change are one UPDATE.
+pub async fn change(
     conn: &mut Conn<'_>,
-    budget: &BudgetId,
-    start: DateTime<Utc>,
-    claim: Claim,
-) -> Result<Option<Balance>, StoreError> {
-    // limit, posted and held are never negative: the first difference cannot overflow, and it bounds the second.
+    window: &WindowId,
+    change: WindowChange,
+) -> Result<bool, StoreError> {
     const SQL: &str = "
         UPDATE budget_windows
-           SET held_nano = held_nano + $3
-         WHERE budget_id = $1 AND window_start = $2 AND $3 >= 0 AND blocked IS NULL
-           AND ($5 IS NULL OR (posted_nano = $5 AND held_nano = $6))
-           AND EXISTS (SELECT 1 FROM budgets b
-                        WHERE b.id = $1 AND b.active AND b.limit_nano = $4
-                          AND CASE WHEN $3 <= b.limit_nano - posted_nano
-                                   THEN held_nano <= b.limit_nano - posted_nano - $3
-                                   ELSE FALSE END)
-        RETURNING $4 AS limit_nano, posted_nano, held_nano";
-    let Claim { amount, limit, expected } = claim;
-    let row: Option<BalanceRow> = on_db!(conn, |db| {
-        sqlx::query_as(SQL)
-            .bind(budget.as_str())
-            .bind(micros(start))
-            .bind(amount.as_nano())
-            .bind(limit.as_nano())
-            .bind(expected.map(|standing| standing.posted.as_nano()))
-            .bind(expected.map(|standing| standing.held.as_nano()))
-            .fetch_optional(db)
+           SET posted_nano = $5, held_nano = $6
+         WHERE budget_id = $1 AND window_start = $2 AND posted_nano = $3 AND held_nano = $4
+           AND ($7 IS NULL OR (blocked IS NULL AND EXISTS (
+                   SELECT 1 FROM budgets b WHERE b.id = $1 AND b.active AND b.limit_nano = $7)))";
+    let WindowChange { before, after, admitted_by } = change;
+    on_db!(conn, |db| {
+        sqlx::query(SQL)
+            .bind(window.budget.as_str())
+            .bind(micros(window.window_start))
+            .bind(before.posted.as_nano())
+            .bind(before.held.as_nano())
+            .bind(after.posted.as_nano())
+            .bind(after.held.as_nano())
+            .bind(admitted_by.map(NanoUsd::as_nano))
+            .execute(db)
             .await
+            .map(|done| done.rows_affected() == 1)
     })
-    .map_err(StoreError::of(WINDOWS))?;
-    Ok(row.map(Balance::from))
+    .map_err(StoreError::of(WINDOWS))
 }
 
-/// Gives back what was held and not used. `None`, changing nothing, if less than that is held: an error in the books.
-pub async fn unhold(
-    conn: &mut Conn<'_>,
-    budget: &BudgetId,
-    start: DateTime<Utc>,
-    amount: NanoUsd,
-) -> Result<Option<Balance>, StoreError> {
-    let settlement = Settlement { held_back: amount, cost: NanoUsd::ZERO, expected: None };
-    post(conn, budget, start, settlement).await
-}
-
-/// What a finished request does to a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settlement {
-    /// What had been held for it.
-    pub held_back: NanoUsd,
-    /// What it cost. May be more than was held, and may pass the limit: what was spent was spent.
-    pub cost: NanoUsd,
-    /// How the window was left, where that is remembered.
-    pub expected: Option<Standing>,
-}
-
-/// Turns what was held into what it cost, and returns where the window stands then.
-///
-/// `None`, changing nothing, if the window is not as it was left, if less than `held_back` is held, if there is no such
-/// window, or if the sum cannot be counted: an error in the books. Inactive budgets are settled like others, and so are
-/// blocked windows.
+/// Posts a cost and gives back what was held for it, whatever the row says: what is held does not fall below zero, and
+/// what is posted does not pass what can be counted. `false` when there is no such window.
 pub async fn post(
     conn: &mut Conn<'_>,
-    budget: &BudgetId,
-    start: DateTime<Utc>,
-    settlement: Settlement,
-) -> Result<Option<Balance>, StoreError> {
+    window: &WindowId,
+    cost: NanoUsd,
+    unheld: NanoUsd,
+) -> Result<bool, StoreError> {
     const SQL: &str = "
         UPDATE budget_windows
-           SET held_nano = held_nano - $3, posted_nano = posted_nano + $4
-         WHERE budget_id = $1 AND window_start = $2
-           AND $3 >= 0 AND held_nano >= $3
-           AND $4 >= 0 AND posted_nano <= 9223372036854775807 - $4
-           AND ($5 IS NULL OR (posted_nano = $5 AND held_nano = $6))
-        RETURNING COALESCE((SELECT b.limit_nano FROM budgets b WHERE b.id = $1), 0) AS limit_nano,
-                  posted_nano, held_nano";
-    let Settlement { held_back, cost, expected } = settlement;
-    let row: Option<BalanceRow> = on_db!(conn, |db| {
-        sqlx::query_as(SQL)
-            .bind(budget.as_str())
-            .bind(micros(start))
-            .bind(held_back.as_nano())
+           SET held_nano = CASE WHEN held_nano >= $3 THEN held_nano - $3 ELSE 0 END,
+               posted_nano = CASE WHEN posted_nano <= 9223372036854775807 - $4
+                                  THEN posted_nano + $4 ELSE 9223372036854775807 END
+         WHERE budget_id = $1 AND window_start = $2 AND $3 >= 0 AND $4 >= 0";
+    on_db!(conn, |db| {
+        sqlx::query(SQL)
+            .bind(window.budget.as_str())
+            .bind(micros(window.window_start))
+            .bind(unheld.as_nano())
             .bind(cost.as_nano())
-            .bind(expected.map(|standing| standing.posted.as_nano()))
-            .bind(expected.map(|standing| standing.held.as_nano()))
-            .fetch_optional(db)
+            .execute(db)
             .await
+            .map(|done| done.rows_affected() == 1)
     })
-    .map_err(StoreError::of(WINDOWS))?;
-    Ok(row.map(Balance::from))
+    .map_err(StoreError::of(WINDOWS))
 }
 
 /// Where a window stands. A window without a row has nothing in it; `None` when there is no such budget.

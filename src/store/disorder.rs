@@ -1,42 +1,12 @@
 //! Windows whose books do not add up: looked at, blocked, and set right.
 
-use super::budget::{BalanceRow, BudgetId, Settlement, Standing, WindowId};
+use super::budget::{BudgetId, Standing, WindowId};
 use super::query::micros;
 use super::{Conn, StoreError};
 use crate::base::NanoUsd;
-use crate::budget::Balance;
 use chrono::{DateTime, Utc};
 
 const WINDOWS: &str = "budget_windows";
-
-/// Posts the cost in a window whose books are in disorder, as well as they allow: what is held does not fall below
-/// zero, and what is posted does not pass what can be counted. `None` when there is no such window.
-pub async fn post_in_disorder(
-    conn: &mut Conn<'_>,
-    budget: &BudgetId,
-    start: DateTime<Utc>,
-    settlement: Settlement,
-) -> Result<Option<Balance>, StoreError> {
-    const SQL: &str = "
-        UPDATE budget_windows
-           SET held_nano = CASE WHEN held_nano >= $3 THEN held_nano - $3 ELSE 0 END,
-               posted_nano = CASE WHEN posted_nano <= 9223372036854775807 - $4
-                                  THEN posted_nano + $4 ELSE 9223372036854775807 END
-         WHERE budget_id = $1 AND window_start = $2 AND $3 >= 0 AND $4 >= 0
-        RETURNING COALESCE((SELECT b.limit_nano FROM budgets b WHERE b.id = $1), 0) AS limit_nano,
-                  posted_nano, held_nano";
-    let row: Option<BalanceRow> = on_db!(conn, |db| {
-        sqlx::query_as(SQL)
-            .bind(budget.as_str())
-            .bind(micros(start))
-            .bind(settlement.held_back.as_nano())
-            .bind(settlement.cost.as_nano())
-            .fetch_optional(db)
-            .await
-    })
-    .map_err(StoreError::of(WINDOWS))?;
-    Ok(row.map(Balance::from))
-}
 
 /// A budget's row and a window's, as they are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +107,23 @@ pub async fn blocked_of(conn: &mut Conn<'_>, budget: &str) -> Result<Vec<(Window
     const SQL: &str = "
         SELECT budget_id, window_start, posted_nano, held_nano FROM budget_windows
          WHERE budget_id = $1 AND blocked IS NOT NULL ORDER BY window_start";
-    let rows: Vec<BlockedRow> = on_db!(conn, |db| sqlx::query_as(SQL).bind(budget).fetch_all(db).await)
+    blocked(conn, SQL, budget).await
+}
+
+/// The windows that are blocked for a reason.
+pub async fn blocked_for(conn: &mut Conn<'_>, reason: &str) -> Result<Vec<(WindowId, Standing)>, StoreError> {
+    const SQL: &str = "
+        SELECT budget_id, window_start, posted_nano, held_nano FROM budget_windows
+         WHERE blocked = $1 ORDER BY budget_id, window_start";
+    blocked(conn, SQL, reason).await
+}
+
+async fn blocked(
+    conn: &mut Conn<'_>,
+    sql: &'static str,
+    by: &str,
+) -> Result<Vec<(WindowId, Standing)>, StoreError> {
+    let rows: Vec<BlockedRow> = on_db!(conn, |db| sqlx::query_as(sql).bind(by).fetch_all(db).await)
         .map_err(StoreError::of(WINDOWS))?;
     let read = |row: BlockedRow| {
         let standing =

@@ -61,7 +61,7 @@ impl Table {
 }
 
 /// All tables. One that refers to another comes after it.
-pub static TABLES: [Table; 27] = [
+pub static TABLES: [Table; 29] = [
     Table {
         name: "meta",
         key: &["name"],
@@ -296,6 +296,31 @@ pub static TABLES: [Table; 27] = [
             text("subkey_id"),
             json("holds"),
             json("entry"),
+            int("epoch").since(3),
+        ],
+    },
+    Table {
+        name: "ledger_epochs",
+        key: &["epoch"],
+        numbered: Some("epoch"),
+        opens_vault: false,
+        columns: &[
+            int("epoch").since(3),
+            text("node").since(3),
+            text("durability").since(3),
+            time("began_at").since(3),
+        ],
+    },
+    Table {
+        name: "leases",
+        key: &["epoch", "budget_id", "window_start"],
+        numbered: None,
+        opens_vault: false,
+        columns: &[
+            int("epoch").since(3),
+            text("budget_id").since(3),
+            time("window_start").since(3),
+            int("amount_nano").since(3),
         ],
     },
     Table {

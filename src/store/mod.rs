@@ -51,6 +51,7 @@ mod erase;
 mod error;
 pub mod idempotency;
 pub mod keyring;
+pub mod lease;
 pub mod meta;
 pub mod model;
 mod open;

@@ -11,6 +11,7 @@ mod crash;
 mod database;
 mod drain;
 mod hang_up;
+mod lease;
 mod power;
 
 use crate::support::server::TestServer;

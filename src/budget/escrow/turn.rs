@@ -30,14 +30,16 @@ impl Row {
     }
 }
 
-/// How a window's row changes. What it holds changes by as much as this node's lease does.
+/// How a window's row changes, and with it this node's lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     /// As it was loaded.
     pub before: Row,
     /// As it should be.
     pub after: Row,
-    /// Whether something was admitted, or leased anew, by the cap in `before`.
+    /// By how much this node's lease changes; negative where it shrinks.
+    pub lease: NanoUsd,
+    /// Whether anything is admitted by the cap in `before`, now or later, out of what is leased.
     pub admits: bool,
 }
 
@@ -94,19 +96,16 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         Self { now, seats: rows.into_iter().map(|(window, row)| (window, seat(row))).collect() }
     }
 
-    /// Posts what a resolved request cost. `true` when the cost is above what was drawn: the window is blocked.
-    pub fn settle(&mut self, escrow: &mut Escrow<W>, window: &W, drawn: NanoUsd, cost: NanoUsd) -> bool {
-        let (Some(seat), borne) = (self.seats.get_mut(window), cost.min(drawn)) else { return false };
+    /// Posts what a resolved request cost.
+    pub fn settle(&mut self, escrow: &mut Escrow<W>, window: &W, drawn: NanoUsd, cost: NanoUsd) {
+        let (Some(seat), borne) = (self.seats.get_mut(window), cost.min(drawn)) else { return };
         seat.borne = seat.borne.saturating_add(borne);
         seat.row.posted = seat.row.posted.saturating_add(cost);
         seat.row.held = seat.row.held.saturating_sub(borne);
-        seat.row.is_blocked |= cost > drawn;
         if let Some(lease) = escrow.leases.get_mut(window) {
-            lease.is_blocked |= cost > drawn;
             lease.spent = lease.spent.saturating_sub(borne);
             lease.amount = lease.amount.saturating_sub(borne);
         }
-        cost > drawn
     }
 
     /// A resolved request turns out to be posted already, by a commit of which nobody knew.
@@ -181,10 +180,19 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
     }
 
     /// Admits nothing in the window any more.
-    pub fn block(&mut self, window: &W) {
+    pub fn block(&mut self, escrow: &mut Escrow<W>, window: &W) {
         if let Some(seat) = self.seats.get_mut(window) {
             seat.row.is_blocked = true;
         }
+        if let Some(lease) = escrow.leases.get_mut(window) {
+            lease.is_blocked = true;
+        }
+    }
+
+    /// The window's row, as it is after what was told so far; what is idle here counts as held by nobody.
+    pub fn balance(&self, escrow: &Escrow<W>, window: &W) -> Option<Balance> {
+        let Row { limit, posted, held, .. } = self.seats.get(window)?.row;
+        Some(Balance { limit, posted, held: held.saturating_sub(escrow.idle(window)).max(NanoUsd::ZERO) })
     }
 
     /// Sets the leases of this turn's windows to what is of use: gives back the rest, or takes more where there is room.
@@ -196,21 +204,30 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
             let surplus = lease.surplus_over(target);
             lease.amount = lease.amount.saturating_sub(surplus);
             seat.row.held = seat.row.held.saturating_sub(surplus);
+            // What is decided by another cap asks the row from now on.
+            let is_open = lease.limit == seat.row.limit && !seat.row.is_blocked;
+            lease.limit = seat.row.limit;
             let more = target.saturating_sub(lease.amount).max(NanoUsd::ZERO);
-            let may_grow = lease.limit == seat.row.limit && !seat.row.is_blocked;
-            if may_grow && more > NanoUsd::ZERO && more <= seat.row.room() {
-                seat.admits = true;
+            if is_open && more > NanoUsd::ZERO && more <= seat.row.room() {
                 seat.more = seat.more.saturating_add(more);
                 seat.row.held = seat.row.held.saturating_add(more);
             }
+            seat.admits |= is_open && lease.amount.saturating_add(seat.more) > NanoUsd::ZERO;
         }
     }
 
     /// What is to be written.
     pub fn changes(&self) -> impl Iterator<Item = (&W, Change)> {
-        let change = |seat: &Seat| Change { before: seat.before, after: seat.row, admits: seat.admits };
+        let change = |seat: &Seat| Change {
+            before: seat.before,
+            after: Row { held: seat.row.held.max(NanoUsd::ZERO), ..seat.row },
+            lease: seat.row.held.saturating_sub(seat.before.held),
+            admits: seat.admits,
+        };
         let changes = self.seats.iter().map(move |(window, seat)| (window, change(seat)));
-        changes.filter(|(_, change)| change.before != change.after || change.admits)
+        changes.filter(|(_, change)| {
+            change.before != change.after || change.lease != NanoUsd::ZERO || change.admits
+        })
     }
 
     /// It is durable.

@@ -10,7 +10,7 @@ use super::{Repaired, RowSeal};
 use crate::base::NanoUsd;
 use crate::store::audit;
 use crate::store::budget::{Standing, WindowId};
-use crate::store::{Conn, access_log, admission, disorder};
+use crate::store::{Conn, access_log, disorder, lease};
 use std::collections::BTreeMap;
 
 /// What an alarm calls it.
@@ -72,15 +72,14 @@ impl Base {
     }
 }
 
-/// Sets the blocked windows of a budget right and admits in them again: what is posted becomes the greater of what is
-/// posted and what the log says, what is held becomes what is held for requests in flight. Belongs into the writer's
+/// Sets blocked windows right and admits in them again: what is posted becomes the greater of what is
+/// posted and what the log says, what is held becomes what is leased. Belongs into the writer's
 /// transaction, soon after an audit.
 pub(super) async fn repair(
     conn: &mut Conn<'_>,
     seal: &dyn RowSeal,
-    budget: &str,
+    blocked: Vec<(WindowId, Standing)>,
 ) -> Result<Vec<Repaired>, AuditError> {
-    let blocked = disorder::blocked_of(conn, budget).await?;
     if blocked.is_empty() {
         return Ok(Vec::new());
     }
@@ -95,7 +94,6 @@ pub(super) async fn repair(
             sums.add(entry);
         }
     }
-    let open = admission::open_holds(conn).await?;
     // One that was tampered with stays so, and counts for nothing.
     let mut base = Base::read(conn, seal).await?;
     let mut repaired = Vec::with_capacity(blocked.len());
@@ -103,10 +101,7 @@ pub(super) async fn repair(
         let sum = audit::sum(conn, &window).await?;
         let audited = sum.map(|sum| sum.audited).unwrap_or_default();
         let logged = audited.saturating_add(sums.of(&window));
-        let held = open
-            .iter()
-            .filter(|hold| hold.budget == window.budget && hold.window_start == window.window_start);
-        let held = held.fold(NanoUsd::ZERO, |sum, hold| sum.saturating_add(hold.amount));
+        let held = lease::of_window(conn, &window).await?;
         let after = Standing { posted: before.posted.max(logged), held };
         disorder::repair(conn, &window, after).await?;
         // What was posted beyond the log is taken for right from here on.

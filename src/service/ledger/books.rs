@@ -12,9 +12,10 @@ pub(super) struct Sums(pub(super) BTreeMap<WindowId, NanoUsd>);
 impl Sums {
     /// Adds an entry's cost to each window that it was posted to.
     pub(super) fn add(&mut self, entry: Posted) {
-        for window in entry.postings {
-            let sum = self.0.entry(window).or_default();
-            *sum = sum.saturating_add(entry.cost);
+        for posting in entry.postings {
+            let amount = posting.amount_usd.unwrap_or(entry.cost);
+            let sum = self.0.entry(posting.window()).or_default();
+            *sum = sum.saturating_add(amount);
         }
     }
 
@@ -52,6 +53,7 @@ pub(super) fn compare(
 mod tests {
     use super::*;
     use crate::budget::Window;
+    use crate::store::access_log::Posting;
     use crate::store::budget::{BudgetId, BudgetOwner};
     use crate::subkey::SubKeyId;
     use chrono::{DateTime, Utc};
@@ -96,6 +98,7 @@ mod tests {
                 *posted = posted.saturating_add(cost);
             }
             let seq = i64::try_from(self.log.len()).unwrap() + 1;
+            let postings = postings.into_iter().map(Posting::all).collect();
             self.log.push(Posted { seq, cost, postings });
         }
 

@@ -4,12 +4,15 @@
 //! after the right to write was lost for a while, nothing remembered counts ([`Memory::forget`]). Bounded: windows that
 //! were not touched for long are forgotten, and the comparison with the log watches those.
 
+use crate::base::NanoUsd;
 use crate::store::budget::{Standing, WindowId};
 use std::collections::HashMap;
 
 /// How a window was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Left {
+    /// The cap, as it was last read; `None` when the owner does not have the budget now.
+    pub(super) limit: Option<NanoUsd>,
     pub(super) standing: Standing,
     /// Nothing is admitted in it, whatever its row says.
     pub(super) is_blocked: bool,
@@ -41,6 +44,13 @@ impl Memory {
         self.draft.insert(window, left);
     }
 
+    /// The window's row is read anew before it is used again.
+    pub(super) fn forget_one(&mut self, window: &WindowId) {
+        self.draft.remove(window);
+        self.young.remove(window);
+        self.old.remove(window);
+    }
+
     /// The transaction was committed.
     pub(super) fn keep(&mut self) {
         for (window, left) in self.draft.drain() {
@@ -68,7 +78,6 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::NanoUsd;
     use crate::budget::Window;
     use crate::store::budget::{BudgetId, BudgetOwner};
     use crate::subkey::SubKeyId;
@@ -82,7 +91,7 @@ mod tests {
 
     fn left(posted: i64) -> Left {
         let standing = Standing { posted: NanoUsd::from_nano(posted), held: NanoUsd::ZERO };
-        Left { standing, is_blocked: false }
+        Left { limit: Some(NanoUsd::MAX), standing, is_blocked: false }
     }
 
     #[test]

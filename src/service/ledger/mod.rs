@@ -1,31 +1,37 @@
 //! The ledger: reserve, settle, void. Nothing is admitted that a cap does not hold.
 //!
-//! One writer task owns the store's write connection and commits many requests' changes in one
-//! transaction (group commit). A reservation is durable before [`Ledger::reserve`] returns; it
-//! resolves exactly once: by [`Reservation::settle`] or [`Reservation::void`], or, when it is dropped
-//! unresolved or the process dies, at its full amount.
+//! Budgets are leased: an amount of a window is moved to this node, durably, and requests draw on it in memory. One
+//! writer task owns the store's write connection and commits many requests' changes in one transaction (group commit).
+//! A request that a lease covers waits for no commit before it is forwarded, and its admission is durable before
+//! anything of the answer is seen ([`Reservation::recorded`]). A reservation resolves exactly once: by
+//! [`Reservation::settle`] or [`Reservation::void`], or, when it is dropped unresolved or the process dies, at its full
+//! amount.
 //!
 //! The books are compared with the log at start, every ten minutes, and, for the windows in use, before every change:
 //! a window that somebody else changed is blocked, and an alarm is raised.
 
-mod apply;
 mod audit;
 mod base;
 mod books;
+mod desk;
 mod memory;
 mod recover;
+mod reservation;
+mod rows;
+mod turn;
 mod writer;
 
 use super::{Alarms, Vault};
 use crate::base::{Clock, NanoUsd};
 use crate::budget::{Balance, BudgetSpec, Window};
-use crate::log::{AdminEntry, Entry, Outcome, UsageSource};
+use crate::log::{AdminEntry, Entry};
 use crate::store::budget::{BudgetId, BudgetOwner, Standing, WindowId};
 use crate::store::{Store, StoreError, WriterError};
 use crate::subkey::SubKeyId;
 use crate::vault::Keyring;
 use audit::Auditor;
 use chrono::{DateTime, Utc};
+use desk::Desk;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -33,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use audit::AuditError;
+pub use reservation::{Reservation, Settled};
 
 /// How often the books are compared with the log.
 const AUDIT_EVERY: Duration = Duration::from_mins(10);
@@ -76,6 +83,26 @@ pub struct LedgerLimits {
     pub wait: Duration,
 }
 
+/// When an admission has to be durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Before anything of the answer is seen.
+    #[default]
+    BeforeAnswer,
+    /// Before anything is sent to the provider.
+    BeforeForward,
+}
+
+impl Durability {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BeforeAnswer => "before_answer",
+            Self::BeforeForward => "before_forward",
+        }
+    }
+}
+
 /// What the ledger works with.
 pub struct LedgerParts {
     /// The database.
@@ -86,6 +113,10 @@ pub struct LedgerParts {
     pub alarms: Alarms,
     /// Signs what the log adds up to.
     pub seal: Arc<dyn RowSeal>,
+    /// The name of this node.
+    pub node: String,
+    /// When admissions have to be durable.
+    pub durability: Durability,
     /// Bounds.
     pub limits: LedgerLimits,
 }
@@ -132,7 +163,8 @@ impl Hold {
         }
     }
 
-    fn window_id(&self) -> WindowId {
+    /// The window, by name.
+    pub fn window_id(&self) -> WindowId {
         WindowId { budget: self.budget.clone(), window_start: self.window_start }
     }
 }
@@ -144,6 +176,8 @@ pub struct Demand {
     pub subkey: SubKeyId,
     /// Must still be the current version when the admission is written.
     pub subkey_version: i64,
+    /// It is the current version by what is known in memory, where a change comes before the call that made it returns.
+    pub is_current: bool,
     /// All of these or nothing.
     pub holds: Vec<Hold>,
     /// The worst case, also for keys without budgets.
@@ -199,6 +233,15 @@ pub enum ReserveError {
 #[error("the access log cannot be written")]
 pub struct Unrecorded;
 
+/// Windows in which nothing is admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Blocked {
+    /// Those of this budget.
+    Of(String),
+    /// Those to which a provider billed more than its bound.
+    ByBill,
+}
+
 /// A window that was set right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repaired {
@@ -226,6 +269,8 @@ pub enum RepairError {
 /// The handle on the writer task.
 #[derive(Clone)]
 pub struct Ledger {
+    desk: Desk,
+    durability: Durability,
     commands: mpsc::Sender<Command>,
     auditor: Arc<Mutex<Auditor>>,
     stopping: CancellationToken,
@@ -233,6 +278,8 @@ pub struct Ledger {
 
 enum Command {
     Reserve(Box<Request>),
+    /// Puts an admission on record that was drawn in memory.
+    Admit(Box<Opening>, oneshot::Sender<()>),
     Settle(Box<Settlement>, Option<oneshot::Sender<Vec<Balance>>>),
     Record(Box<Entry>, oneshot::Sender<Result<(), Unrecorded>>),
     /// Changes windows for the sake of the books.
@@ -250,19 +297,35 @@ struct Request {
     reply: oneshot::Sender<Result<Reservation, ReserveError>>,
 }
 
+/// An admission that goes on record.
+struct Opening {
+    subkey: SubKeyId,
+    holds: Vec<Hold>,
+    entry: Entry,
+}
+
 /// The end of a reservation: what it cost, and its entry.
 struct Settlement {
-    request_id: String,
     cost: NanoUsd,
     entry: Entry,
+    /// Where it was held.
+    holds: Vec<Hold>,
+    /// It was drawn from leases of this run; else it was put on record by somebody else, and holds nothing.
+    is_drawn: bool,
 }
 
 /// A change of windows for the sake of the books.
 enum Mending {
     /// Admits nothing in these any more.
     Block(Vec<WindowId>),
-    /// Sets the blocked windows of this budget right, and writes an entry like this one for each.
-    Repair { budget: String, entry: Box<AdminEntry>, seal: Arc<dyn RowSeal> },
+    /// Sets these windows right, and writes an entry like this one for each.
+    Repair { which: Blocked, entry: Box<AdminEntry>, seal: Arc<dyn RowSeal> },
+}
+
+impl Mending {
+    fn blocks(&self, window: &WindowId) -> bool {
+        matches!(self, Self::Block(windows) if windows.contains(window))
+    }
 }
 
 impl Ledger {
@@ -273,16 +336,23 @@ impl Ledger {
     /// # Errors
     /// When another server holds the store, or the store cannot be reached.
     pub async fn start(parts: LedgerParts, tasks: &TaskTracker) -> Result<Self, StartLedgerError> {
-        let LedgerParts { store, clock, alarms, seal, limits } = parts;
+        let LedgerParts { store, clock, alarms, seal, node, durability, limits } = parts;
         let writer = store.writer().await?;
+        let epoch = recover::begin_epoch(&store, (&node, durability), clock.now()).await?;
+        let unsettled = recover::settle_what_a_crash_left(&store, epoch, &clock).await?;
         let auditor = Auditor { store: store.clone(), clock, alarms: alarms.clone(), seal };
-        let unsettled = recover::settle_what_a_crash_left(&store, &alarms).await?;
         if unsettled > 0 {
             tracing::warn!(count = unsettled, "admissions that an earlier run left open were posted in full");
         }
         let (commands, queue) = mpsc::channel(limits.queue_commands);
-        let ledger =
-            Self { commands, auditor: Arc::new(Mutex::new(auditor)), stopping: CancellationToken::new() };
+        let ledger = Self {
+            desk: Desk::new(),
+            durability,
+            commands,
+            auditor: Arc::new(Mutex::new(auditor)),
+            stopping: CancellationToken::new(),
+        };
+        let desk = ledger.desk.clone();
         tasks.spawn(audit_regularly(
             ledger.commands.downgrade(),
             Arc::clone(&ledger.auditor),
@@ -290,7 +360,7 @@ impl Ledger {
         ));
         let stopping = ledger.stopping.clone();
         tasks.spawn(async move {
-            writer::run(writer, queue, limits, &alarms).await;
+            writer::run((writer, epoch, node), queue, desk, limits, &alarms).await;
             stopping.cancel();
             alarms.stop();
         });
@@ -322,26 +392,46 @@ impl Ledger {
         Arc::clone(&self.auditor).lock_owned().await
     }
 
-    /// Sets the blocked windows of a budget right and admits in them again: what is posted becomes the greater of what
-    /// is posted and what the log says. `entry` is written once for each, with what it came to.
-    pub async fn repair(&self, budget: &str, entry: AdminEntry) -> Result<(), RepairError> {
+    /// Sets blocked windows right and admits in them again: what is posted becomes the greater of what is posted and
+    /// what the log says. `entry` is written once for each, with what it came to.
+    pub async fn repair(&self, which: Blocked, entry: AdminEntry) -> Result<(), RepairError> {
         let auditor = self.auditor.lock().await;
         // What is new in the log is counted before, so that the writer has little to read.
         audit_and_block(&auditor, &self.commands).await?;
         let seal = Arc::clone(&auditor.seal);
-        let mending = Mending::Repair { budget: budget.to_owned(), entry: Box::new(entry), seal };
+        let mending = Mending::Repair { which, entry: Box::new(entry), seal };
         Ok(mend(&self.commands, mending).await?)
     }
 
-    /// Holds the worst case in every budget, durably, or says which refused. May wait for requests in
-    /// flight to settle. Cancel-safe: a reservation that nobody waits for any more is voided.
+    /// Holds the worst case in every budget, or says which refused: out of what is leased if that covers it, else out of
+    /// the windows' rows. May wait for requests in flight to settle. Cancel-safe: a reservation that nobody waits for any
+    /// more is voided.
     pub async fn reserve(&self, demand: Demand) -> Result<Reservation, ReserveError> {
         // The place in the queue for the settlement is taken first: settling can then never fail for want of room.
         let settle_slot = self.commands.clone().try_reserve_owned().map_err(|_| ReserveError::Overloaded)?;
+        let record_slot = self.commands.clone().try_reserve_owned().map_err(|_| ReserveError::Overloaded)?;
+        if demand.is_current && self.desk.draw(&demand.holds) {
+            let Demand { subkey, holds, amount, entry, .. } = demand;
+            let (reply, recorded) = oneshot::channel();
+            let opening = Opening { subkey, holds: holds.clone(), entry: entry.clone() };
+            record_slot.send(Command::Admit(Box::new(opening), reply));
+            let mut reservation = Reservation::new((entry, amount, holds), settle_slot, Some(recorded));
+            if self.durability == Durability::BeforeForward {
+                reservation.recorded().await.map_err(|Unrecorded| ReserveError::Unavailable)?;
+            }
+            return Ok(reservation);
+        }
+        drop(record_slot);
         let (reply, answer) = oneshot::channel();
         let command = Command::Reserve(Box::new(Request { demand, settle_slot, reply }));
         self.commands.try_send(command).map_err(|_| ReserveError::Overloaded)?;
         answer.await.map_err(|_| ReserveError::Unavailable)?
+    }
+
+    /// Where a window stands for people: what is leased and taken by no request in flight is not held.
+    pub fn without_idle(&self, window: &WindowId, balance: Balance) -> Balance {
+        let held = balance.held.saturating_sub(self.desk.escrow().idle(window)).max(NanoUsd::ZERO);
+        Balance { held, ..balance }
     }
 
     /// Writes the entry of a refused request, durably.
@@ -406,91 +496,5 @@ async fn audit_regularly(
             Some(Ok(_)) => {}
             Some(Err(error)) => tracing::error!(%error, "the books were not compared with the log"),
         }
-    }
-}
-
-/// A worst case held for one admitted request. Dropped unresolved, it is voided when nothing was sent
-/// yet, and otherwise charged in full: never refunded on hope.
-pub struct Reservation {
-    open: Option<(mpsc::OwnedPermit<Command>, Entry)>,
-    amount: NanoUsd,
-    holds: Vec<Hold>,
-    was_sent: bool,
-}
-
-impl Reservation {
-    fn new(request: Request) -> (Self, oneshot::Sender<Result<Self, ReserveError>>) {
-        let Request { demand, settle_slot, reply } = request;
-        let open = Some((settle_slot, demand.entry));
-        (Self { open, amount: demand.amount, holds: demand.holds, was_sent: false }, reply)
-    }
-
-    /// What is held.
-    pub fn amount(&self) -> NanoUsd {
-        self.amount
-    }
-
-    /// Where it is held; empty for a key without budgets.
-    pub fn holds(&self) -> &[Hold] {
-        &self.holds
-    }
-
-    /// From here on the provider may bill.
-    pub fn mark_sent(&mut self) {
-        self.was_sent = true;
-    }
-
-    /// Posts the actual cost, gives back the rest and writes the entry. The answer comes when that is
-    /// durable, with the balances of the budgets; it needs not be waited for.
-    pub fn settle(mut self, cost: NanoUsd, entry: Entry) -> Settled {
-        let (reply, answer) = oneshot::channel();
-        self.resolve(cost, entry, Some(reply));
-        Settled(answer)
-    }
-
-    /// Gives everything back: nothing was sent, or the provider bills nothing for it.
-    pub fn void(self, entry: Entry) -> Settled {
-        self.settle(NanoUsd::ZERO, entry)
-    }
-
-    fn resolve(&mut self, cost: NanoUsd, entry: Entry, reply: Option<oneshot::Sender<Vec<Balance>>>) {
-        if let Some((slot, opening)) = self.open.take() {
-            let entry = Entry { cost_usd: cost, reserved_usd: self.amount, ..entry };
-            let settlement = Settlement { request_id: opening.request_id, cost, entry };
-            slot.send(Command::Settle(Box::new(settlement), reply));
-        }
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if let Some((_, opening)) = &self.open {
-            let opening = opening.clone();
-            if self.was_sent {
-                self.resolve(self.amount, unknown_outcome(opening), None);
-            } else {
-                self.resolve(NanoUsd::ZERO, Entry { outcome: Some(Outcome::ClientGone), ..opening }, None);
-            }
-        }
-    }
-}
-
-/// A settlement on its way to the disk.
-pub struct Settled(oneshot::Receiver<Vec<Balance>>);
-
-impl Settled {
-    /// Waits until it is durable. The balances come in the order of the holds; none if the writer is gone.
-    pub async fn durable(self) -> Vec<Balance> {
-        self.0.await.unwrap_or_default()
-    }
-}
-
-/// The entry of a request of which nobody knows how it ended.
-fn unknown_outcome(opening: Entry) -> Entry {
-    Entry {
-        outcome: Some(Outcome::UnknownOutcome),
-        usage_source: UsageSource::Reserved,
-        status: None,
-        ..opening
     }
 }

@@ -1,48 +1,160 @@
-//! After a crash: admissions on record without an outcome are posted in full.
+//! After a crash: what an earlier run left is settled. Admissions on record without an outcome are posted in full. What
+//! was leased beside them may have been drawn by requests that were not on record yet; where those could have been
+//! forwarded, it is posted too, as one `crash_charge` for each owner of budgets.
 
-use super::memory::Memory;
-use super::{Command, Ledger, Settlement, Unrecorded, apply, unknown_outcome};
-use crate::base::NanoUsd;
-use crate::log::Entry;
-use crate::service::Alarms;
-use crate::store::{Store, StoreError, admission};
+use super::reservation::unknown_outcome;
+use super::{Command, Durability, Ledger, Settlement, Unrecorded};
+use crate::base::{Clock, NanoUsd};
+use crate::log::{Decision, Entry, UsageSource};
+use crate::store::access_log::Posting;
+use crate::store::admission::Admission;
+use crate::store::budget::{BudgetOwner, WindowId};
+use crate::store::{Conn, Store, StoreError, access_log, admission, budget, lease, subkey};
+use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 
 const BATCH_MAX: u32 = 200;
+/// More than the windows of any owner: its leases are settled in one entry.
+const LEASES_MAX: u32 = 1_000;
 
-/// Posts every admission that an earlier run left open at its full amount, as `unknown_outcome`.
-/// Returns how many there were. Runs before anything is admitted, and by nobody but who may keep the ledger.
-pub(super) async fn settle_what_a_crash_left(store: &Store, alarms: &Alarms) -> Result<usize, StoreError> {
+/// Why an entry has no request of its own, as its `rule` says.
+const CRASH_CHARGE: &str = "crash_charge";
+
+/// Numbers this run.
+pub(super) async fn begin_epoch(
+    store: &Store,
+    (node, durability): (&str, Durability),
+    now: DateTime<Utc>,
+) -> Result<i64, StoreError> {
+    let mut tx = store.write().await?;
+    let epoch = lease::begin_epoch(&mut tx.conn(), (node, durability.as_str()), now).await?;
+    tx.commit().await?;
+    Ok(epoch)
+}
+
+/// Settles what earlier runs left. Returns how many admissions there were. Runs before anything is admitted, and by
+/// nobody but who may keep the ledger.
+pub(super) async fn settle_what_a_crash_left(
+    store: &Store,
+    epoch: i64,
+    clock: &Clock,
+) -> Result<usize, StoreError> {
     let mut settled = 0;
     loop {
-        // Nothing was left by this run.
-        let mut memory = Memory::new(1);
         let mut tx = store.write().await?;
         let open = admission::list_open(&mut tx.conn(), BATCH_MAX).await?;
-        for opening in open.iter().map(|admission| &admission.entry) {
-            let cost = opening.reserved_usd;
-            let entry = Entry { cost_usd: cost, ..unknown_outcome(opening.clone()) };
-            let settlement = Settlement { request_id: opening.request_id.clone(), cost, entry };
-            let mut turn = apply::Turn { conn: tx.conn(), memory: &mut memory, alarms };
-            apply::settle(&mut turn, &settlement).await?;
+        for admission in &open {
+            post_in_full(&mut tx.conn(), admission).await?;
         }
         tx.commit().await?;
         if open.is_empty() {
-            return Ok(settled);
+            break;
         }
         settled += open.len();
     }
+    loop {
+        let mut tx = store.write().await?;
+        let left = lease::take_left(&mut tx.conn(), epoch, LEASES_MAX).await?;
+        let is_last = left.is_empty();
+        charge_leases(&mut tx.conn(), left, clock.now()).await?;
+        tx.commit().await?;
+        if is_last {
+            return Ok(settled);
+        }
+    }
+}
+
+async fn post_in_full(conn: &mut Conn<'_>, admission: &Admission) -> Result<(), StoreError> {
+    let cost = admission.entry.reserved_usd;
+    let entry = Entry { cost_usd: cost, ..unknown_outcome(admission.entry.clone()) };
+    admission::forget(conn, &admission.request_id).await?;
+    let windows: Vec<(WindowId, NanoUsd)> = admission
+        .holds
+        .iter()
+        .map(|hold| {
+            let window = WindowId { budget: hold.budget.clone(), window_start: hold.window_start };
+            (window, hold.amount)
+        })
+        .collect();
+    let postings: Vec<Posting> = windows.iter().map(|(window, _)| Posting::all(window.clone())).collect();
+    if access_log::append(conn, &entry, &postings).await?.is_none() {
+        return Ok(());
+    }
+    for (window, amount) in windows {
+        budget::post(conn, &window, cost, amount).await?;
+        lease::add(conn, admission.epoch, &window, NanoUsd::ZERO.saturating_sub(amount)).await?;
+    }
+    Ok(())
+}
+
+/// Posts what was leased and is on no record, or gives it back where nothing can have been forwarded by it.
+async fn charge_leases(
+    conn: &mut Conn<'_>,
+    left: Vec<lease::Left>,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let mut charges: BTreeMap<(i64, String), (String, Vec<Posting>)> = BTreeMap::new();
+    for lease::Left { epoch, node, durability, window, amount } in left {
+        let was_recorded_first = durability == Durability::BeforeForward.as_str();
+        let cost = if was_recorded_first { NanoUsd::ZERO } else { amount };
+        budget::post(conn, &window, cost, amount).await?;
+        if cost > NanoUsd::ZERO {
+            let owner = window.budget.owner().to_owned();
+            let (_, postings) = charges.entry((epoch, owner)).or_insert_with(|| (node, Vec::new()));
+            postings.push(Posting { amount_usd: Some(cost), ..Posting::all(window) });
+        }
+    }
+    for ((epoch, owner), (node, postings)) in charges {
+        // One request draws on all budgets of its owner: what it cost is the most that one of them lost.
+        let cost = postings.iter().filter_map(|posting| posting.amount_usd).max().unwrap_or_default();
+        let entry = crash_charge(conn, (epoch, &owner), node, cost, now).await?;
+        access_log::append(conn, &entry, &postings).await?;
+    }
+    Ok(())
+}
+
+async fn crash_charge(
+    conn: &mut Conn<'_>,
+    (epoch, owner): (i64, &str),
+    node: String,
+    cost: NanoUsd,
+    now: DateTime<Utc>,
+) -> Result<Entry, StoreError> {
+    let id = BudgetOwner::subkey_of(owner);
+    let subkey = match &id {
+        Some(id) => subkey::get(conn, id).await?,
+        None => None,
+    };
+    let definition = subkey.as_ref().map(|subkey| &subkey.definition);
+    Ok(Entry {
+        time: now,
+        node,
+        request_id: format!("crash-{epoch}-{}", owner.replace(':', "-")),
+        subkey_id: id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+        subkey_name: definition.map(|definition| definition.name.clone()).unwrap_or_default(),
+        project: definition.map(|definition| definition.project.clone()).unwrap_or_default(),
+        owner: definition.and_then(|definition| definition.owner.clone()),
+        labels: definition.map(|definition| definition.labels.clone()).unwrap_or_default(),
+        decision: Decision::Allowed,
+        rule: Some(CRASH_CHARGE.to_owned()),
+        reserved_usd: cost,
+        cost_usd: cost,
+        usage_source: UsageSource::Reserved,
+        ..unknown_outcome(Entry::default())
+    })
 }
 
 impl Ledger {
-    /// Settles an admission that is on record and not this process's own: posts `cost` and writes the entry, durably.
+    /// Settles an admission that is on record, holds nothing and is not this run's own: posts `cost` and writes the
+    /// entry, durably.
     pub(in crate::service) async fn settle_on_record(
         &self,
         cost: NanoUsd,
         entry: Entry,
     ) -> Result<(), Unrecorded> {
         let (reply, answer) = oneshot::channel();
-        let settlement = Settlement { request_id: entry.request_id.clone(), cost, entry };
+        let settlement = Settlement { cost, entry, holds: Vec::new(), is_drawn: false };
         let command = Command::Settle(Box::new(settlement), Some(reply));
         self.commands.send(command).await.map_err(|_| Unrecorded)?;
         answer.await.map(drop).map_err(|_| Unrecorded)

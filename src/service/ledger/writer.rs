@@ -1,18 +1,16 @@
 //! The writer task: many commands, one transaction.
 
-use super::apply::{self, Miss, Turn, Verdict};
-use super::base;
-use super::memory::{Left, Memory};
+use super::desk::Desk;
+use super::memory::Memory;
+use super::turn::{self, Done, Miss, Tools, TurnError, Verdict, Work};
 use super::{
-    AuditError, Command, Hold, LedgerLimits, Mending, Request, Reservation, ReserveError, Settlement,
-    Unrecorded,
+    Command, Hold, LedgerLimits, Mending, Opening, Request, Reservation, ReserveError, Settlement, Unrecorded,
 };
 use crate::base::NanoUsd;
 use crate::budget::Balance;
-use crate::log::{AdminEntry, Entry, Outcome};
+use crate::log::{Entry, Outcome};
 use crate::service::Alarms;
-use crate::store::{StoreError, Tx, Writer, WriterError, admin_log};
-use serde_json::json;
+use crate::store::{StoreError, Writer, WriterError};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,10 +22,14 @@ const BATCH_MAX: usize = 256;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Windows whose last state is remembered.
 const REMEMBERED_MAX: usize = 100_000;
+/// How often leases are looked through for what nobody uses.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How often a turn is tried that finds windows changed by somebody else, each time other ones.
+const TRIES_MAX: usize = 8;
 
 /// A reservation in this turn, or waiting for room since an earlier one.
-struct Pending {
-    request: Box<Request>,
+pub(super) struct Pending {
+    pub(super) request: Box<Request>,
     deadline: Instant,
 }
 
@@ -39,21 +41,26 @@ struct Waiting {
 }
 
 /// Told when what was asked for is durable.
-type Done = oneshot::Sender<Result<(), Unrecorded>>;
+type Reply = oneshot::Sender<Result<(), Unrecorded>>;
 /// A settlement, and who waits for the balances after it.
-type Unsettled = (Box<Settlement>, Option<oneshot::Sender<Vec<Balance>>>);
+pub(super) type Unsettled = (Box<Settlement>, Option<oneshot::Sender<Vec<Balance>>>);
+/// An admission that was drawn in memory, and who waits until it is on record.
+pub(super) type Admitting = (Box<Opening>, oneshot::Sender<()>);
 
-/// One turn's reservations and records; its settlements are in [`State::unsettled`].
+/// One turn's reservations and records; what is never given up is in [`State`].
 #[derive(Default)]
-struct Batch {
-    reserves: Vec<Pending>,
-    records: Vec<(Box<Entry>, Done)>,
-    mendings: Vec<(Mending, Done)>,
-    probes: Vec<Done>,
+pub(super) struct Batch {
+    pub(super) reserves: Vec<Pending>,
+    pub(super) records: Vec<(Box<Entry>, Reply)>,
+    pub(super) mendings: Vec<(Mending, Reply)>,
+    probes: Vec<Reply>,
 }
 
 struct State<'a> {
     writer: Writer,
+    epoch: i64,
+    node: String,
+    desk: Desk,
     limits: LedgerLimits,
     alarms: &'a Alarms,
     memory: Memory,
@@ -61,34 +68,42 @@ struct State<'a> {
     losses: (Arc<AtomicU64>, u64),
     waiting: VecDeque<Waiting>,
     /// Settlements that the store has not taken yet. They are never given up.
-    unsettled: VecDeque<Unsettled>,
+    unsettled: Vec<Unsettled>,
+    /// Admissions that were drawn in memory and are not on record yet. Neither are they.
+    admitting: Vec<Admitting>,
+    next_sweep: Instant,
 }
 
-/// Runs until it is told to stop, or every sender is gone, and everything is settled.
+/// Runs until it is told to stop, or every sender is gone, and everything is settled. What is leased then goes back.
 pub(super) async fn run(
-    writer: Writer,
+    (writer, epoch, node): (Writer, i64, String),
     mut queue: mpsc::Receiver<Command>,
+    desk: Desk,
     limits: LedgerLimits,
     alarms: &Alarms,
 ) {
     let mut state = State {
         losses: (writer.losses(), 0),
         writer,
+        epoch,
+        node,
+        desk,
         limits,
         alarms,
         memory: Memory::new(REMEMBERED_MAX),
         waiting: VecDeque::new(),
-        unsettled: VecDeque::new(),
+        unsettled: Vec::new(),
+        admitting: Vec::new(),
+        next_sweep: Instant::now() + SWEEP_EVERY,
     };
     let mut commands = Vec::with_capacity(BATCH_MAX);
     loop {
         let timer = state.next_timer();
+        let mut is_over = false;
         tokio::select! {
             count = queue.recv_many(&mut commands, BATCH_MAX) => {
-                if count == 0 && state.unsettled.is_empty() {
-                    return;
-                }
-                if count == 0 {
+                is_over = count == 0;
+                if is_over && state.has_kept() {
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
@@ -98,7 +113,10 @@ pub(super) async fn run(
             queue.close();
         }
         let batch = state.sort(commands.drain(..));
-        state.turn(batch).await;
+        state.turn(batch, is_over).await;
+        if is_over && !state.has_kept() {
+            return;
+        }
     }
 }
 
@@ -111,7 +129,7 @@ impl Batch {
     }
 
     /// Who waits for reservations, and who waits for anything else.
-    fn split(self) -> (Vec<Pending>, impl Iterator<Item = Done>) {
+    fn split(self) -> (Vec<Pending>, impl Iterator<Item = Reply>) {
         let records = self.records.into_iter().map(|(_, reply)| reply);
         let mendings = self.mendings.into_iter().map(|(_, reply)| reply);
         (self.reserves, records.chain(mendings).chain(self.probes))
@@ -119,9 +137,15 @@ impl Batch {
 }
 
 impl State<'_> {
+    fn has_kept(&self) -> bool {
+        !self.unsettled.is_empty() || !self.admitting.is_empty()
+    }
+
     fn next_timer(&self) -> Option<Instant> {
-        let retry = (!self.unsettled.is_empty()).then(|| Instant::now() + RETRY_PAUSE);
-        retry.into_iter().chain(self.waiting.iter().map(|waiting| waiting.pending.deadline)).min()
+        let retry = self.has_kept().then(|| Instant::now() + RETRY_PAUSE);
+        let sweep = (!self.desk.escrow().is_empty()).then_some(self.next_sweep);
+        let waiting = self.waiting.iter().map(|waiting| waiting.pending.deadline);
+        retry.into_iter().chain(sweep).chain(waiting).min()
     }
 
     fn sort(&mut self, commands: impl Iterator<Item = Command>) -> Batch {
@@ -130,7 +154,11 @@ impl State<'_> {
         for command in commands {
             match command {
                 Command::Reserve(request) => batch.reserves.push(Pending { request, deadline }),
-                Command::Settle(settlement, reply) => self.unsettled.push_back((settlement, reply)),
+                Command::Admit(opening, reply) => self.admitting.push((opening, reply)),
+                Command::Settle(settlement, reply) => {
+                    self.resolve(&settlement);
+                    self.unsettled.push((settlement, reply));
+                }
                 Command::Record(entry, reply) => batch.records.push((entry, reply)),
                 Command::Mend(mending, reply) => batch.mendings.push((mending, reply)),
                 Command::Probe(reply) => batch.probes.push(reply),
@@ -140,16 +168,46 @@ impl State<'_> {
         batch
     }
 
-    async fn turn(&mut self, mut batch: Batch) {
+    /// What the request drew is idle again, but for what it cost.
+    fn resolve(&self, settlement: &Settlement) {
+        if settlement.is_drawn {
+            let (now, mut escrow) = (self.desk.now(), self.desk.escrow());
+            for hold in &settlement.holds {
+                escrow.resolve(&hold.window_id(), hold.amount, settlement.cost, now);
+            }
+        }
+    }
+
+    async fn turn(&mut self, mut batch: Batch, closes: bool) {
         // Only a settlement makes room: then whoever waits is tried again, before those who came later.
         if !self.unsettled.is_empty() {
             let again = std::mem::take(&mut self.waiting).into_iter().map(|waiting| waiting.pending);
-            batch.reserves = again.chain(batch.reserves).collect();
+            let again: Vec<Pending> = again.collect();
+            for pending in &again {
+                self.mark_waiting(pending, false);
+            }
+            batch.reserves = again.into_iter().chain(batch.reserves).collect();
         }
-        if !self.unsettled.is_empty() || !batch.is_empty() {
-            match self.write(&batch).await {
-                Ok((verdicts, balances)) => self.answer(batch, verdicts, balances),
+        let sweeps = self.next_sweep <= Instant::now();
+        if sweeps {
+            self.next_sweep = Instant::now() + SWEEP_EVERY;
+        }
+        let has_surplus = || {
+            let escrow = self.desk.escrow();
+            if closes {
+                !escrow.is_empty()
+            } else {
+                sweeps && !escrow.with_surplus(self.desk.now()).is_empty()
+            }
+        };
+        if self.has_kept() || !batch.is_empty() || has_surplus() {
+            match self.write(&batch, (sweeps, closes)).await {
+                Ok(done) => {
+                    self.desk.committed();
+                    self.answer(batch, done);
+                }
                 Err(error) => {
+                    self.desk.failed();
                     tracing::error!(%error, kept = self.unsettled.len(), "the ledger cannot be written; settlements are kept");
                     self.refuse_all(batch, &error);
                 }
@@ -158,27 +216,62 @@ impl State<'_> {
         self.give_up_waiting();
     }
 
-    /// Everything in one transaction, or nothing. Settlements go first: they make room.
-    async fn write(&mut self, batch: &Batch) -> Result<(Vec<Verdict>, Vec<Vec<Balance>>), WriteError> {
-        let mut tx = self.writer.begin().await.map_err(WriteError::Nothing)?;
-        let losses = self.losses.0.load(Ordering::SeqCst);
-        if losses != self.losses.1 {
-            // Another server may have kept the ledger meanwhile.
-            self.memory.forget();
-            self.losses.1 = losses;
-        }
-        let applied = apply_all(&mut tx, (&mut self.memory, self.alarms), &self.unsettled, batch).await;
-        let results = match applied {
-            Ok(results) => results,
-            Err(error) => {
-                self.memory.discard();
-                return Err(error);
+    /// Everything in one transaction, or nothing.
+    async fn write(&mut self, batch: &Batch, (sweeps, closes): (bool, bool)) -> Result<Done, WriteError> {
+        let mut tries = 0;
+        loop {
+            let mut tx = self.writer.begin().await.map_err(WriteError::Nothing)?;
+            let losses = self.losses.0.load(Ordering::SeqCst);
+            if losses != self.losses.1 {
+                // Another server may have kept the ledger meanwhile.
+                self.memory.forget();
+                self.losses.1 = losses;
             }
-        };
+            let mut tools = Tools {
+                conn: tx.conn(),
+                epoch: self.epoch,
+                node: &self.node,
+                desk: &self.desk,
+                memory: &mut self.memory,
+                alarms: self.alarms,
+            };
+            let work = Work { admitting: &self.admitting, unsettled: &self.unsettled, batch, sweeps, closes };
+            let done = turn::run(&mut tools, &work).await;
+            match done {
+                Ok(done) => match tx.commit().await {
+                    Ok(()) => {
+                        self.memory.keep();
+                        return Ok(done);
+                    }
+                    Err(error) => {
+                        self.memory.forget();
+                        done.turn.undone(&mut self.desk.escrow());
+                        return Err(WriteError::Unknown(error.into()));
+                    }
+                },
+                Err(error) => {
+                    drop(tx);
+                    self.memory.discard();
+                    match error {
+                        TurnError::Disturbed(window) if tries < TRIES_MAX => {
+                            tries += 1;
+                            self.examine(&window).await?;
+                        }
+                        error => return Err(WriteError::Turn(error)),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Looks at a window that somebody else changed, and remembers it as it is found.
+    async fn examine(&mut self, window: &crate::store::budget::WindowId) -> Result<(), WriteError> {
+        let mut tx = self.writer.begin().await.map_err(WriteError::Nothing)?;
+        super::rows::examine(&mut tx.conn(), &mut self.memory, self.alarms, window).await?;
         match tx.commit().await {
             Ok(()) => {
                 self.memory.keep();
-                Ok(results)
+                Ok(())
             }
             Err(error) => {
                 self.memory.forget();
@@ -188,9 +281,18 @@ impl State<'_> {
     }
 
     /// After the commit: say what became of each.
-    fn answer(&mut self, batch: Batch, verdicts: Vec<Verdict>, balances: Vec<Vec<Balance>>) {
+    fn answer(&mut self, batch: Batch, done: Done) {
+        let Done { verdicts, balances, turn } = done;
+        {
+            let mut escrow = self.desk.escrow();
+            turn.kept(&mut escrow);
+            escrow.forget_idle();
+        }
+        for (_, reply) in self.admitting.drain(..) {
+            // Nobody has to wait for it.
+            let _ = reply.send(());
+        }
         for ((_, reply), balances) in self.unsettled.drain(..).zip(balances) {
-            // Nobody has to wait for a settlement.
             let _ = reply.map(|reply| reply.send(balances));
         }
         let (reserves, others) = batch.split();
@@ -200,9 +302,10 @@ impl State<'_> {
         for (pending, verdict) in reserves.into_iter().zip(verdicts) {
             let miss = match verdict {
                 Verdict::Reserved => {
-                    let (reservation, reply) = Reservation::new(*pending.request);
+                    let Request { demand, settle_slot, reply } = *pending.request;
+                    let held = (demand.entry, demand.amount, demand.holds);
                     // If the caller has left, the reservation comes back here and is voided by its drop.
-                    let _ = reply.send(Ok(reservation));
+                    let _ = reply.send(Ok(Reservation::new(held, settle_slot, None)));
                     continue;
                 }
                 Verdict::Abandoned => continue,
@@ -214,9 +317,22 @@ impl State<'_> {
                 Miss::Blocked(hold) => refuse(pending, ReserveError::Blocked { hold }),
                 Miss::Exceeded(hold, balance) => refuse(pending, ReserveError::Exceeded { hold, balance }),
                 Miss::Held(hold, balance) if self.waiting.len() < self.limits.waiting_max => {
+                    self.mark_waiting(&pending, true);
                     self.waiting.push_back(Waiting { pending, hold, balance });
                 }
                 Miss::Held(hold, balance) => refuse(pending, ReserveError::Held { hold, balance }),
+            }
+        }
+    }
+
+    /// Whoever comes later does not go ahead of it, or does again.
+    fn mark_waiting(&self, pending: &Pending, waits: bool) {
+        let mut escrow = self.desk.escrow();
+        for hold in &pending.request.demand.holds {
+            if waits {
+                escrow.wait(&hold.window_id());
+            } else {
+                escrow.stop_waiting(&hold.window_id());
             }
         }
     }
@@ -227,11 +343,11 @@ impl State<'_> {
         let (reserves, others) = batch.split();
         for pending in reserves {
             if let WriteError::Unknown(_) = error {
-                let opening = pending.request.demand.entry.clone();
-                let request_id = opening.request_id.clone();
-                let entry = Entry { outcome: Some(Outcome::UpstreamFailed), ..opening };
-                let void = Settlement { request_id, cost: NanoUsd::ZERO, entry };
-                self.unsettled.push_back((Box::new(void), None));
+                let entry =
+                    Entry { outcome: Some(Outcome::UpstreamFailed), ..pending.request.demand.entry.clone() };
+                // Nothing of it is drawn any more.
+                let void = Settlement { cost: NanoUsd::ZERO, entry, holds: Vec::new(), is_drawn: false };
+                self.unsettled.push((Box::new(void), None));
             }
             refuse(pending, ReserveError::Unavailable);
         }
@@ -248,6 +364,7 @@ impl State<'_> {
         self.waiting = waiting;
         let over: VecDeque<Waiting> = over;
         for Waiting { pending, hold, balance } in over {
+            self.mark_waiting(&pending, false);
             refuse(pending, ReserveError::Held { hold, balance });
         }
     }
@@ -259,7 +376,7 @@ enum WriteError {
     #[error("nothing was changed: {0}")]
     Nothing(WriterError),
     #[error("nothing was changed: {0}")]
-    Books(AuditError),
+    Turn(TurnError),
     #[error("whether it was committed is not known: {0}")]
     Unknown(WriterError),
 }
@@ -268,65 +385,6 @@ impl From<StoreError> for WriteError {
     fn from(error: StoreError) -> Self {
         Self::Nothing(error.into())
     }
-}
-
-impl From<AuditError> for WriteError {
-    fn from(error: AuditError) -> Self {
-        Self::Books(error)
-    }
-}
-
-async fn apply_all(
-    tx: &mut Tx<'_>,
-    (memory, alarms): (&mut Memory, &Alarms),
-    unsettled: &VecDeque<Unsettled>,
-    batch: &Batch,
-) -> Result<(Vec<Verdict>, Vec<Vec<Balance>>), WriteError> {
-    let mut turn = Turn { conn: tx.conn(), memory, alarms };
-    let mut balances = Vec::with_capacity(unsettled.len());
-    for (settlement, _) in unsettled {
-        balances.push(apply::settle(&mut turn, settlement).await?);
-    }
-    for (entry, _) in &batch.records {
-        apply::record(&mut turn.conn, entry).await?;
-    }
-    for (mending, _) in &batch.mendings {
-        mend(&mut turn, mending).await?;
-    }
-    let mut verdicts = Vec::with_capacity(batch.reserves.len());
-    for Pending { request, .. } in &batch.reserves {
-        verdicts.push(if request.reply.is_closed() {
-            Verdict::Abandoned
-        } else {
-            apply::reserve(&mut turn, &request.demand).await?
-        });
-    }
-    Ok((verdicts, balances))
-}
-
-async fn mend(turn: &mut Turn<'_>, mending: &Mending) -> Result<(), WriteError> {
-    match mending {
-        Mending::Block(windows) => {
-            for window in windows {
-                apply::block(turn, window).await?;
-            }
-        }
-        Mending::Repair { budget, entry, seal } => {
-            for repaired in base::repair(&mut turn.conn, &**seal, budget).await? {
-                let mut detail = entry.detail.clone();
-                detail["window_start"] = json!(repaired.window.window_start);
-                detail["logged_usd"] = json!(repaired.logged);
-                for (name, standing) in [("before", repaired.before), ("after", repaired.after)] {
-                    detail[name] = json!({"posted_usd": standing.posted, "held_usd": standing.held});
-                }
-                let entry = AdminEntry { detail, ..(**entry).clone() };
-                admin_log::append(&mut turn.conn, &entry).await?;
-                let left = Left { standing: repaired.after, is_blocked: false };
-                turn.memory.leave(repaired.window, left);
-            }
-        }
-    }
-    Ok(())
 }
 
 fn refuse(pending: Pending, error: ReserveError) {

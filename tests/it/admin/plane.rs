@@ -84,6 +84,7 @@ pub(crate) fn settings(clock: Clock, entropy: Entropy, private: &[&str], folder:
         key_probe: Arc::new(NoNetwork),
         credential_drain: TimeDelta::minutes(15),
         metrics: Metrics::new().unwrap(),
+        durability: bitting::service::Durability::BeforeAnswer,
         ledger: LedgerLimits { queue_commands: 64, waiting_max: 16, wait: Duration::from_millis(50) },
         registry: RegistryLimits {
             cached_max: 100,

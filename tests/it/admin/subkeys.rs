@@ -395,12 +395,12 @@ on_both! {
 /// Posts an amount in nano-USD to the key's total.
 async fn spend(plane: &Plane, id: &SubKeyId, nano: i64) {
     use bitting::base::NanoUsd;
-    use bitting::store::budget::{self, BudgetId, BudgetOwner, Settlement};
+    use bitting::store::budget::{self, BudgetId, BudgetOwner, WindowId};
     let budget = BudgetId::new(&BudgetOwner::subkey(id), bitting::budget::Window::Total);
     let mut tx = plane.services.store.write().await.unwrap();
     let start = chrono::DateTime::UNIX_EPOCH;
     budget::ensure_window(&mut tx.conn(), &budget, start).await.unwrap();
-    let posting = Settlement { held_back: NanoUsd::ZERO, cost: NanoUsd::from_nano(nano), expected: None };
-    budget::post(&mut tx.conn(), &budget, start, posting).await.unwrap().unwrap();
+    let window = WindowId { budget, window_start: start };
+    assert!(budget::post(&mut tx.conn(), &window, NanoUsd::from_nano(nano), NanoUsd::ZERO).await.unwrap());
     tx.commit().await.unwrap();
 }

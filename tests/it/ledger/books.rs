@@ -43,6 +43,13 @@ async fn is_refused(
     alarm
 }
 
+/// One request that what was leased before may cover: it is admitted by what the rows were then, and its settlement finds
+/// what became of them.
+async fn finds_it(server: &TestServer, secret: &str) {
+    let answer = server.chat(secret, "sandbox-mini").await;
+    assert!([200, 401, 402].contains(&answer.status.as_u16()), "{:?}", answer.json());
+}
+
 async fn close(server: &TestServer, alarm: &Value) {
     let path = format!("/api/v1/alarms/{}/close", alarm["id"].as_str().unwrap());
     let closed = server.admin_post(&path, &json!({"reason": "looked"})).await;
@@ -72,6 +79,7 @@ on_both! {
             ("DELETE FROM budget_windows", IN_DISORDER),
         ] {
             server.store.tamper(sql).await;
+            finds_it(&server, &secret).await;
             let alarm = is_refused(&server, key, refusal, sql).await;
             server.store.tamper("UPDATE budget_windows SET blocked = NULL").await;
             is_refused(&server, key, refusal, "unblocked by hand").await;
@@ -83,12 +91,14 @@ on_both! {
             ("UPDATE budgets SET active = NOT active", "UPDATE budgets SET active = NOT active"),
         ] {
             server.store.tamper(sql).await;
+            finds_it(&server, &secret).await;
             let alarm = is_refused(&server, key, TAMPERED, sql).await;
             close(&server, &alarm).await;
             server.store.tamper(undo).await;
             assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200);
         }
         server.store.tamper("DELETE FROM budget_windows; DELETE FROM budgets").await;
+        finds_it(&server, &secret).await;
         is_refused(&server, key, TAMPERED, "a deleted budget").await;
         let (_, other) = server.mint(total("1")).await;
         assert_eq!(server.chat(&other, "sandbox-mini").await.status, 200, "others are not concerned");

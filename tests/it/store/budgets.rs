@@ -1,14 +1,13 @@
-//! Holding, posting, and the admissions they belong to.
+//! Windows, leases, and the admissions they belong to.
 
 use super::{at, entry, insert, key};
 use crate::support::store::on_both;
 use bitting::base::NanoUsd;
 use bitting::budget::{Balance, BudgetSpec, Window};
 use bitting::store::admission::{Admission, Hold};
-use bitting::store::budget::{BudgetId, BudgetOwner, Claim, Settlement, Standing, WindowId};
-use bitting::store::{Store, admission, budget, disorder, subkey};
+use bitting::store::budget::{BudgetId, BudgetOwner, Standing, WindowChange, WindowId};
+use bitting::store::{Store, admission, budget, disorder, lease, subkey};
 use bitting::subkey::{State, SubKeyId};
-use chrono::{DateTime, Utc};
 use serde_json::json;
 
 const SUBKEY: &str = "0123456789abcdef";
@@ -40,22 +39,28 @@ async fn budget_of(store: &Store, limit: i64) -> BudgetId {
     id
 }
 
-/// Holds by the limit that the budget's row has.
-async fn hold(store: &Store, id: &BudgetId, start: DateTime<Utc>, amount: i64) -> Option<Balance> {
-    let found = disorder::look(&mut store.read().await.unwrap().conn(), id, start).await.unwrap();
-    let claim = Claim { amount: nano(amount), limit: found?.limit, expected: None };
-    let mut tx = store.write().await.unwrap();
-    let held = budget::hold(&mut tx.conn(), id, start, claim).await.unwrap();
-    tx.commit().await.unwrap();
-    held
+fn window_of(budget: &BudgetId, second: i64) -> WindowId {
+    WindowId { budget: budget.clone(), window_start: at(second) }
 }
 
-async fn post(store: &Store, id: &BudgetId, held_back: i64, cost: i64) -> Option<Balance> {
+fn standing((posted, held): (i64, i64)) -> Standing {
+    Standing { posted: nano(posted), held: nano(held) }
+}
+
+/// Changes the first window, admitting by this cap if any.
+async fn change(
+    store: &Store,
+    id: &BudgetId,
+    before: (i64, i64),
+    after: (i64, i64),
+    cap: Option<i64>,
+) -> bool {
+    let change =
+        WindowChange { before: standing(before), after: standing(after), admitted_by: cap.map(nano) };
     let mut tx = store.write().await.unwrap();
-    let settlement = Settlement { held_back: nano(held_back), cost: nano(cost), expected: None };
-    let posted = budget::post(&mut tx.conn(), id, at(0), settlement).await.unwrap();
+    let changed = budget::change(&mut tx.conn(), &window_of(id, 0), change).await.unwrap();
     tx.commit().await.unwrap();
-    posted
+    changed
 }
 
 async fn stands(store: &Store, id: &BudgetId) -> Option<Balance> {
@@ -63,120 +68,113 @@ async fn stands(store: &Store, id: &BudgetId) -> Option<Balance> {
 }
 
 on_both! {
-    async fn what_is_held_is_posted_or_given_back(test: TestStore) {
-        let store = &test.store;
-        let id = budget_of(store, 1_000).await;
-        assert_eq!(id.as_str(), format!("subkey:{SUBKEY}/month"));
-        assert_eq!(hold(store, &id, at(0), 600).await, Some(balance(1_000, 0, 600)));
-        assert_eq!(hold(store, &id, at(0), 401).await, None);
-        assert_eq!(hold(store, &id, at(0), 400).await, Some(balance(1_000, 0, 1_000)));
-        assert_eq!(post(store, &id, 600, 250).await, Some(balance(1_000, 250, 400)));
-        // More than was held, and past the limit: what was spent was spent.
-        assert_eq!(post(store, &id, 400, 900).await, Some(balance(1_000, 1_150, 0)));
-        assert_eq!(hold(store, &id, at(0), 0).await, None, "a window past its limit admits nothing");
-        assert_eq!(stands(store, &id).await, Some(balance(1_000, 1_150, 0)));
-
-        let mut tx = store.write().await.unwrap();
-        let other = BudgetId::new(&owner(), Window::Day);
-        assert_eq!(budget::unhold(&mut tx.conn(), &id, at(0), nano(1)).await.unwrap(), None, "nothing is held");
-        let claim = Claim { amount: nano(1), limit: nano(1_000), expected: None };
-        assert_eq!(budget::hold(&mut tx.conn(), &id, at(1), claim).await.unwrap(), None, "no such window");
-        assert_eq!(budget::balance(&mut tx.conn(), &id, at(1)).await.unwrap(), Some(balance(1_000, 0, 0)));
-        assert_eq!(budget::balance(&mut tx.conn(), &other, at(0)).await.unwrap(), None);
-        budget::ensure_window(&mut tx.conn(), &other, at(0)).await.unwrap();
-        assert_eq!(disorder::look(&mut tx.conn(), &other, at(0)).await.unwrap(), None, "no budget, no window");
-    }
-
     async fn a_window_is_changed_only_as_it_was_left_and_by_the_cap_that_was_decided_by(test: TestStore) {
         let store = &test.store;
         let id = budget_of(store, 1_000).await;
-        let window = WindowId { budget: id.clone(), window_start: at(0) };
-        let left = |posted, held| Some(Standing { posted: nano(posted), held: nano(held) });
-        let claim = |limit, expected| Claim { amount: nano(10), limit: nano(limit), expected };
-        let settlement = |expected| Settlement { held_back: nano(10), cost: nano(4), expected };
+        assert_eq!(id.as_str(), format!("subkey:{SUBKEY}/month"));
+        assert_eq!(id.owner(), format!("subkey:{SUBKEY}"));
+        for (before, cap) in [((0, 1), None), ((1, 0), None), ((0, 0), Some(999)), ((0, 0), Some(1_001))] {
+            assert!(!change(store, &id, before, (0, 600), cap).await, "{before:?} {cap:?}");
+        }
+        assert!(change(store, &id, (0, 0), (0, 600), Some(1_000)).await);
+        assert!(!change(store, &id, (0, 0), (0, 600), Some(1_000)).await, "it is another one by now");
+        assert!(change(store, &id, (0, 600), (250, 0), None).await);
+        assert_eq!(stands(store, &id).await, Some(balance(1_000, 250, 0)));
+
         let mut tx = store.write().await.unwrap();
         let conn = &mut tx.conn();
-        for refused in [claim(999, None), claim(1_001, None), claim(1_000, left(1, 0)), claim(1_000, left(0, 1))] {
-            assert_eq!(budget::hold(conn, &id, at(0), refused).await.unwrap(), None, "{refused:?}");
-        }
-        assert_eq!(budget::hold(conn, &id, at(0), claim(1_000, left(0, 0))).await.unwrap(), Some(balance(1_000, 0, 10)));
-        for refused in [left(0, 0), left(1, 10)] {
-            assert_eq!(budget::post(conn, &id, at(0), settlement(refused)).await.unwrap(), None);
-        }
-        assert_eq!(budget::post(conn, &id, at(0), settlement(left(0, 10))).await.unwrap(), Some(balance(1_000, 4, 0)));
+        let nothing = WindowChange { before: standing((0, 0)), after: standing((0, 1)), admitted_by: None };
+        assert!(!budget::change(conn, &window_of(&id, 1), nothing).await.unwrap(), "no such window");
+        assert_eq!(budget::balance(conn, &id, at(1)).await.unwrap(), Some(balance(1_000, 0, 0)));
+        let other = BudgetId::new(&owner(), Window::Day);
+        assert_eq!(budget::balance(conn, &other, at(0)).await.unwrap(), None);
+        budget::ensure_window(conn, &other, at(0)).await.unwrap();
+        assert_eq!(disorder::look(conn, &other, at(0)).await.unwrap(), None, "no budget, no window");
+    }
+
+    async fn a_blocked_window_admits_nothing_and_is_posted_to_all_the_same(test: TestStore) {
+        let store = &test.store;
+        let (id, mut tx) = (budget_of(store, 1_000).await, store.write().await.unwrap());
+        let (window, conn) = (window_of(&id, 0), &mut tx.conn());
         disorder::block(conn, &window, "books_do_not_add_up").await.unwrap();
-        assert_eq!(budget::hold(conn, &id, at(0), claim(1_000, None)).await.unwrap(), None, "blocked");
-        assert!(disorder::look(conn, &id, at(0)).await.unwrap().unwrap().is_blocked);
-        // What was spent is posted all the same, and nothing falls below zero or past what can be counted.
-        let disorder = Settlement { held_back: nano(10), cost: nano(i64::MAX), expected: None };
-        let after = disorder::post_in_disorder(conn, &id, at(0), disorder).await.unwrap();
-        assert_eq!(after, Some(balance(1_000, i64::MAX, 0)));
+        let admitting = WindowChange { before: standing((0, 0)), after: standing((0, 1)), admitted_by: Some(nano(1_000)) };
+        assert!(!budget::change(conn, &window, admitting).await.unwrap());
+        let posting = WindowChange { admitted_by: None, after: standing((5, 1)), ..admitting };
+        assert!(budget::change(conn, &window, posting).await.unwrap());
+        // Nothing falls below zero or past what can be counted.
+        assert!(budget::post(conn, &window, nano(i64::MAX), nano(10)).await.unwrap());
+        assert!(!budget::post(conn, &window_of(&id, 9), nano(1), nano(0)).await.unwrap());
         let blocked = disorder::blocked_of(conn, id.as_str()).await.unwrap();
-        assert_eq!(blocked, [(window.clone(), left(i64::MAX, 0).unwrap())]);
-        assert!(disorder::repair(conn, &window, left(5, 1).unwrap()).await.unwrap());
-        assert_eq!(budget::hold(conn, &id, at(0), claim(1_000, left(5, 1))).await.unwrap(), Some(balance(1_000, 5, 11)));
+        assert_eq!(blocked, [(window.clone(), standing((i64::MAX, 0)))]);
+        assert!(disorder::repair(conn, &window, standing((5, 1))).await.unwrap());
+        let again = WindowChange { before: standing((5, 1)), after: standing((5, 11)), admitted_by: Some(nano(1_000)) };
+        assert!(budget::change(conn, &window, again).await.unwrap());
         tx.commit().await.unwrap();
     }
 
-    async fn no_amount_overflows_or_makes_room(test: TestStore) {
-        let store = &test.store;
-        let id = budget_of(store, i64::MAX).await;
-        assert_eq!(hold(store, &id, at(0), i64::MAX).await, Some(balance(i64::MAX, 0, i64::MAX)));
-        assert_eq!(hold(store, &id, at(0), 1).await, None);
-        assert_eq!(hold(store, &id, at(0), i64::MAX).await, None);
-        assert_eq!(hold(store, &id, at(0), -1).await, None, "a negative amount would make room");
-        assert_eq!(post(store, &id, i64::MAX, i64::MAX).await, Some(balance(i64::MAX, i64::MAX, 0)));
-        assert_eq!(hold(store, &id, at(0), i64::MAX).await, None);
-        assert_eq!(hold(store, &id, at(0), 0).await, Some(balance(i64::MAX, i64::MAX, 0)));
-        assert_eq!(post(store, &id, 0, 1).await, None, "cannot be counted");
-        assert_eq!(post(store, &id, 0, -1).await, None);
-        assert_eq!(post(store, &id, -1, 0).await, None);
-    }
-
-    /// 64 tasks that hold 7 of a limit of 100 at once: 14 get it, on separate connections.
-    async fn racing_holds_never_pass_the_limit(test: TestStore) {
+    /// 64 tasks that change one window from what they found, on separate connections: no change is lost.
+    async fn of_racing_changes_one_wins(test: TestStore) {
         let id = budget_of(&test.store, 100).await;
         let tasks: Vec<_> = (0..64).map(|_| {
             let (store, id) = (test.store.clone(), id.clone());
-            tokio::spawn(async move { hold(&store, &id, at(0), 7).await })
+            tokio::spawn(async move { change(&store, &id, (0, 0), (0, 7), Some(100)).await })
         }).collect();
         let mut won = 0;
         for task in tasks {
-            if let Some(after) = task.await.unwrap() {
-                won += 1;
-                assert!(after.held.as_nano() <= 100, "{after:?}");
-            }
+            won += usize::from(task.await.unwrap());
         }
-        assert_eq!(won, 14);
-        assert_eq!(stands(&test.store, &id).await, Some(balance(100, 0, 98)));
+        assert_eq!(won, 1);
+        assert_eq!(stands(&test.store, &id).await, Some(balance(100, 0, 7)));
     }
 
     async fn a_removed_budget_admits_nothing_and_comes_back_with_what_was_spent(test: TestStore) {
         let store = &test.store;
         let id = budget_of(store, 1_000).await;
-        hold(store, &id, at(0), 500).await.unwrap();
-        post(store, &id, 300, 300).await.unwrap();
+        assert!(change(store, &id, (0, 0), (300, 200), Some(1_000)).await);
         let mut tx = store.write().await.unwrap();
         budget::upsert(&mut tx.conn(), &owner(), &spec("day", nano(5))).await.unwrap();
         assert_eq!(budget::deactivate_except(&mut tx.conn(), &owner(), &[Window::Day]).await.unwrap(), 1);
         tx.commit().await.unwrap();
-        assert_eq!(hold(store, &id, at(0), 1).await, None);
-        assert_eq!(post(store, &id, 200, 100).await, Some(balance(1_000, 400, 0)), "settled all the same");
+        assert!(!change(store, &id, (300, 200), (300, 201), Some(1_000)).await);
+        assert!(change(store, &id, (300, 200), (400, 0), None).await, "settled all the same");
 
         let mut tx = store.write().await.unwrap();
         budget::upsert(&mut tx.conn(), &owner(), &spec("month", nano(401))).await.unwrap();
         tx.commit().await.unwrap();
-        assert_eq!(hold(store, &id, at(0), 2).await, None);
-        assert_eq!(hold(store, &id, at(0), 1).await, Some(balance(401, 400, 1)));
+        assert!(change(store, &id, (400, 0), (400, 1), Some(401)).await);
         let kept = budget::of_owner(&mut store.read().await.unwrap().conn(), &owner()).await.unwrap();
         let told: Vec<_> = kept.iter().map(|one| (one.window, one.limit.as_nano(), one.timezone.name(), one.active)).collect();
         assert_eq!(told, [(Window::Day, 5, "Europe/Berlin", true), (Window::Month, 401, "Europe/Berlin", true)]);
     }
 
+    async fn leases_are_of_an_epoch_and_settled_by_a_later_one(test: TestStore) {
+        let id = budget_of(&test.store, 100).await;
+        let (one, two) = (window_of(&id, 0), window_of(&id, 60));
+        let mut tx = test.store.write().await.unwrap();
+        let conn = &mut tx.conn();
+        let first = lease::begin_epoch(conn, ("n1", "before_answer"), at(1)).await.unwrap();
+        let second = lease::begin_epoch(conn, ("n2", "before_forward"), at(2)).await.unwrap();
+        assert!(second > first);
+        for (epoch, window, amount) in [(first, &one, 7), (first, &one, 5), (first, &two, 3), (second, &one, 1), (first, &one, -2)] {
+            lease::add(conn, epoch, window, nano(amount)).await.unwrap();
+        }
+        assert_eq!(lease::amount(conn, first, &one).await.unwrap(), nano(10));
+        assert_eq!(lease::of_window(conn, &one).await.unwrap(), nano(11));
+        lease::add(conn, first, &two, nano(-9)).await.unwrap();
+        assert_eq!(lease::amount(conn, first, &two).await.unwrap(), nano(0), "never less than nothing");
+        lease::drop_empty(conn, first).await.unwrap();
+        let left = lease::take_left(conn, second, 10).await.unwrap();
+        let expected = lease::Left { epoch: first, node: "n1".into(), durability: "before_answer".into(), window: one.clone(), amount: nano(10) };
+        assert_eq!(left, [expected]);
+        assert_eq!(lease::take_left(conn, second, 10).await.unwrap(), []);
+        assert_eq!(lease::of_window(conn, &one).await.unwrap(), nano(1));
+        tx.commit().await.unwrap();
+    }
+
     async fn many_balances_come_at_once(test: TestStore) {
         let store = &test.store;
         let month = budget_of(store, 1_000).await;
-        hold(store, &month, at(0), 7).await.unwrap();
+        assert!(change(store, &month, (0, 0), (0, 7), Some(1_000)).await);
         let mut tx = store.write().await.unwrap();
         let day = budget::upsert(&mut tx.conn(), &owner(), &spec("day", nano(5))).await.unwrap();
         tx.commit().await.unwrap();
@@ -198,6 +196,7 @@ on_both! {
         let admission = Admission {
             request_id: "req_1".into(),
             node: "n1".into(),
+            epoch: 3,
             admitted_at: at(1),
             subkey_id: key.id.clone(),
             holds: vec![hold],
@@ -222,6 +221,8 @@ on_both! {
         assert_eq!(admission::list_open(conn, 10).await.unwrap(), [admission.clone(), later]);
         assert_eq!(admission::take(conn, "req_1").await.unwrap(), Some(admission));
         assert_eq!(admission::take(conn, "req_1").await.unwrap(), None);
+        admission::forget(conn, "req_0").await.unwrap();
+        assert_eq!(admission::list_open(conn, 10).await.unwrap(), []);
         tx.commit().await.unwrap();
     }
 }

@@ -85,7 +85,8 @@ first_on_both! {
         for refused in [&["serve"][..], &["doctor"], &["backup", "b"]] {
             let (code, out, err) = run_on(place, refused).await;
             let said = out + &err;
-            assert!(code == Some(1) && said.contains("lacks 0002_vault; run: bitting migrate"), "{refused:?}: {said}");
+            let told = "the database lacks 0002_vault, 0003_leases; run: bitting migrate";
+            assert!(code == Some(1) && said.contains(told), "{refused:?}: {said}");
         }
 
         let (code, out, err) = run_on(place, &["migrate"]).await;

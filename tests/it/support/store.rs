@@ -80,6 +80,34 @@ pub(crate) async fn tamper(url: &str, sql: &str) {
     }
 }
 
+/// Somebody who holds the database: nothing of the ledger can be written until he lets go.
+pub(crate) enum Locked {
+    Sqlite(sqlx::SqliteConnection),
+    Postgres(sqlx::PgConnection),
+}
+
+impl Locked {
+    pub(crate) async fn new(url: &str) -> Self {
+        if url.starts_with("sqlite:") {
+            let mut db = sqlx::SqliteConnection::connect(url).await.unwrap();
+            sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut db).await.unwrap();
+            Self::Sqlite(db)
+        } else {
+            let mut db = sqlx::PgConnection::connect(url).await.unwrap();
+            let lock = "BEGIN; LOCK TABLE admissions, access_log, budget_windows IN EXCLUSIVE MODE";
+            sqlx::raw_sql(lock).execute(&mut db).await.unwrap();
+            Self::Postgres(db)
+        }
+    }
+
+    pub(crate) async fn release(self) {
+        match self {
+            Self::Sqlite(db) => db.close().await.unwrap(),
+            Self::Postgres(db) => db.close().await.unwrap(),
+        }
+    }
+}
+
 /// Makes of `async fn name(test: TestStore)` two tests, `name::sqlite` and `name::postgres`.
 macro_rules! on_both {
     ($($(#[$meta:meta])* async fn $name:ident($test:ident: TestStore) $body:block)+) => {$(

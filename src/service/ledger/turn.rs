@@ -1,0 +1,405 @@
+//! One turn of the writer: what waits, in one transaction.
+//!
+//! What tells whether something happened before comes first: an entry that is there already was settled by a commit of
+//! which nobody knew. Then the rows of all windows are loaded, the arithmetic is done in one go, and the changes are
+//! written. A row that is not as it was left undoes the turn, and it is tried again with what was found.
+
+use super::desk::{Desk, draw};
+use super::memory::{Left, Memory};
+use super::rows::Written;
+use super::writer::{Admitting, Batch, Pending, Unsettled};
+use super::{AuditError, Blocked, Hold, Mending, Opening, Settlement, base, rows};
+use crate::base::NanoUsd;
+use crate::budget::Balance;
+use crate::budget::escrow::{Miss as NoRoom, Row, Turn};
+use crate::log::{AdminEntry, AlarmKind};
+use crate::service::Alarms;
+use crate::store::access_log::Posting;
+use crate::store::admission::Admission;
+use crate::store::budget::WindowId;
+use crate::store::{Conn, StoreError, access_log, admin_log, admission, disorder, lease};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// Why a window has no room.
+pub(super) enum Miss {
+    /// The sub-key is not what the policy was decided by.
+    Stale,
+    /// The budget's row is not what the sub-key says, and the sub-key was not changed.
+    Tampered(Hold),
+    /// Nothing is admitted in the window.
+    Blocked(Hold),
+    /// Would not fit even with nothing in flight.
+    Exceeded(Hold, Balance),
+    /// May fit when requests in flight settle.
+    Held(Hold, Balance),
+}
+
+/// What became of a reservation in the transaction.
+pub(super) enum Verdict {
+    /// Held in every budget, and the admission is written.
+    Reserved,
+    /// Nobody waits for it any more; nothing was done.
+    Abandoned,
+    /// Nothing is held.
+    Refused(Box<Miss>),
+}
+
+/// What is said when the turn is durable.
+pub(super) struct Done {
+    pub(super) verdicts: Vec<Verdict>,
+    /// For each settlement, where its windows stand.
+    pub(super) balances: Vec<Vec<Balance>>,
+    /// To be kept.
+    pub(super) turn: Turn<WindowId>,
+}
+
+/// Why the changes were not made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TurnError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Books(#[from] AuditError),
+    /// A row is not as it was left. It was looked at; try again.
+    #[error("a window was changed by somebody else")]
+    Disturbed(WindowId),
+}
+
+/// What a turn works with.
+pub(super) struct Tools<'t> {
+    pub(super) conn: Conn<'t>,
+    pub(super) epoch: i64,
+    pub(super) node: &'t str,
+    pub(super) desk: &'t Desk,
+    pub(super) memory: &'t mut Memory,
+    pub(super) alarms: &'t Alarms,
+}
+
+/// What a turn has to do.
+pub(super) struct Work<'w> {
+    pub(super) admitting: &'w [Admitting],
+    pub(super) unsettled: &'w [Unsettled],
+    pub(super) batch: &'w Batch,
+    /// Leases are looked through for what nobody uses.
+    pub(super) sweeps: bool,
+    /// Everything that is idle goes back.
+    pub(super) closes: bool,
+}
+
+/// Does the work in the transaction. On an error, the transaction is to be dropped; what was done in memory is undone.
+pub(super) async fn run(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Done, TurnError> {
+    reload(tools).await?;
+    let settled = settle(tools, work.unsettled).await?;
+    record(tools, work).await?;
+    let mut misses = admit(tools, &work.batch.reserves).await?;
+    let found = load(tools, work, &settled).await?;
+    misses_by_cap(tools, &work.batch.reserves, &found, &mut misses).await?;
+
+    let (turn, no_room) = plan(tools, work, &settled, found, &misses);
+    let done = write(tools, work, &turn, no_room, misses).await;
+    match done {
+        Ok(verdicts) => Ok(Done { verdicts, balances: balances(tools.desk, &turn, &settled), turn }),
+        Err(error) => {
+            turn.undone(&mut tools.desk.escrow());
+            Err(error)
+        }
+    }
+}
+
+/// After a commit of which nobody knew: what is leased.
+async fn reload(tools: &mut Tools<'_>) -> Result<(), StoreError> {
+    let uncertain = tools.desk.escrow().uncertain();
+    for window in uncertain {
+        let amount = lease::amount(&mut tools.conn, tools.epoch, &window).await?;
+        tools.desk.escrow().reload(&window, amount);
+        tools.memory.forget_one(&window);
+    }
+    Ok(())
+}
+
+/// A settlement, by the windows that it belongs to.
+struct Settled {
+    /// Each with what was drawn there.
+    windows: Vec<(WindowId, NanoUsd)>,
+    /// It was not posted before, by a commit of which nobody knew.
+    is_first: bool,
+}
+
+/// Writes the entries of what is settled.
+async fn settle(tools: &mut Tools<'_>, unsettled: &[Unsettled]) -> Result<Vec<Settled>, StoreError> {
+    let mut settled = Vec::with_capacity(unsettled.len());
+    for (settlement, _) in unsettled {
+        let Settlement { entry, holds, is_drawn, .. } = &**settlement;
+        let (windows, is_known): (Vec<_>, bool) = if *is_drawn {
+            admission::forget(&mut tools.conn, &entry.request_id).await?;
+            (holds.iter().map(|hold| (hold.window_id(), hold.amount)).collect(), true)
+        } else {
+            // Nothing is drawn for it, and whoever takes it off the record settles it.
+            let taken = admission::take(&mut tools.conn, &entry.request_id).await?;
+            let is_known = taken.is_some();
+            let holds = taken.map(|admission| admission.holds).unwrap_or_default();
+            let window =
+                |hold: admission::Hold| WindowId { budget: hold.budget, window_start: hold.window_start };
+            (holds.into_iter().map(|hold| (window(hold), NanoUsd::ZERO)).collect(), is_known)
+        };
+        let postings: Vec<Posting> = windows.iter().map(|(window, _)| Posting::all(window.clone())).collect();
+        let is_first = is_known && access_log::append(&mut tools.conn, entry, &postings).await?.is_some();
+        settled.push(Settled { windows, is_first });
+    }
+    Ok(settled)
+}
+
+/// Puts on record what was admitted in memory and is not over yet, and writes the entries of refusals.
+async fn record(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<(), StoreError> {
+    let over: HashSet<&str> =
+        work.unsettled.iter().map(|(settlement, _)| settlement.entry.request_id.as_str()).collect();
+    for (opening, _) in work.admitting {
+        if !over.contains(opening.entry.request_id.as_str()) {
+            let admission = on_record(tools, opening);
+            admission::insert(&mut tools.conn, &admission).await?;
+        }
+    }
+    for (entry, _) in &work.batch.records {
+        access_log::append(&mut tools.conn, entry, &[]).await?;
+    }
+    Ok(())
+}
+
+fn on_record(tools: &Tools<'_>, opening: &Opening) -> Admission {
+    let kept = |hold: &Hold| admission::Hold {
+        budget: hold.budget.clone(),
+        window_start: hold.window_start,
+        amount: hold.amount,
+    };
+    Admission {
+        request_id: opening.entry.request_id.clone(),
+        node: tools.node.to_owned(),
+        epoch: tools.epoch,
+        admitted_at: opening.entry.time,
+        subkey_id: opening.subkey.clone(),
+        holds: opening.holds.iter().map(kept).collect(),
+        entry: opening.entry.clone(),
+    }
+}
+
+/// Puts reservations on record whose sub-keys are what they were decided by. The key comes before its money: one that
+/// was stopped meanwhile is stale, whatever its budgets say.
+async fn admit(tools: &mut Tools<'_>, reserves: &[Pending]) -> Result<Vec<Option<Verdict>>, StoreError> {
+    let mut verdicts = Vec::with_capacity(reserves.len());
+    for Pending { request, .. } in reserves {
+        if request.reply.is_closed() {
+            verdicts.push(Some(Verdict::Abandoned));
+            continue;
+        }
+        let demand = &request.demand;
+        let opening = Opening {
+            subkey: demand.subkey.clone(),
+            holds: demand.holds.clone(),
+            entry: demand.entry.clone(),
+        };
+        let admission = on_record(tools, &opening);
+        let is_current =
+            admission::insert_if_current(&mut tools.conn, &admission, demand.subkey_version).await?;
+        verdicts.push((!is_current).then(|| Verdict::Refused(Box::new(Miss::Stale))));
+    }
+    Ok(verdicts)
+}
+
+/// The rows of every window that the turn touches.
+async fn load(
+    tools: &mut Tools<'_>,
+    work: &Work<'_>,
+    settled: &[Settled],
+) -> Result<BTreeMap<WindowId, Row>, StoreError> {
+    let settled = settled.iter().flat_map(|one| &one.windows).map(|(window, _)| window.clone());
+    let asked = work.batch.reserves.iter().flat_map(|pending| &pending.request.demand.holds);
+    let mut windows: BTreeSet<WindowId> = settled.chain(asked.map(Hold::window_id)).collect();
+    for (mending, _) in &work.batch.mendings {
+        if let Mending::Block(blocked) = mending {
+            windows.extend(blocked.iter().cloned());
+        }
+    }
+    if work.closes {
+        windows.extend(tools.desk.escrow().windows().cloned());
+    } else if work.sweeps {
+        windows.extend(tools.desk.escrow().with_surplus(tools.desk.now()));
+    }
+    let mut found = BTreeMap::new();
+    for window in windows {
+        if let Some(row) = rows::load(&mut tools.conn, tools.memory, tools.alarms, &window).await? {
+            found.insert(window, row);
+        }
+    }
+    Ok(found)
+}
+
+/// Refuses what was decided by another cap than its budget has: by a sub-key that was changed meanwhile, or else by a row
+/// that was.
+async fn misses_by_cap(
+    tools: &mut Tools<'_>,
+    reserves: &[Pending],
+    found: &BTreeMap<WindowId, Row>,
+    misses: &mut [Option<Verdict>],
+) -> Result<(), StoreError> {
+    for (Pending { request, .. }, miss) in reserves.iter().zip(misses) {
+        if miss.is_some() {
+            continue;
+        }
+        for hold in &request.demand.holds {
+            let window = hold.window_id();
+            let is_same = |left: Option<Left>| left.is_some_and(|left| left.limit == Some(hold.limit));
+            if found.contains_key(&window) && is_same(tools.memory.known(&window)) {
+                continue;
+            }
+            let left = rows::look(&mut tools.conn, tools.memory, &window).await?;
+            if is_same(left) {
+                // It is by now: the turn has the row of before, so it is decided again.
+                *miss = Some(Verdict::Refused(Box::new(Miss::Stale)));
+                break;
+            }
+            let (subkey, version) = (&request.demand.subkey, request.demand.subkey_version);
+            let is_current = admission::is_current(&mut tools.conn, subkey, version).await?;
+            let why = if is_current {
+                let detail = json!({
+                    "limit_usd": hold.limit, "found_limit_usd": left.and_then(|left| left.limit),
+                    "is_active": left.map(|left| left.limit.is_some()), "subkey": subkey.as_str(),
+                });
+                tools.alarms.raise(AlarmKind::RowTampered, &format!("budgets/{}", hold.budget), &detail);
+                Miss::Tampered(hold.clone())
+            } else {
+                Miss::Stale
+            };
+            *miss = Some(Verdict::Refused(Box::new(why)));
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// All of the arithmetic, while nobody draws. Tells what refused each reservation that was asked.
+fn plan(
+    tools: &Tools<'_>,
+    work: &Work<'_>,
+    settled: &[Settled],
+    found: BTreeMap<WindowId, Row>,
+    misses: &[Option<Verdict>],
+) -> (Turn<WindowId>, Vec<Option<Miss>>) {
+    let mut escrow = tools.desk.escrow();
+    let mut turn = Turn::new(found, tools.desk.now());
+    for ((settlement, _), Settled { windows, is_first }) in work.unsettled.iter().zip(settled) {
+        for (window, drawn) in windows {
+            if !*is_first {
+                turn.was_settled(&mut escrow, window, *drawn, settlement.cost);
+                continue;
+            }
+            turn.settle(&mut escrow, window, *drawn, settlement.cost);
+            if settlement.is_drawn && settlement.cost > *drawn {
+                turn.block(&mut escrow, window);
+            }
+        }
+    }
+    for (mending, _) in &work.batch.mendings {
+        if let Mending::Block(windows) = mending {
+            for window in windows {
+                turn.block(&mut escrow, window);
+            }
+        }
+    }
+    let mut no_room = Vec::with_capacity(misses.len());
+    for (Pending { request, .. }, miss) in work.batch.reserves.iter().zip(misses) {
+        let holds = &request.demand.holds;
+        let reserved = match miss {
+            Some(_) => Ok(()),
+            None => turn.reserve(&mut escrow, &holds.iter().map(draw).collect::<Vec<_>>()),
+        };
+        no_room.push(reserved.err().and_then(|no_room| as_miss(holds, no_room)));
+    }
+    turn.trim(&mut escrow, work.closes);
+    (turn, no_room)
+}
+
+fn as_miss(holds: &[Hold], no_room: NoRoom<WindowId>) -> Option<Miss> {
+    let of = |window: &WindowId| holds.iter().find(|hold| hold.window_id() == *window).cloned();
+    match no_room {
+        NoRoom::Changed(_) => Some(Miss::Stale),
+        NoRoom::Blocked(window) => of(&window).map(Miss::Blocked),
+        NoRoom::Exceeded(window, balance) => of(&window).map(|hold| Miss::Exceeded(hold, balance)),
+        NoRoom::Held(window, balance) => of(&window).map(|hold| Miss::Held(hold, balance)),
+    }
+}
+
+/// Writes what was planned.
+async fn write(
+    tools: &mut Tools<'_>,
+    work: &Work<'_>,
+    turn: &Turn<WindowId>,
+    no_room: Vec<Option<Miss>>,
+    misses: Vec<Option<Verdict>>,
+) -> Result<Vec<Verdict>, TurnError> {
+    for (window, change) in turn.changes() {
+        if change.after.is_blocked && !change.before.is_blocked {
+            let by_audit = work.batch.mendings.iter().any(|(mending, _)| mending.blocks(window));
+            let why = if by_audit { rows::BOOKS } else { rows::BILL };
+            disorder::block(&mut tools.conn, window, why).await?;
+        }
+        match rows::write(&mut tools.conn, tools.memory, (window, tools.epoch), &change).await? {
+            Written::Done => {}
+            Written::Disturbed => return Err(TurnError::Disturbed(window.clone())),
+            Written::Gone => {
+                tools.memory.forget_one(window);
+                tools.desk.escrow().close(window);
+            }
+        }
+    }
+    let mut verdicts = Vec::with_capacity(misses.len());
+    for ((Pending { request, .. }, miss), no_room) in work.batch.reserves.iter().zip(misses).zip(no_room) {
+        if no_room.is_some() || matches!(miss, Some(Verdict::Refused(_))) {
+            admission::forget(&mut tools.conn, &request.demand.entry.request_id).await?;
+        }
+        let refused = no_room.map(|miss| Verdict::Refused(Box::new(miss)));
+        verdicts.push(miss.or(refused).unwrap_or(Verdict::Reserved));
+    }
+    for (mending, _) in &work.batch.mendings {
+        if let Mending::Repair { which, entry, seal } = mending {
+            repair(tools, which, entry, &**seal).await?;
+        }
+    }
+    if work.sweeps || work.closes {
+        lease::drop_empty(&mut tools.conn, tools.epoch).await?;
+    }
+    Ok(verdicts)
+}
+
+async fn repair(
+    tools: &mut Tools<'_>,
+    which: &Blocked,
+    entry: &AdminEntry,
+    seal: &dyn super::RowSeal,
+) -> Result<(), TurnError> {
+    let blocked = match which {
+        Blocked::Of(budget) => disorder::blocked_of(&mut tools.conn, budget).await?,
+        Blocked::ByBill => disorder::blocked_for(&mut tools.conn, rows::BILL).await?,
+    };
+    for repaired in base::repair(&mut tools.conn, seal, blocked).await? {
+        let mut detail = entry.detail.clone();
+        let target = repaired.window.budget.as_str().to_owned();
+        detail["window_start"] = json!(repaired.window.window_start);
+        detail["logged_usd"] = json!(repaired.logged);
+        for (name, standing) in [("before", repaired.before), ("after", repaired.after)] {
+            detail[name] = json!({"posted_usd": standing.posted, "held_usd": standing.held});
+        }
+        let entry = AdminEntry { target, detail, ..entry.clone() };
+        admin_log::append(&mut tools.conn, &entry).await?;
+        rows::look(&mut tools.conn, tools.memory, &repaired.window).await?;
+    }
+    Ok(())
+}
+
+/// Where the windows of each settlement stand.
+fn balances(desk: &Desk, turn: &Turn<WindowId>, settled: &[Settled]) -> Vec<Vec<Balance>> {
+    let escrow = desk.escrow();
+    let of =
+        |one: &Settled| one.windows.iter().filter_map(|(window, _)| turn.balance(&escrow, window)).collect();
+    settled.iter().map(of).collect()
+}
