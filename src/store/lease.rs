@@ -104,7 +104,7 @@ struct LeftRow {
     amount_nano: i64,
 }
 
-/// Takes away what is leased to other epochs than this one, all of one epoch and owner first, at most `limit` rows.
+/// Takes away what is leased to other epochs than this one, at most `limit` rows.
 pub async fn take_left(conn: &mut Conn<'_>, epoch: i64, limit: u32) -> Result<Vec<Left>, StoreError> {
     const SQL: &str = "
         SELECT l.epoch, e.node, e.durability, l.budget_id, l.window_start, l.amount_nano

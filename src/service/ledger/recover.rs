@@ -15,7 +15,6 @@ use std::collections::BTreeMap;
 use tokio::sync::oneshot;
 
 const BATCH_MAX: u32 = 200;
-/// More than the windows of any owner: its leases are settled in one entry.
 const LEASES_MAX: u32 = 1_000;
 
 /// Why an entry has no request of its own, as its `rule` says.
@@ -108,7 +107,12 @@ async fn charge_leases(
     for ((epoch, owner), (node, postings)) in charges {
         // One request draws on all budgets of its owner: what it cost is the most that one of them lost.
         let cost = postings.iter().filter_map(|posting| posting.amount_usd).max().unwrap_or_default();
-        let entry = crash_charge(conn, (epoch, &owner), node, cost, now).await?;
+        // A lease is settled once, so the first of them names the entry for good.
+        let first =
+            postings.first().map(|posting| (posting.budget.as_str(), posting.window_start.timestamp()));
+        let (budget, start) = first.unwrap_or_default();
+        let request_id = format!("crash-{epoch}-{}-{start}", budget.replace([':', '/'], "-"));
+        let entry = crash_charge(conn, &owner, (request_id, node), cost, now).await?;
         access_log::append(conn, &entry, &postings).await?;
     }
     Ok(())
@@ -116,8 +120,8 @@ async fn charge_leases(
 
 async fn crash_charge(
     conn: &mut Conn<'_>,
-    (epoch, owner): (i64, &str),
-    node: String,
+    owner: &str,
+    (request_id, node): (String, String),
     cost: NanoUsd,
     now: DateTime<Utc>,
 ) -> Result<Entry, StoreError> {
@@ -130,7 +134,7 @@ async fn crash_charge(
     Ok(Entry {
         time: now,
         node,
-        request_id: format!("crash-{epoch}-{}", owner.replace(':', "-")),
+        request_id,
         subkey_id: id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
         subkey_name: definition.map(|definition| definition.name.clone()).unwrap_or_default(),
         project: definition.map(|definition| definition.project.clone()).unwrap_or_default(),

@@ -181,12 +181,11 @@ impl State<'_> {
     async fn turn(&mut self, mut batch: Batch, closes: bool) {
         // Only a settlement makes room: then whoever waits is tried again, before those who came later.
         if !self.unsettled.is_empty() {
-            let again = std::mem::take(&mut self.waiting).into_iter().map(|waiting| waiting.pending);
-            let again: Vec<Pending> = again.collect();
-            for pending in &again {
-                self.mark_waiting(pending, false);
+            let again = std::mem::take(&mut self.waiting);
+            for waiting in &again {
+                self.desk.escrow().stop_waiting(&waiting.hold.window_id());
             }
-            batch.reserves = again.into_iter().chain(batch.reserves).collect();
+            batch.reserves = again.into_iter().map(|waiting| waiting.pending).chain(batch.reserves).collect();
         }
         let sweeps = self.next_sweep <= Instant::now();
         if sweeps {
@@ -194,11 +193,9 @@ impl State<'_> {
         }
         let has_surplus = || {
             let escrow = self.desk.escrow();
-            if closes {
-                !escrow.is_empty()
-            } else {
-                sweeps && !escrow.with_surplus(self.desk.now()).is_empty()
-            }
+            let is_due =
+                || !escrow.uncertain().is_empty() || !escrow.with_surplus(self.desk.now()).is_empty();
+            if closes { !escrow.is_empty() } else { sweeps && is_due() }
         };
         if self.has_kept() || !batch.is_empty() || has_surplus() {
             match self.write(&batch, (sweeps, closes)).await {
@@ -317,22 +314,11 @@ impl State<'_> {
                 Miss::Blocked(hold) => refuse(pending, ReserveError::Blocked { hold }),
                 Miss::Exceeded(hold, balance) => refuse(pending, ReserveError::Exceeded { hold, balance }),
                 Miss::Held(hold, balance) if self.waiting.len() < self.limits.waiting_max => {
-                    self.mark_waiting(&pending, true);
+                    // Whoever comes later does not go ahead of it.
+                    self.desk.escrow().wait(&hold.window_id());
                     self.waiting.push_back(Waiting { pending, hold, balance });
                 }
                 Miss::Held(hold, balance) => refuse(pending, ReserveError::Held { hold, balance }),
-            }
-        }
-    }
-
-    /// Whoever comes later does not go ahead of it, or does again.
-    fn mark_waiting(&self, pending: &Pending, waits: bool) {
-        let mut escrow = self.desk.escrow();
-        for hold in &pending.request.demand.holds {
-            if waits {
-                escrow.wait(&hold.window_id());
-            } else {
-                escrow.stop_waiting(&hold.window_id());
             }
         }
     }
@@ -364,7 +350,7 @@ impl State<'_> {
         self.waiting = waiting;
         let over: VecDeque<Waiting> = over;
         for Waiting { pending, hold, balance } in over {
-            self.mark_waiting(&pending, false);
+            self.desk.escrow().stop_waiting(&hold.window_id());
             refuse(pending, ReserveError::Held { hold, balance });
         }
     }
