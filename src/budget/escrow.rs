@@ -154,11 +154,9 @@ impl<W: Clone + Eq + Hash> Escrow<W> {
         }
     }
 
-    /// Nothing is drawn on the window's lease any more without asking its row: that is gone.
-    pub fn close(&mut self, window: &W) {
-        if let Some(lease) = self.leases.get_mut(window) {
-            lease.limit = NanoUsd::ZERO;
-        }
+    /// The window is gone, and with it whatever was leased of it.
+    pub fn forget(&mut self, window: &W) {
+        self.leases.remove(window);
     }
 
     /// Whether nothing is leased.

@@ -65,8 +65,6 @@ struct Seat {
     borne: NanoUsd,
     /// Drawn by reservations of this turn.
     drawn: NanoUsd,
-    /// What the lease got, of which all is drawn.
-    topped: NanoUsd,
     /// What the lease gets, and nobody has drawn.
     more: NanoUsd,
     admits: bool,
@@ -84,15 +82,7 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
     /// A turn that has these rows, and no others.
     pub fn new(rows: impl IntoIterator<Item = (W, Row)>, now: Duration) -> Self {
         let none = NanoUsd::ZERO;
-        let seat = |row| Seat {
-            before: row,
-            row,
-            borne: none,
-            drawn: none,
-            topped: none,
-            more: none,
-            admits: false,
-        };
+        let seat = |row| Seat { before: row, row, borne: none, drawn: none, more: none, admits: false };
         Self { now, seats: rows.into_iter().map(|(window, row)| (window, seat(row))).collect() }
     }
 
@@ -161,7 +151,6 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         lease.draw(draw.amount, self.now);
         seat.admits = true;
         seat.row.held = held.saturating_add(missing);
-        seat.topped = seat.topped.saturating_add(missing);
         seat.drawn = seat.drawn.saturating_add(draw.amount);
         Ok(missing)
     }
@@ -175,7 +164,6 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         lease.undraw(draw.amount);
         lease.amount = lease.amount.saturating_sub(missing);
         seat.row.held = seat.row.held.saturating_sub(missing);
-        seat.topped = seat.topped.saturating_sub(missing);
         seat.drawn = seat.drawn.saturating_sub(draw.amount);
     }
 

@@ -9,7 +9,7 @@ use crate::store::budget::{Standing, WindowId};
 use std::collections::HashMap;
 
 /// How a window was left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Left {
     /// The cap, as it was last read; `None` when the owner does not have the budget now.
     pub(super) limit: Option<NanoUsd>,

@@ -58,7 +58,7 @@ fn as_left(found: &Found) -> Left {
 }
 
 /// A budget that its owner does not have now admits nothing.
-fn row(left: Left) -> Row {
+pub(super) fn row(left: Left) -> Row {
     let Left { limit, standing: Standing { posted, held }, is_blocked } = left;
     Row { limit: limit.unwrap_or_default(), posted, held, is_blocked: is_blocked || limit.is_none() }
 }
@@ -90,7 +90,8 @@ pub(super) async fn write(
     };
     if !budget::change(conn, window, written).await? {
         let found = disorder::look(conn, &window.budget, window.window_start).await?;
-        return Ok(if found.is_some() { Written::Disturbed } else { Written::Gone });
+        // Nothing is admitted in a budget that is gone; what was spent in it stands in the log alone.
+        return Ok(if found.is_some() || admits { Written::Disturbed } else { Written::Gone });
     }
     if lease != NanoUsd::ZERO {
         lease::add(conn, epoch, window, lease).await?;
@@ -102,13 +103,13 @@ pub(super) async fn write(
     Ok(Written::Done)
 }
 
-/// Looks at a window whose row could not be written. What somebody else changed in it is an alarm, and blocks it.
+/// Looks at a window's row, and remembers it as it is found. What somebody else changed in it is an alarm, and blocks it.
 pub(super) async fn examine(
     conn: &mut Conn<'_>,
     memory: &mut Memory,
     alarms: &Alarms,
     window: &WindowId,
-) -> Result<(), StoreError> {
+) -> Result<Left, StoreError> {
     let known = memory.known(window);
     let found = disorder::look(conn, &window.budget, window.window_start).await?;
     let is_disturbed = known.is_some_and(|left| {
@@ -127,8 +128,8 @@ pub(super) async fn examine(
         alarms.raise(AlarmKind::BooksDoNotAddUp, window.budget.as_str(), &detail);
         disorder::block(conn, window, BOOKS).await?;
     }
-    let limit = found.filter(|found| found.is_active).map(|found| found.limit);
-    let is_blocked = is_disturbed || found.is_some_and(|found| found.is_blocked);
-    memory.leave(window.clone(), Left { limit, standing: standing.unwrap_or_default(), is_blocked });
-    Ok(())
+    let left = found.as_ref().map(as_left).unwrap_or_default();
+    let left = Left { is_blocked: is_disturbed || left.is_blocked, ..left };
+    memory.leave(window.clone(), left);
+    Ok(left)
 }

@@ -93,8 +93,8 @@ pub(super) async fn run(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Done, 
     let settled = settle(tools, work.unsettled).await?;
     record(tools, work).await?;
     let mut misses = admit(tools, &work.batch.reserves).await?;
-    let found = load(tools, work, &settled).await?;
-    misses_by_cap(tools, &work.batch.reserves, &found, &mut misses).await?;
+    let mut found = load(tools, work, &settled).await?;
+    misses_by_cap(tools, &work.batch.reserves, &mut found, &mut misses).await?;
 
     let (turn, no_room) = plan(tools, work, &settled, found, &misses);
     let done = write(tools, work, &turn, no_room, misses).await;
@@ -113,7 +113,6 @@ async fn reload(tools: &mut Tools<'_>) -> Result<(), StoreError> {
     for window in uncertain {
         let amount = lease::amount(&mut tools.conn, tools.epoch, &window).await?;
         tools.desk.escrow().reload(&window, amount);
-        tools.memory.forget_one(&window);
     }
     Ok(())
 }
@@ -239,7 +238,7 @@ async fn load(
 async fn misses_by_cap(
     tools: &mut Tools<'_>,
     reserves: &[Pending],
-    found: &BTreeMap<WindowId, Row>,
+    found: &mut BTreeMap<WindowId, Row>,
     misses: &mut [Option<Verdict>],
 ) -> Result<(), StoreError> {
     for (Pending { request, .. }, miss) in reserves.iter().zip(misses) {
@@ -248,22 +247,20 @@ async fn misses_by_cap(
         }
         for hold in &request.demand.holds {
             let window = hold.window_id();
-            let is_same = |left: Option<Left>| left.is_some_and(|left| left.limit == Some(hold.limit));
-            if found.contains_key(&window) && is_same(tools.memory.known(&window)) {
+            let is_same = |left: Left| left.limit == Some(hold.limit);
+            if found.contains_key(&window) && tools.memory.known(&window).is_some_and(is_same) {
                 continue;
             }
-            let left = rows::look(&mut tools.conn, tools.memory, &window).await?;
+            let left = rows::examine(&mut tools.conn, tools.memory, tools.alarms, &window).await?;
+            found.insert(window, rows::row(left));
             if is_same(left) {
-                // It is by now: the turn has the row of before, so it is decided again.
-                *miss = Some(Verdict::Refused(Box::new(Miss::Stale)));
-                break;
+                continue;
             }
             let (subkey, version) = (&request.demand.subkey, request.demand.subkey_version);
             let is_current = admission::is_current(&mut tools.conn, subkey, version).await?;
             let why = if is_current {
                 let detail = json!({
-                    "limit_usd": hold.limit, "found_limit_usd": left.and_then(|left| left.limit),
-                    "is_active": left.map(|left| left.limit.is_some()), "subkey": subkey.as_str(),
+                    "limit_usd": hold.limit, "found_limit_usd": left.limit, "subkey": subkey.as_str(),
                 });
                 tools.alarms.raise(AlarmKind::RowTampered, &format!("budgets/{}", hold.budget), &detail);
                 Miss::Tampered(hold.clone())
@@ -348,7 +345,7 @@ async fn write(
             Written::Disturbed => return Err(TurnError::Disturbed(window.clone())),
             Written::Gone => {
                 tools.memory.forget_one(window);
-                tools.desk.escrow().close(window);
+                tools.desk.escrow().forget(window);
             }
         }
     }

@@ -105,6 +105,39 @@ on_both! {
         server.end().await;
     }
 
+    async fn p3_of_windows_that_are_changed_together_none_is_taken_for_right(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let budgets = json!({"budgets": [{"limit_usd": "1", "window": "total"}, {"limit_usd": "2", "window": "month"}]});
+        let (id, secret) = server.mint(budgets).await;
+        assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200);
+        server.store.tamper("UPDATE budget_windows SET posted_nano = 0").await;
+        finds_it(&server, &secret).await;
+        for window in ["total", "month"] {
+            server.alarm_about("books_do_not_add_up", &format!("subkey:{id}/{window}")).await;
+        }
+        server.end().await;
+    }
+
+    async fn p3_a_window_that_is_changed_while_its_cap_is_raised_is_not_taken_for_right(test: TestStore) {
+        let (server, id, secret) = used(test).await;
+        server.store.tamper("UPDATE budget_windows SET posted_nano = 0").await;
+        let path = format!("/api/v1/subkeys/{id}");
+        let raised = server.admin_call(http::Method::PATCH, &path, Some(&total("2"))).await;
+        assert_eq!(raised.status, 200, "{:?}", raised.json());
+        is_refused(&server, (&id, &secret), IN_DISORDER, "at the same time").await;
+        server.end().await;
+    }
+
+    async fn p3_a_budget_that_is_gone_admits_nothing_that_was_not_leased(test: TestStore) {
+        let (server, id, secret) = used(test).await;
+        server.store.tamper("DELETE FROM budget_windows; DELETE FROM budgets").await;
+        let requests = server.sandbox.bill().requests;
+        // It takes more than was leased.
+        assert_eq!(server.chat(&secret, "sandbox-large").await.refusal(), (401, "key_suspended".to_owned()));
+        assert_eq!(server.sandbox.bill().requests, requests, "{id}");
+        server.end().await;
+    }
+
     async fn what_is_changed_while_the_server_is_stopped_admits_nothing(test: TestStore) {
         let (mut server, id, secret) = used(test).await;
         for sql in [

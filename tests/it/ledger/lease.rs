@@ -28,7 +28,7 @@ async fn covered(test: TestStore, environment: &[(&str, &str)]) -> (TestServer, 
 }
 
 on_both! {
-    async fn a_covered_request_is_forwarded_before_anything_is_written_for_it(test: TestStore) {
+    async fn p4_a_covered_request_is_forwarded_before_anything_is_written_for_it(test: TestStore) {
         let (server, id, secret) = covered(test, &[]).await;
         // While somebody holds the database, nothing can be written.
         let locked = Locked::new(&server.store.url).await;
@@ -53,7 +53,7 @@ on_both! {
         server.end().await;
     }
 
-    async fn nothing_of_a_stream_is_seen_before_it_is_on_record(test: TestStore) {
+    async fn p4_nothing_of_a_stream_is_seen_before_it_is_on_record(test: TestStore) {
         let (server, _, secret) = covered(test, &[]).await;
         list_model(&server, "sandbox", "sandbox-mini+gap=50,tokens=20").await;
         let locked = Locked::new(&server.store.url).await;
@@ -78,7 +78,7 @@ on_both! {
         server.end().await;
     }
 
-    async fn before_forward_nothing_is_sent_that_is_not_on_record(test: TestStore) {
+    async fn p4_before_forward_nothing_is_sent_that_is_not_on_record(test: TestStore) {
         let (server, _, secret) = covered(test, &[("BITTING_DURABILITY", "before_forward")]).await;
         let locked = Locked::new(&server.store.url).await;
         let is_writable = AtomicBool::new(false);
@@ -96,7 +96,7 @@ on_both! {
     }
 
     /// A key without budgets needs no lease. The store has to be known to work all the same, and a while ago does not count.
-    async fn nothing_is_forwarded_on_the_word_of_an_old_commit(test: TestStore) {
+    async fn p4_nothing_is_forwarded_on_the_word_of_an_old_commit(test: TestStore) {
         let (server, _, _) = covered(test, &[]).await;
         let (_, secret) = server.mint(json!({})).await;
         tokio::time::sleep(Duration::from_millis(2_200)).await;
@@ -176,7 +176,7 @@ on_both! {
         server.end().await;
     }
 
-    async fn a_window_whose_provider_billed_above_its_bound_is_blocked(test: TestStore) {
+    async fn p3_a_window_whose_provider_billed_above_its_bound_is_blocked(test: TestStore) {
         let server = TestServer::start(test).await;
         list_model(&server, "sandbox", "sandbox-mini+usage_times=1000").await;
         let (_, secret) = server.mint(total("1")).await;
