@@ -8,7 +8,7 @@ mod net;
 mod secret;
 mod text;
 
-pub use clock::Clock;
+pub use clock::{Clock, Clocks};
 pub use entropy::Entropy;
 pub use money::{MoneyError, NanoUsd};
 pub use net::{CidrSet, CidrSetError, client_ip};

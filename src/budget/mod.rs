@@ -4,7 +4,9 @@ mod balance;
 pub mod escrow;
 mod rate;
 mod window;
+mod window_time;
 
 pub use balance::{Balance, Refusal};
 pub use rate::{RateLimit, RateMetric, RatePeriod, RateWindow};
-pub use window::{BudgetSpec, Window};
+pub use window::{BudgetSpec, Window, ZoneBefore};
+pub use window_time::{TOLERANCE as CLOCK_TOLERANCE, WindowTime};

@@ -101,6 +101,44 @@ pub struct BudgetSpec {
     /// Shares of the cap at which to alert, as decimals above 0 and up to 1.
     #[serde(default)]
     pub alert_at: Vec<Share>,
+    /// Whose midnight it follows until its window ends, where the zone was changed within one. Told, never set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone_before: Option<ZoneBefore>,
+}
+
+/// A time zone that holds on until the window ends in which it was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZoneBefore {
+    /// The zone.
+    #[serde(serialize_with = "zone_out", deserialize_with = "zone_in")]
+    pub timezone: Tz,
+    /// When the window ends.
+    pub until: DateTime<Utc>,
+}
+
+impl BudgetSpec {
+    /// The window that holds `now`: when it began, and when it ends.
+    pub fn window_at(&self, now: DateTime<Utc>) -> (DateTime<Utc>, Option<DateTime<Utc>>) {
+        let zone = self.zone_at(now);
+        let start = self.window.start(zone, now);
+        (start, self.window.end(zone, start))
+    }
+
+    /// Takes the place of `old`, a budget with the same window, at `now`: a window that has begun ends as it would have,
+    /// so that another time zone opens no fresh one.
+    pub fn succeed(&mut self, old: &Self, now: DateTime<Utc>) {
+        let timezone = old.zone_at(now);
+        let (_, end) = old.window_at(now);
+        self.timezone_before =
+            end.filter(|_| timezone != self.timezone).map(|until| ZoneBefore { timezone, until });
+    }
+
+    /// Whose midnight it follows at `now`.
+    pub fn zone_at(&self, now: DateTime<Utc>) -> Tz {
+        let before = self.timezone_before.as_ref().filter(|before| now < before.until);
+        before.map_or(self.timezone, |before| before.timezone)
+    }
 }
 
 /// A share between 0 and 1, written as a decimal string like `"0.8"`.
@@ -142,6 +180,30 @@ mod tests {
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn another_time_zone_opens_no_window_before_the_present_one_ends() {
+        let spec = |zone: &str| -> BudgetSpec {
+            serde_json::from_value(serde_json::json!({"limit_usd": "1", "window": "day", "timezone": zone}))
+                .unwrap()
+        };
+        let (old, noon) = (spec("UTC"), at("2026-11-22T12:00:00Z"));
+        let mut new = spec("Asia/Tokyo");
+        new.succeed(&old, noon);
+        let midnight = at("2026-11-23T00:00:00Z");
+        assert_eq!(new.window_at(noon), old.window_at(noon));
+        assert_eq!(new.window_at(at("2026-11-22T23:59:59Z")), old.window_at(noon));
+        assert_eq!(new.window_at(midnight), (at("2026-11-22T15:00:00Z"), Some(at("2026-11-23T15:00:00Z"))));
+        let mut back = spec("UTC");
+        back.succeed(&new, noon);
+        assert_eq!(back, old, "taken back before it took hold");
+        let mut third = spec("Europe/Berlin");
+        third.succeed(&new, noon);
+        assert_eq!(third.window_at(noon), old.window_at(noon));
+        let mut after = spec("Europe/Berlin");
+        after.succeed(&new, midnight);
+        assert_eq!(after.window_at(midnight), new.window_at(midnight));
     }
 
     fn window(kind: Window, zone: &str, now: &str) -> (String, Option<String>) {

@@ -38,6 +38,8 @@ kinds! {
     CredentialFellBack = "credential_fell_back";
     /// A provider billed more than its documented bound; the windows that it was posted to are blocked. Subject: the provider.
     BillAboveBound = "bill_above_bound";
+    /// The wall clock is more than a minute off the time that windows go by, and is not followed until this is closed. Subject: the node.
+    ClockOff = "clock_off";
     /// What is posted to a budget's window is not what the log adds up to; the window is blocked. Subject: the budget.
     BooksDoNotAddUp = "books_do_not_add_up";
     /// A row that grants power was changed outside of Bitting, or an old one was put back; it is not used. Subject: table and id.

@@ -110,7 +110,7 @@ impl Admission<'_> {
         let permit = self.decide(caller, head, &resolved)?;
         let priced = self.price(caller, &resolved)?;
         if let Some(priced) = &priced {
-            let now = self.proxy.services.clock.now();
+            let now = self.proxy.services.ledger.now();
             let tokens = priced.estimate.input_tokens.saturating_add(priced.estimate.output_tokens);
             in_flight.take_tokens(tokens, now).map_err(|refusal| rate_refused(&refusal))?;
         } else if has_token_rate(caller) {
@@ -296,7 +296,7 @@ impl Admission<'_> {
                             .or_else(|| priced.estimate.clamp(balance.limit.saturating_sub(balance.posted)))
                     });
                     let (Some(bound), Some(one)) = (fits, priced.as_mut()) else {
-                        return Err(budget_exceeded(&hold, &balance, self.arrival.time));
+                        return Err(budget_exceeded(&hold, &balance, self.proxy.services.ledger.now()));
                     };
                     given = Some(bound);
                     one.estimate = one.estimate.clone().with_output_bound(bound);
@@ -316,7 +316,7 @@ impl Admission<'_> {
     fn demand(&self, caller: &Caller, priced: Option<&Priced>, entry: Entry) -> Demand {
         let subkey = &caller.key.subkey;
         let amount = amount(priced);
-        let now = self.proxy.services.clock.now();
+        let now = self.proxy.services.ledger.now();
         let hold = |spec: &BudgetSpec| Hold::of(&subkey.id, spec, now, amount);
         let holds = if amount == NanoUsd::ZERO {
             Vec::new()

@@ -218,7 +218,7 @@ pub(super) fn decide_early(
 ) -> Result<(Permit<Head>, InFlight), Refusal> {
     let facts = HeadFacts { now: arrival.time, client_ip: arrival.client, operation };
     let permit = policy::decide_head(&caller.key.scope, &facts).map_err(|denial| reasons::denied(&denial))?;
-    let now = proxy.services.clock.now();
+    let now = proxy.services.ledger.now();
     let in_flight = caller.key.rates.enter(now).map_err(|refusal| reasons::rate_refused(&refusal))?;
     Ok((permit, in_flight))
 }

@@ -209,7 +209,7 @@ impl Services {
     }
 
     /// Closes an alarm for a reason. Closing one about books, or about a bill above its bound, sets the windows that are
-    /// blocked for it right first, and admits in them again.
+    /// blocked for it right first, and admits in them again; closing one about the clock has windows follow it.
     pub async fn close_alarm(
         &self,
         actor: &Actor,
@@ -248,9 +248,18 @@ impl Services {
         let closing = Closing { at: now, by: actor.operator.name.clone(), reason: reason.to_owned() };
         let closed = store::alarm::close(&mut tx.conn(), id, &closing).await?;
         let closed = closed.ok_or(CloseAlarmError::AlreadyClosed)?;
+        let follow_clock = match closed.kind {
+            AlarmKind::ClockOff => {
+                Some(self.ledger.accept_clock(&mut tx.conn()).await.map_err(RepairError::from)?)
+            }
+            _ => None,
+        };
         let detail = json!({"kind": closed.kind, "subject": closed.subject, "reason": reason});
         self.note(&mut tx.conn(), actor, "alarm.close", id, detail).await?;
         tx.commit().await?;
+        if let Some(follow) = follow_clock {
+            follow();
+        }
         Ok(closed)
     }
 }

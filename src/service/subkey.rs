@@ -149,7 +149,7 @@ const PAGES_READ_MAX: usize = 10;
 impl Services {
     /// Mints a sub-key. In force when this returns.
     pub async fn mint_subkey(&self, actor: &Actor, definition: Definition) -> Result<Minted, MintError> {
-        definition.validate()?;
+        definition.validate_new()?;
         if !actor.operator.reaches(&definition.project) {
             return Err(OutOfReach.into());
         }
@@ -253,7 +253,7 @@ impl Services {
         conn: &mut Conn<'_>,
         subkeys: Vec<SubKey>,
     ) -> Result<Vec<SubKeyState>, StoreError> {
-        let now = self.clock.now();
+        let now = self.ledger.now();
         let windows: Vec<_> = subkeys
             .iter()
             .flat_map(|subkey| subkey.definition.budgets.iter().map(|spec| hold(subkey, spec, now)))

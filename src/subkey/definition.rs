@@ -190,6 +190,31 @@ impl Definition {
         Ok(())
     }
 
+    /// Checks what only a new definition has to keep to: what is told of budgets and never set.
+    pub fn validate_new(&self) -> Result<(), DefinitionError> {
+        self.validate()?;
+        match self.budgets.iter().position(|budget| budget.timezone_before.is_some()) {
+            None => Ok(()),
+            Some(index) => Err(DefinitionError {
+                field: format!("/budgets/{index}/timezone_before"),
+                detail: "this is told, not set; leave it out".to_owned(),
+            }),
+        }
+    }
+
+    /// Takes the place of `old` at `now`: windows that have begun end as they would have.
+    pub fn succeed(&mut self, old: &Self, now: DateTime<Utc>) {
+        if self.budgets == old.budgets {
+            return;
+        }
+        for budget in &mut self.budgets {
+            budget.timezone_before = None;
+            if let Some(before) = old.budgets.iter().find(|before| before.window == budget.window) {
+                budget.succeed(before, now);
+            }
+        }
+    }
+
     /// The scope that requests are held against.
     pub fn scope(&self) -> Scope {
         let switches = [

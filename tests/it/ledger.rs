@@ -7,6 +7,7 @@ mod books;
 mod bound;
 mod cap;
 mod charge;
+mod clock;
 mod crash;
 mod database;
 mod drain;

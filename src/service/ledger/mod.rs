@@ -18,10 +18,12 @@ mod memory;
 mod recover;
 mod reservation;
 mod rows;
+mod seal;
+mod time;
 mod turn;
 mod writer;
 
-use super::{Alarms, Vault};
+use super::Alarms;
 use crate::base::{Clock, NanoUsd};
 use crate::budget::{Balance, BudgetSpec, Window};
 use crate::log::{AdminEntry, Entry};
@@ -34,43 +36,17 @@ use chrono::{DateTime, Utc};
 use desk::Desk;
 use std::sync::Arc;
 use std::time::Duration;
+use time::Timekeeper;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use audit::AuditError;
 pub use reservation::{Reservation, Settled};
+pub use seal::RowSeal;
 
 /// How often the books are compared with the log.
 const AUDIT_EVERY: Duration = Duration::from_mins(10);
-
-/// Signs rows, and tells whether a row is as it was signed. `None` while the vault is sealed.
-pub trait RowSeal: Send + Sync {
-    /// The MAC and its term.
-    fn sign(&self, message: &[u8]) -> Option<([u8; 32], u32)>;
-    /// Whether `mac`, made in `term`, is the message's.
-    fn holds(&self, message: &[u8], mac: &[u8], term: u32) -> Option<bool>;
-}
-
-impl RowSeal for Keyring {
-    fn sign(&self, message: &[u8]) -> Option<([u8; 32], u32)> {
-        Some(self.sign_row(message))
-    }
-
-    fn holds(&self, message: &[u8], mac: &[u8], term: u32) -> Option<bool> {
-        Some(self.row_is_signed(message, mac, term))
-    }
-}
-
-impl RowSeal for Vault {
-    fn sign(&self, message: &[u8]) -> Option<([u8; 32], u32)> {
-        Some(self.keyring().ok()?.sign_row(message))
-    }
-
-    fn holds(&self, message: &[u8], mac: &[u8], term: u32) -> Option<bool> {
-        Some(self.keyring().ok()?.row_is_signed(message, mac, term))
-    }
-}
 
 /// Bounds of the ledger.
 #[derive(Clone, Copy, Debug)]
@@ -152,12 +128,12 @@ pub struct Hold {
 impl Hold {
     /// What `amount` takes from a sub-key's budget at `now`.
     pub fn of(subkey: &SubKeyId, spec: &BudgetSpec, now: DateTime<Utc>, amount: NanoUsd) -> Self {
-        let window_start = spec.window.start(spec.timezone, now);
+        let (window_start, window_end) = spec.window_at(now);
         Self {
             budget: BudgetId::new(&BudgetOwner::subkey(subkey), spec.window),
             window: spec.window,
             window_start,
-            window_end: spec.window.end(spec.timezone, window_start),
+            window_end,
             limit: spec.limit_usd,
             amount,
         }
@@ -270,6 +246,7 @@ pub enum RepairError {
 #[derive(Clone)]
 pub struct Ledger {
     desk: Desk,
+    time: Timekeeper,
     durability: Durability,
     commands: mpsc::Sender<Command>,
     auditor: Arc<Mutex<Auditor>>,
@@ -340,6 +317,7 @@ impl Ledger {
         let writer = store.writer().await?;
         let epoch = recover::begin_epoch(&store, (&node, durability), clock.now()).await?;
         let unsettled = recover::settle_what_a_crash_left(&store, epoch, &clock).await?;
+        let time = Timekeeper::new(clock.clone(), (node.clone(), alarms.clone()), Arc::clone(&seal));
         let auditor = Auditor { store: store.clone(), clock, alarms: alarms.clone(), seal };
         if unsettled > 0 {
             tracing::warn!(count = unsettled, "admissions that an earlier run left open were posted in full");
@@ -347,12 +325,14 @@ impl Ledger {
         let (commands, queue) = mpsc::channel(limits.queue_commands);
         let ledger = Self {
             desk: Desk::new(),
+            time,
             durability,
             commands,
             auditor: Arc::new(Mutex::new(auditor)),
             stopping: CancellationToken::new(),
         };
-        let desk = ledger.desk.clone();
+        let (desk, time) = (ledger.desk.clone(), ledger.time.clone());
+        tasks.spawn(ledger.time.clone().watch(ledger.stopping.clone()));
         tasks.spawn(audit_regularly(
             ledger.commands.downgrade(),
             Arc::clone(&ledger.auditor),
@@ -360,7 +340,7 @@ impl Ledger {
         ));
         let stopping = ledger.stopping.clone();
         tasks.spawn(async move {
-            writer::run((writer, epoch, node), queue, desk, limits, &alarms).await;
+            writer::run((writer, epoch, node), queue, (desk, time), limits, &alarms).await;
             stopping.cancel();
             alarms.stop();
         });
@@ -382,9 +362,14 @@ impl Ledger {
         audit_and_block(&Auditor { seal, ..auditor.clone() }, &self.commands).await
     }
 
-    /// Has the sums of the log that terms before this one signed signed in the current term; returns how many.
+    /// Has the sums of the log, and the time, that terms before this one signed signed in the current term; returns how
+    /// many.
     pub(super) async fn sign_sums_again(&self, before: u32) -> Result<usize, AuditError> {
-        self.auditor.lock().await.sign_again(before).await
+        let auditor = self.auditor.lock().await;
+        let mut tx = auditor.store.write().await?;
+        self.time.keep(&mut tx.conn()).await?;
+        tx.commit().await?;
+        auditor.sign_again(before).await
     }
 
     /// Waits for the audit under way; none begins, and no sum is signed, while the guard lives.

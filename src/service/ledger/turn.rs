@@ -7,6 +7,7 @@
 use super::desk::{Desk, draw};
 use super::memory::{Left, Memory};
 use super::rows::Written;
+use super::time::Timekeeper;
 use super::writer::{Admitting, Batch, Pending, Unsettled};
 use super::{AuditError, Blocked, Hold, Mending, Opening, Settlement, base, rows};
 use crate::base::NanoUsd;
@@ -72,6 +73,7 @@ pub(super) struct Tools<'t> {
     pub(super) epoch: i64,
     pub(super) node: &'t str,
     pub(super) desk: &'t Desk,
+    pub(super) time: &'t Timekeeper,
     pub(super) memory: &'t mut Memory,
     pub(super) alarms: &'t Alarms,
 }
@@ -362,10 +364,21 @@ async fn write(
             repair(tools, which, entry, &**seal).await?;
         }
     }
+    if tools.time.is_due() || work.closes {
+        keep_time(tools).await?;
+    }
     if work.sweeps || work.closes {
         lease::drop_empty(&mut tools.conn, tools.epoch).await?;
     }
     Ok(verdicts)
+}
+
+/// Keeps the time beside what happened in it. While the vault is sealed nothing is signed, and nothing admitted.
+async fn keep_time(tools: &mut Tools<'_>) -> Result<(), TurnError> {
+    match tools.time.keep(&mut tools.conn).await {
+        Ok(()) | Err(AuditError::Sealed) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn repair(

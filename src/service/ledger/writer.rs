@@ -2,6 +2,7 @@
 
 use super::desk::Desk;
 use super::memory::Memory;
+use super::time::Timekeeper;
 use super::turn::{self, Done, Miss, Tools, TurnError, Verdict, Work};
 use super::{
     Command, Hold, LedgerLimits, Mending, Opening, Request, Reservation, ReserveError, Settlement, Unrecorded,
@@ -61,6 +62,7 @@ struct State<'a> {
     epoch: i64,
     node: String,
     desk: Desk,
+    time: Timekeeper,
     limits: LedgerLimits,
     alarms: &'a Alarms,
     memory: Memory,
@@ -78,7 +80,7 @@ struct State<'a> {
 pub(super) async fn run(
     (writer, epoch, node): (Writer, i64, String),
     mut queue: mpsc::Receiver<Command>,
-    desk: Desk,
+    (desk, time): (Desk, Timekeeper),
     limits: LedgerLimits,
     alarms: &Alarms,
 ) {
@@ -88,6 +90,7 @@ pub(super) async fn run(
         epoch,
         node,
         desk,
+        time,
         limits,
         alarms,
         memory: Memory::new(REMEMBERED_MAX),
@@ -229,6 +232,7 @@ impl State<'_> {
                 epoch: self.epoch,
                 node: &self.node,
                 desk: &self.desk,
+                time: &self.time,
                 memory: &mut self.memory,
                 alarms: self.alarms,
             };

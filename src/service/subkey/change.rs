@@ -6,6 +6,7 @@
 
 use super::{SubKeyState, check_references, no_project};
 use crate::base::Secret;
+use crate::budget::BudgetSpec;
 use crate::service::{Actor, AlreadyDone, GuardError, OutOfReach, Services, StoreError};
 use crate::store::budget::BudgetOwner;
 use crate::store::{self, Conn};
@@ -108,8 +109,9 @@ impl Services {
         change: impl Fn(&Definition) -> Result<Definition, R> + Send + Sync,
     ) -> Result<SubKeyState, ChangeSubkeyError<R>> {
         let plan = |subkey: &SubKey| {
-            let definition = change(&subkey.definition).map_err(ChangeSubkeyError::Refused)?;
+            let mut definition = change(&subkey.definition).map_err(ChangeSubkeyError::Refused)?;
             definition.validate()?;
+            definition.succeed(&subkey.definition, self.ledger.now());
             if !actor.operator.reaches(&definition.project) {
                 return Err(OutOfReach.into());
             }
@@ -222,7 +224,7 @@ impl Services {
             return Err(ChangeSubkeyError::Moved { version: old.version });
         }
         tx.check_subkey(&old).await?;
-        let Some(Plan { definition, state, rotation, mut detail }) = plan(&old)? else {
+        let Some(Plan { mut definition, state, rotation, mut detail }) = plan(&old)? else {
             // So already, perhaps by a call whose end nobody saw.
             let old = self.with_budgets(&mut tx.conn(), vec![old]).await?.pop();
             tx.commit().await?;
@@ -232,6 +234,7 @@ impl Services {
             check_references(&mut tx.conn(), &definition).await??;
             tx.check_project(&definition.project).await?;
         }
+        self.succeed_removed(&mut tx.conn(), &old, &mut definition).await?;
         let version = match store::subkey::update(&mut tx.conn(), id, old.version, &definition, state).await {
             Ok(Some(version)) => version,
             Ok(None) => return Ok(None),
@@ -243,7 +246,7 @@ impl Services {
             Err(error) => return Err(error.into()),
         };
         if old.definition.budgets != definition.budgets {
-            rewrite_budgets(&mut tx.conn(), id, &definition).await?;
+            self.rewrite_budgets(&mut tx.conn(), &old, &definition).await?;
         }
         if let Some(rotation) = rotation {
             tx.vouch_for(&rotation.new)?;
@@ -255,6 +258,49 @@ impl Services {
         let new = self.with_budgets(&mut tx.conn(), vec![new]).await?.pop();
         tx.commit().await?;
         Ok(new)
+    }
+
+    /// A budget that is added again goes on in the window that it was removed in, whatever its time zone is now.
+    async fn succeed_removed(
+        &self,
+        conn: &mut Conn<'_>,
+        old: &SubKey,
+        definition: &mut Definition,
+    ) -> Result<(), StoreError> {
+        let is_new =
+            |budget: &BudgetSpec| old.definition.budgets.iter().all(|before| before.window != budget.window);
+        if !definition.budgets.iter().any(is_new) {
+            return Ok(());
+        }
+        let kept = store::budget::of_owner(conn, &BudgetOwner::subkey(&old.id)).await?;
+        let now = self.ledger.now();
+        for budget in definition.budgets.iter_mut().filter(|budget| is_new(budget)) {
+            if let Some(before) = kept.iter().find(|kept| kept.window == budget.window) {
+                let before = BudgetSpec { timezone: before.timezone, ..budget.clone() };
+                budget.succeed(&before, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Budgets that are gone admit nothing and keep what was spent, and the time zone that they were in; the others are
+    /// as the definition says.
+    async fn rewrite_budgets(
+        &self,
+        conn: &mut Conn<'_>,
+        old: &SubKey,
+        definition: &Definition,
+    ) -> Result<(), StoreError> {
+        let (owner, now) = (BudgetOwner::subkey(&old.id), self.ledger.now());
+        let kept: Vec<_> = definition.budgets.iter().map(|spec| spec.window).collect();
+        for gone in old.definition.budgets.iter().filter(|before| !kept.contains(&before.window)) {
+            let timezone = gone.zone_at(now);
+            store::budget::upsert(conn, &owner, &BudgetSpec { timezone, ..gone.clone() }).await?;
+        }
+        for spec in &definition.budgets {
+            store::budget::upsert(conn, &owner, spec).await?;
+        }
+        store::budget::deactivate_except(conn, &owner, &kept).await.map(drop)
     }
 
     async fn rotate_secrets(
@@ -274,20 +320,6 @@ impl Services {
         }
         store::subkey::add_secret(conn, &old.id, &rotation.new).await
     }
-}
-
-/// Budgets that are gone admit nothing and keep what was spent; the others are as the definition says.
-async fn rewrite_budgets(
-    conn: &mut Conn<'_>,
-    id: &SubKeyId,
-    definition: &Definition,
-) -> Result<(), StoreError> {
-    let owner = BudgetOwner::subkey(id);
-    for spec in &definition.budgets {
-        store::budget::upsert(conn, &owner, spec).await?;
-    }
-    let kept: Vec<_> = definition.budgets.iter().map(|spec| spec.window).collect();
-    store::budget::deactivate_except(conn, &owner, &kept).await.map(drop)
 }
 
 fn refers_elsewhere(old: &Definition, new: &Definition) -> bool {

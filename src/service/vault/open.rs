@@ -336,6 +336,7 @@ impl Services {
         self.add_missing_providers(&keyring).await?;
         self.check_every_row(&keyring).await?;
         self.reload_directory_with(&keyring).await?;
+        self.ledger.begin_time(&keyring).await?;
         self.ledger.audit_with(&keyring).await?;
         self.sealing.opened(wrap_id, outdated);
         self.vault.open(keyring);
