@@ -12,7 +12,10 @@ mod crash;
 mod database;
 mod drain;
 mod hang_up;
+mod hot;
+mod kills;
 mod lease;
+mod left;
 mod power;
 
 use crate::support::server::TestServer;

@@ -105,8 +105,7 @@ async fn charge_leases(
         }
     }
     for ((epoch, owner), (node, postings)) in charges {
-        // One request draws on all budgets of its owner: what it cost is the most that one of them lost.
-        let cost = postings.iter().filter_map(|posting| posting.amount_usd).max().unwrap_or_default();
+        let cost = cost_of(&postings);
         // A lease is settled once, so the first of them names the entry for good.
         let first =
             postings.first().map(|posting| (posting.budget.as_str(), posting.window_start.timestamp()));
@@ -116,6 +115,17 @@ async fn charge_leases(
         access_log::append(conn, &entry, &postings).await?;
     }
     Ok(())
+}
+
+/// A request draws on one window of each budget of its owner: what requests cost is the most that one budget lost, in all
+/// of its windows.
+fn cost_of(postings: &[Posting]) -> NanoUsd {
+    let mut lost: BTreeMap<&str, NanoUsd> = BTreeMap::new();
+    for posting in postings {
+        let sum = lost.entry(posting.budget.as_str()).or_default();
+        *sum = sum.saturating_add(posting.amount_usd.unwrap_or_default());
+    }
+    lost.into_values().max().unwrap_or_default()
 }
 
 async fn crash_charge(

@@ -55,7 +55,7 @@ impl Ledger {
         let auditor = self.auditor.lock().await;
         let mut tx = auditor.store.write().await?;
         self.time.begin(&mut tx.conn(), keyring).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 
     /// From now on windows go by the wall clock, which an operator says is right. `conn` is of the transaction that says
