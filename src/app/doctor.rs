@@ -2,6 +2,7 @@
 
 mod surroundings;
 mod vault;
+mod webhook;
 
 use super::server::upstream;
 use super::{AppError, files, kek, probe, settings};
@@ -35,6 +36,7 @@ pub async fn doctor() -> Result<(), AppError> {
     let source = kek::source(&settings)?;
     vault::check(&mut report, &settings, &store, source.as_ref(), Clock::system().now()).await?;
     report.say("clock", clock(&store).await);
+    webhook::check(&mut report, &settings, &store).await?;
     providers(&mut report, &settings, &store).await?;
     store.close().await;
     report.end()

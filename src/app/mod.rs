@@ -13,7 +13,9 @@ mod progress;
 mod quickstart;
 mod recover;
 mod restore;
+mod secret_file;
 pub mod server;
+mod webhook;
 
 pub use backup::backup;
 pub use change_kek::{KekStep, ToTransit, change_kek};

@@ -1,5 +1,6 @@
 //! The server: two listeners, one ledger, and an orderly end.
 
+use super::webhook::Webhook;
 use super::{AppError, files, kek, logging, settings};
 use crate::base::{CidrSet, Clock, Entropy, Secret};
 use crate::config::{Plane, Settings};
@@ -9,7 +10,7 @@ use crate::proxy::upstream::{Upstream, UpstreamSettings};
 use crate::proxy::{Proxy, ProxySettings};
 use crate::sandbox::Sandbox;
 use crate::service::{
-    KekLease, KekSource, LedgerLimits, Metrics, RegistryLimits, RowWatch, Services,
+    KekLease, KekSource, LedgerLimits, Metrics, NoticeSettings, RegistryLimits, RowWatch, Services,
     Settings as ServiceSettings, WrapLimits,
 };
 use crate::store::Store;
@@ -75,6 +76,7 @@ impl Server {
         let admin_listener = bind(settings.admin.listen, "admin", "BITTING_ADMIN_LISTEN").await?;
 
         let upstream = upstream(settings)?;
+        let webhook = Webhook::of(settings).await?;
         let services =
             start_services(settings, store, kek, (clock, entropy), &upstream, &ledger_tasks).await?;
         let proxy = Proxy::new(
@@ -121,6 +123,9 @@ impl Server {
             tasks.spawn(keep_lease(lease, drain.clone()));
         }
         tasks.spawn(keep_checkpoint(services.clone(), drain.clone()));
+        if let Some(webhook) = webhook {
+            tasks.spawn(webhook.keep_telling(services.clone(), drain.clone()));
+        }
         tracing::info!(proxy = %proxy_at.0, admin = %admin_at.0, store = services.store.backend(), "serving");
         Ok(Self {
             services,
@@ -210,6 +215,10 @@ pub(super) async fn start_services(
         credential_drain: seconds(settings.bounds.credential_drain_seconds),
         metrics: Metrics::new().map_err(|error| AppError::setup("metrics", error))?,
         durability: settings.durability,
+        notices: NoticeSettings {
+            has_webhook: settings.webhook.is_some(),
+            waiting_max: settings.bounds.notices_max,
+        },
         ledger: LedgerLimits {
             queue_commands: requests_max.saturating_mul(2).saturating_add(256),
             waiting_max: requests_max,

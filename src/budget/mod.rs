@@ -1,12 +1,14 @@
 //! Budgets and rates: amounts per window of time, and the arithmetic of holding and posting.
 
+mod alert;
 mod balance;
 pub mod escrow;
 mod rate;
 mod window;
 mod window_time;
 
+pub use alert::{ALERTS_MAX, reached};
 pub use balance::{Balance, Refusal};
 pub use rate::{RateLimit, RateMetric, RatePeriod, RateWindow};
-pub use window::{BudgetSpec, Window, ZoneBefore};
+pub use window::{BudgetSpec, Share, Window, ZoneBefore};
 pub use window_time::{TOLERANCE as CLOCK_TOLERANCE, WindowTime};

@@ -35,6 +35,12 @@ impl Window {
         }
     }
 
+    /// Reads the name.
+    pub fn parse(name: &str) -> Option<Self> {
+        let all = [Self::Hour, Self::Day, Self::Week, Self::Month, Self::Total];
+        all.into_iter().find(|window| window.as_str() == name)
+    }
+
     /// When the window that holds `now` began. [`Window::Total`] began with the epoch.
     pub fn start(self, zone: Tz, now: DateTime<Utc>) -> DateTime<Utc> {
         let local = now.with_timezone(&zone).naive_local();
@@ -141,17 +147,43 @@ impl BudgetSpec {
     }
 }
 
-/// A share between 0 and 1, written as a decimal string like `"0.8"`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Share(String);
+/// A share above 0 and up to 1, written as a decimal string like `"0.8"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    text: String,
+    nano: i64,
+}
+
+impl Share {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// In thousand-millionths: 1,000,000,000 is the whole.
+    pub fn as_nano(&self) -> i64 {
+        self.nano
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
 
 impl<'de> Deserialize<'de> for Share {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
+        // It is written as an amount is, and has as many decimals.
         let amount: NanoUsd =
             text.parse().map_err(|_| serde::de::Error::custom("a share is a decimal like \"0.8\""))?;
         let valid = amount > NanoUsd::ZERO && amount <= NanoUsd::from_nano(1_000_000_000);
-        if valid { Ok(Self(text)) } else { Err(serde::de::Error::custom("a share is above 0 and at most 1")) }
+        if valid {
+            Ok(Self { nano: amount.as_nano(), text })
+        } else {
+            Err(serde::de::Error::custom("a share is above 0 and at most 1"))
+        }
     }
 }
 

@@ -81,6 +81,8 @@ limits! {
     integrity_check_seconds = 10, 1..=3_600;
     /// Concurrent requests in all; above it 503.
     requests_max = 4_096, 1..=1_000_000;
+    /// Notices that wait for the webhook; of more, the oldest are dropped.
+    notices_max = 10_000, 100..=1_000_000;
     /// How long a provider's old key may be used after a rotation that says nothing else.
     credential_drain_seconds = 900, 0..=DAY_SECONDS;
     /// How long a key service may refuse the key before an open vault is sealed; it is asked ten times as often.

@@ -9,11 +9,13 @@ mod kek;
 pub mod limits;
 mod read;
 mod source;
+mod webhook;
 
 pub use database::Database;
 pub use kek::{KekSettings, TransitSettings};
 pub use limits::Bounds;
 pub use source::Origin;
+pub use webhook::{WebhookSettings, WebhookUrl};
 
 use crate::base::CidrSet;
 pub use crate::service::Durability;
@@ -45,6 +47,8 @@ pub struct Settings {
     pub trusted_proxies: CidrSet,
     /// Private networks that providers may be in, and be reached by plain http.
     pub private_upstreams: CidrSet,
+    /// Who is told of alerts and alarms.
+    pub webhook: Option<WebhookSettings>,
     /// What is durable before what.
     pub durability: Durability,
     /// The filter of the program's own log, in the syntax of `tracing`.
@@ -255,6 +259,7 @@ fn settings(
         kek: kek::kek(source, environment, &data_dir)?,
         trusted_proxies: networks(source, "trusted_proxies")?,
         private_upstreams: networks(source, "private_upstreams")?,
+        webhook: webhook::webhook(source)?,
         durability: durability(source)?,
         log: log_filter(source)?.unwrap_or("info").to_owned(),
         log_format: log_format(source)?,

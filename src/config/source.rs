@@ -36,7 +36,12 @@ pub(super) const KEYS: &[&str] = &[
     "proxy_tls_key_file",
     "sandbox_listen",
     "trusted_proxies",
+    "webhook_secret_file",
+    "webhook_url",
 ];
+
+/// The table of the webhook's settings, and what their names begin with.
+const WEBHOOK: &str = "webhook";
 
 /// What begins every variable of ours.
 pub(super) const PREFIX: &str = "BITTING_";
@@ -102,14 +107,33 @@ impl Source {
             let origin = Origin::File { file: file.to_owned(), key: key.clone() };
             match value {
                 Value::Table(limits) if key == "limits" => self.add_limits(file, limits)?,
-                _ if key == "limits" => {
-                    return Err(ConfigError::invalid(&origin, "it is not a table", "a table [limits]"));
+                Value::Table(settings) if key == WEBHOOK => self.add_webhook(file, settings)?,
+                _ if key == "limits" || key == WEBHOOK => {
+                    let write = format!("a table [{key}]");
+                    return Err(ConfigError::invalid(&origin, "it is not a table", write));
                 }
                 _ if !KEYS.contains(&key.as_str()) => {
-                    let known = KEYS.iter().copied().chain(["limits"]);
+                    let known = KEYS.iter().copied().chain(["limits", WEBHOOK]);
                     return Err(ConfigError::unknown(&origin, nearest(&key, known)));
                 }
                 value => drop(self.values.insert(key, Given { value, origin })),
+            }
+        }
+        Ok(())
+    }
+
+    /// `url` in `[webhook]` is what `webhook_url` is outside of it.
+    fn add_webhook(&mut self, file: &Path, settings: toml::Table) -> Result<(), ConfigError> {
+        for (name, value) in settings {
+            let origin = Origin::File { file: file.to_owned(), key: format!("{WEBHOOK}.{name}") };
+            let key = format!("{WEBHOOK}_{name}");
+            if !KEYS.contains(&key.as_str()) {
+                let known = KEYS.iter().filter_map(|key| key.strip_prefix(WEBHOOK)?.strip_prefix('_'));
+                return Err(ConfigError::unknown(&origin, nearest(&name, known)));
+            }
+            if let Some(other) = self.values.insert(key, Given { value, origin: origin.clone() }) {
+                let problem = format!("{} says it too", other.origin);
+                return Err(ConfigError::invalid(&origin, problem, "it once"));
             }
         }
         Ok(())

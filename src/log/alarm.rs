@@ -58,6 +58,17 @@ kinds! {
     RewrapBlocked = "rewrap_blocked";
     /// A wrong unseal code or key was presented too often. Subject: the installation.
     UnsealRefused = "unseal_refused";
+    /// The webhook took a notice on none of three days, and it was given up. Subject: the webhook.
+    WebhookGivenUp = "webhook_given_up";
+    /// More notices waited for the webhook than are kept, and the oldest were dropped. Subject: the webhook.
+    NoticesDropped = "notices_dropped";
+}
+
+impl AlarmKind {
+    /// Whether it is about the webhook: that is not told to the webhook, or telling of it would never end.
+    pub fn is_about_the_webhook(self) -> bool {
+        matches!(self, Self::WebhookGivenUp | Self::NoticesDropped)
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 mod alarm;
 mod entry;
 mod filter;
+mod notice;
 
 pub use alarm::AlarmKind;
 pub use entry::{AdminEntry, Decision, Entry, Outcome, UsageSource};
 pub use filter::Filter;
+pub use notice::{NoticeKind, Setback, next_attempt};

@@ -4,9 +4,10 @@
 //! keeps one open row for each kind and subject, and writes one entry of the admin log when it is opened. While the
 //! store is out of reach it keeps what it has, and tries again.
 
+use super::notice::{Outbox, of_alarm};
 use super::{Actor, Blocked, Metrics, RepairError, Services, StoreError};
 use crate::base::{Clock, Entropy};
-use crate::log::{AdminEntry, AlarmKind};
+use crate::log::{AdminEntry, AlarmKind, NoticeKind};
 use crate::store::alarm::{AlarmFilter, AlarmRecord, Closing};
 use crate::store::{self, Cursor, Page, Store};
 use serde_json::{Value, json};
@@ -32,6 +33,7 @@ pub struct Alarms {
     clock: Clock,
     queue: mpsc::Sender<Raised>,
     stopping: CancellationToken,
+    outbox: Outbox,
 }
 
 struct Raised {
@@ -54,14 +56,26 @@ pub(super) struct AlarmQueue {
     stopping: CancellationToken,
     clock: Clock,
     pending: BTreeMap<(AlarmKind, String), Pending>,
+    outbox: Outbox,
 }
 
 impl Alarms {
-    pub(super) fn new(metrics: Metrics, clock: Clock) -> (Self, AlarmQueue) {
+    pub(super) fn new(metrics: Metrics, clock: Clock, outbox: Outbox) -> (Self, AlarmQueue) {
         let (sender, queue) = mpsc::channel(QUEUE_MAX);
         let stopping = CancellationToken::new();
-        let alarms = Self { metrics, clock: clock.clone(), queue: sender, stopping: stopping.clone() };
-        (alarms, AlarmQueue { queue, stopping, clock, pending: BTreeMap::new() })
+        let alarms = Self {
+            metrics,
+            clock: clock.clone(),
+            queue: sender,
+            stopping: stopping.clone(),
+            outbox: outbox.clone(),
+        };
+        (alarms, AlarmQueue { queue, stopping, clock, pending: BTreeMap::new(), outbox })
+    }
+
+    /// Where notices are put that leave the house.
+    pub(super) fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
     /// Raises an alarm about `subject`. `detail` is an object without secrets.
@@ -168,6 +182,7 @@ impl AlarmQueue {
                     detail: json!({"kind": alarm.kind, "subject": alarm.subject, "detail": alarm.detail}),
                 };
                 store::admin_log::append(&mut tx.conn(), &entry).await?;
+                of_alarm(&mut tx.conn(), &self.outbox, NoticeKind::AlarmOpened, &alarm).await?;
             }
             tx.commit().await?;
             self.pending.pop_first();
@@ -256,6 +271,7 @@ impl Services {
         };
         let detail = json!({"kind": closed.kind, "subject": closed.subject, "reason": reason});
         self.note(&mut tx.conn(), actor, "alarm.close", id, detail).await?;
+        of_alarm(&mut tx.conn(), self.alarms.outbox(), NoticeKind::AlarmClosed, &closed).await?;
         tx.commit().await?;
         if let Some(follow) = follow_clock {
             follow();

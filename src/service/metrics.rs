@@ -2,7 +2,9 @@
 
 use crate::base::NanoUsd;
 use crate::log::{AlarmKind, Entry};
-use prometheus::{Encoder, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
 
 /// What the server counts.
 #[derive(Clone)]
@@ -14,6 +16,8 @@ pub struct Metrics {
     cost_nano_usd: IntCounterVec,
     alarms: IntCounterVec,
     overhead_seconds: HistogramVec,
+    notices: IntCounterVec,
+    notices_waiting: IntGauge,
 }
 
 impl Metrics {
@@ -42,18 +46,45 @@ impl Metrics {
         let cost_nano_usd =
             counter("bitting_cost_nano_usd_total", "Cost posted, in 10^-9 USD.", &["provider"])?;
         let alarms = counter("bitting_alarms_total", "Alarms raised, by kind.", &["kind"])?;
+        let notices = counter(
+            "bitting_notices_total",
+            "Notices to the webhook, by what became of them: delivered, failed for good, dropped; put_off counts attempts.",
+            &["outcome"],
+        )?;
+        let notices_waiting = IntGauge::new("bitting_notices_waiting", "Notices that wait for the webhook.")?;
+        registry.register(Box::new(notices_waiting.clone()))?;
         let buckets =
             vec![0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
         let help = "Time spent in Bitting before the first byte, the provider's excluded.";
         let options = HistogramOpts::new("bitting_overhead_seconds", help).buckets(buckets);
         let overhead_seconds = HistogramVec::new(options, &["operation"])?;
         registry.register(Box::new(overhead_seconds.clone()))?;
-        Ok(Self { registry, requests, refusals, tokens, cost_nano_usd, alarms, overhead_seconds })
+        Ok(Self {
+            registry,
+            requests,
+            refusals,
+            tokens,
+            cost_nano_usd,
+            alarms,
+            overhead_seconds,
+            notices,
+            notices_waiting,
+        })
     }
 
     /// An alarm was raised.
     pub fn alarmed(&self, kind: AlarmKind) {
         self.alarms.with_label_values(&[kind.as_str()]).inc();
+    }
+
+    /// So many notices came to this end.
+    pub fn noticed(&self, outcome: &str, count: u64) {
+        self.notices.with_label_values(&[outcome]).inc_by(count);
+    }
+
+    /// So many notices wait.
+    pub fn notices_wait(&self, count: i64) {
+        self.notices_waiting.set(count);
     }
 
     /// A request was refused.

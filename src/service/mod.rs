@@ -5,6 +5,7 @@ mod admin_log;
 mod alarm;
 mod authenticate;
 pub mod backup;
+mod budget;
 mod checkpoint;
 mod credential;
 mod directory;
@@ -18,6 +19,7 @@ mod last_used;
 mod ledger;
 mod metrics;
 mod model;
+mod notice;
 mod operator;
 mod provider;
 mod quarantine;
@@ -56,6 +58,7 @@ pub use ledger::{
 };
 pub use metrics::Metrics;
 pub use model::{ModelState, SetModelError};
+pub use notice::{DueNotice, NoticeSettings, Undelivered};
 pub use operator::{Actor, CreateOperatorError, Operator, OperatorError, OutOfReach, Permission, Role};
 pub use provider::{ChangeProviderError, CreateProviderError, DeleteProviderError};
 pub use rates::{InFlight, RateRefusal, Rates};
@@ -141,6 +144,8 @@ pub struct Settings {
     pub metrics: Metrics,
     /// When admissions have to be durable.
     pub durability: Durability,
+    /// What leaves the house by the webhook.
+    pub notices: NoticeSettings,
     /// Bounds of the ledger.
     pub ledger: LedgerLimits,
     /// Bounds of the registry.
@@ -180,7 +185,9 @@ impl Services {
     ) -> Result<Self, StartError> {
         let installation = install::installation(&store).await?.ok_or(StartError::NotInstalled)?;
         let vault = Arc::new(Vault::closed(SealReason::KekUnavailable));
-        let (alarms, alarm_queue) = Alarms::new(settings.metrics.clone(), settings.clock.clone());
+        let outbox = notice::Outbox::new(settings.notices, settings.clock.clone(), settings.entropy.clone());
+        outbox.begin(&store).await?;
+        let (alarms, alarm_queue) = Alarms::new(settings.metrics.clone(), settings.clock.clone(), outbox);
         tasks.spawn(alarm_queue.run(store.clone(), settings.entropy.clone()));
         let quarantined: Arc<quarantine::Gate> = Arc::default();
         // Before anything is written: the figures of a database that is older must not grow first.

@@ -187,9 +187,7 @@ impl Services {
         tx.check_project(&subkey.definition.project).await?;
         store::subkey::insert(&mut tx.conn(), subkey).await.map_err(unknown_project)?;
         let owner = BudgetOwner::subkey(&subkey.id);
-        for spec in &subkey.definition.budgets {
-            store::budget::upsert(&mut tx.conn(), &owner, spec).await?;
-        }
+        self.put_budgets(&mut tx.conn(), &owner, &subkey.definition.budgets).await?;
         tx.sign_subkey(&subkey.id).await?;
         let detail = json!({"version": subkey.version, "definition": subkey.definition});
         self.note(&mut tx.conn(), actor, "subkey.mint", subkey.id.as_str(), detail).await?;

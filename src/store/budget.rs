@@ -12,6 +12,7 @@ use crate::subkey::SubKeyId;
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
+use sqlx::types::Json;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -125,11 +126,9 @@ impl TryFrom<Row> for BudgetRecord {
     type Error = StoreError;
 
     fn try_from(row: Row) -> Result<Self, StoreError> {
-        let windows = [Window::Hour, Window::Day, Window::Week, Window::Month, Window::Total];
-        let window = windows.into_iter().find(|window| window.as_str() == row.win);
         Ok(Self {
             id: BudgetId(row.id),
-            window: window.ok_or_else(|| StoreError::corrupt(TABLE, "win"))?,
+            window: Window::parse(&row.win).ok_or_else(|| StoreError::corrupt(TABLE, "win"))?,
             limit: NanoUsd::from_nano(row.limit_nano),
             timezone: row.timezone.parse().map_err(|_| StoreError::corrupt(TABLE, "timezone"))?,
             active: row.active,
@@ -162,9 +161,12 @@ pub async fn upsert(
     spec: &BudgetSpec,
 ) -> Result<BudgetId, StoreError> {
     const SQL: &str = "
-        INSERT INTO budgets (id, owner, win, limit_nano, timezone, active) VALUES ($1, $2, $3, $4, $5, TRUE)
+        INSERT INTO budgets (id, owner, win, limit_nano, timezone, active, alert_at)
+        VALUES ($1, $2, $3, $4, $5, TRUE, $6)
         ON CONFLICT (id)
-        DO UPDATE SET limit_nano = excluded.limit_nano, timezone = excluded.timezone, active = TRUE";
+        DO UPDATE SET limit_nano = excluded.limit_nano, timezone = excluded.timezone, active = TRUE,
+                      alert_at = excluded.alert_at";
+    let alert_at = Some(&spec.alert_at).filter(|shares| !shares.is_empty()).map(Json);
     let id = BudgetId::new(owner, spec.window);
     on_db!(conn, |db| {
         sqlx::query(SQL)
@@ -173,6 +175,7 @@ pub async fn upsert(
             .bind(spec.window.as_str())
             .bind(spec.limit_usd.as_nano())
             .bind(spec.timezone.name())
+            .bind(alert_at)
             .execute(db)
             .await
             .map(drop)

@@ -61,7 +61,7 @@ impl Table {
 }
 
 /// All tables. One that refers to another comes after it.
-pub static TABLES: [Table; 29] = [
+pub static TABLES: [Table; 31] = [
     Table {
         name: "meta",
         key: &["name"],
@@ -269,6 +269,7 @@ pub static TABLES: [Table; 29] = [
             int("limit_nano"),
             text("timezone"),
             boolean("active"),
+            json("alert_at").or_null().since(7),
         ],
     },
     Table {
@@ -396,6 +397,38 @@ pub static TABLES: [Table; 29] = [
             time("closed_at").or_null().since(2),
             text("closed_by").or_null().since(2),
             text("reason").or_null().since(2),
+        ],
+    },
+    Table {
+        name: "budget_alerts",
+        key: &["budget_id", "window_start", "share_nano", "limit_nano"],
+        numbered: None,
+        opens_vault: false,
+        columns: &[
+            text("budget_id").since(7),
+            time("window_start").since(7),
+            int("share_nano").since(7),
+            int("limit_nano").since(7),
+            int("spent_nano").since(7),
+            time("noticed_at").since(7),
+        ],
+    },
+    Table {
+        name: "notices",
+        key: &["id"],
+        numbered: None,
+        opens_vault: false,
+        columns: &[
+            text("id").since(7),
+            text("kind").since(7),
+            text("subject").since(7),
+            text("body").since(7),
+            time("created_at").since(7),
+            int("attempts").since(7),
+            time("next_try_at").since(7),
+            time("delivered_at").or_null().since(7),
+            time("failed_at").or_null().since(7),
+            text("last_error").or_null().since(7),
         ],
     },
     Table {

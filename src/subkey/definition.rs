@@ -1,7 +1,7 @@
 //! What a sub-key is defined as: the fields of mint and patch, validated as a whole.
 
 use crate::base::{CidrSet, NanoUsd};
-use crate::budget::{BudgetSpec, RateLimit};
+use crate::budget::{ALERTS_MAX, BudgetSpec, RateLimit};
 use crate::policy::{Feature, Glob, OneOf, Operation, Scope};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -151,6 +151,9 @@ impl Definition {
                     format!("/budgets/{index}/window"),
                     "there is one budget for each window; this one is twice",
                 );
+            }
+            if budget.alert_at.len() > ALERTS_MAX {
+                return error(format!("/budgets/{index}/alert_at"), &format!("at most {ALERTS_MAX} entries"));
             }
         }
         for (index, limit) in self.rate_limits.iter().enumerate() {

@@ -13,6 +13,7 @@ mod keyring;
 mod register;
 mod root;
 mod row;
+mod webhook;
 
 pub use credential::{
     Binding, ProviderKey, SealedCredential, open_credential, opens_there, reseal_credential,
@@ -25,3 +26,4 @@ pub use keyring::{KeyUse, Keyring, verify_log};
 pub use register::{Quarantine, Register, RegisterState, SealedBy};
 pub use root::Root;
 pub use row::{PowerRow, PowerTable};
+pub use webhook::{WebhookSecretError, WebhookSecrets};

@@ -1,6 +1,7 @@
 //! The key-encryption key as a credential of systemd: the same line as in a KEK file, handed to this service alone.
 
-use super::secret_file::{self, Readers};
+use super::read_secret;
+use crate::app::secret_file::Readers;
 use crate::base::{Entropy, Secret};
 use crate::service::{KekSource, KekSourceError};
 use crate::vault::Kek;
@@ -22,8 +23,7 @@ impl CredentialKek {
     }
 
     async fn read(&self) -> Result<Kek, KekSourceError> {
-        let text: Secret<String> =
-            secret_file::read(&self.path, Readers::OwnerAndListed, &self.describe()).await?;
+        let text: Secret<String> = read_secret(&self.path, Readers::OwnerAndListed, self.describe()).await?;
         Kek::parse(&text).map_err(|error| KekSourceError::Refused {
             source_is: self.describe(),
             reason: format!("it is no key: {error}"),

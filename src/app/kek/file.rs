@@ -1,6 +1,7 @@
 //! A key file: one line of base64, readable by its owner only.
 
-use super::secret_file::{self, Readers};
+use super::read_secret;
+use crate::app::secret_file::Readers;
 use crate::base::{Entropy, Secret};
 use crate::service::{KekSource, KekSourceError};
 use crate::vault::Kek;
@@ -45,7 +46,7 @@ impl FileKek {
 
     /// Reads the key. Others than its owner may not be able to.
     async fn read(&self) -> Result<Kek, KekSourceError> {
-        let text: Secret<String> = secret_file::read(&self.path, Readers::Owner, &self.describe()).await?;
+        let text: Secret<String> = read_secret(&self.path, Readers::Owner, self.describe()).await?;
         if text.expose().is_empty() {
             let reason = "it is empty, as one whose making broke off; remove it, unless its key was in use";
             return Err(self.refused(reason.to_owned()));

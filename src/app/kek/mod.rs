@@ -5,7 +5,6 @@
 mod credential;
 mod file;
 mod passphrase;
-mod secret_file;
 mod transit;
 
 pub use credential::CredentialKek;
@@ -14,8 +13,11 @@ pub use passphrase::PassphraseKek;
 pub use transit::TransitKek;
 
 use super::AppError;
+use crate::app::secret_file::{self, Readers, SecretFileError};
+use crate::base::Secret;
 use crate::config::{KekSettings, Settings};
-use crate::service::KekSource;
+use crate::service::{KekSource, KekSourceError};
+use std::path::Path;
 use std::sync::Arc;
 
 /// The configured source. Nothing of it is read or called yet, but for the authority of a transit engine.
@@ -30,6 +32,23 @@ pub fn from_settings(settings: &KekSettings) -> Result<Arc<dyn KekSource>, AppEr
         KekSettings::Passphrase { path } => Arc::new(PassphraseKek::new(path.clone())),
         KekSettings::Credential { name, path } => Arc::new(CredentialKek::new(name.clone(), path.clone())),
         KekSettings::Transit(transit) => Arc::new(TransitKek::new(transit.clone())?),
+    })
+}
+
+/// Reads a file of a source, which `source_is` names in errors.
+async fn read_secret(
+    path: &Path,
+    readers: Readers,
+    source_is: String,
+) -> Result<Secret<String>, KekSourceError> {
+    secret_file::read(path, readers).await.map_err(|error| {
+        let reason = error.to_string();
+        match error {
+            SecretFileError::Read { .. } => KekSourceError::Unavailable { source_is, reason },
+            SecretFileError::Open { .. } | SecretFileError::NoText { .. } => {
+                KekSourceError::Refused { source_is, reason }
+            }
+        }
     })
 }
 

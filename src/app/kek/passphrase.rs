@@ -3,7 +3,8 @@
 //! What is kept are the salt and the parameters, in clear, in a database that others may be able to change: they are
 //! bounded before anything is allocated. A wrong passphrase gives a wrong key, which opens nothing.
 
-use super::secret_file::{self, Readers, without_line_end};
+use super::read_secret;
+use crate::app::secret_file::{Readers, without_line_end};
 use crate::base::{Entropy, Secret};
 use crate::service::{KekSource, KekSourceError};
 use crate::vault::Kek;
@@ -71,7 +72,7 @@ impl PassphraseKek {
 
     /// By the passphrase in the file.
     async fn derive(&self, kept: &Kept) -> Result<Kek, KekSourceError> {
-        self.derive_from(secret_file::read(&self.path, Readers::Owner, &self.describe()).await?, kept).await
+        self.derive_from(read_secret(&self.path, Readers::Owner, self.describe()).await?, kept).await
     }
 
     async fn derive_from(&self, text: Secret<String>, kept: &Kept) -> Result<Kek, KekSourceError> {

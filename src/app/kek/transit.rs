@@ -5,8 +5,9 @@
 //! `aes256-gcm96` and `chacha20-poly1305`; of a key of another type the engine refuses it), and as `context`, which
 //! derived keys need and others ignore. Neither the path nor the key's name is taken from the database.
 
-use super::secret_file::{self, Readers};
+use super::read_secret;
 use crate::app::AppError;
+use crate::app::secret_file::Readers;
 use crate::base::{Entropy, Secret, clip};
 use crate::config::TransitSettings;
 use crate::http::client::{
@@ -175,7 +176,7 @@ impl TransitKek {
 
     /// Read for every call: whoever renews it replaces the file.
     async fn token(&self) -> Result<Secret<String>, KekSourceError> {
-        let text = secret_file::read(&self.settings.token_file, Readers::Owner, &self.describe()).await?;
+        let text = read_secret(&self.settings.token_file, Readers::Owner, self.describe()).await?;
         let token = text.expose().trim();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             let path = self.settings.token_file.display();

@@ -89,6 +89,16 @@ impl JsonClient {
         }
     }
 
+    /// Sends one call, once, and reads nothing of its answer but the status.
+    pub async fn send_for_status(&self, call: JsonCall) -> Result<StatusCode, JsonCallError> {
+        let after = call.timeout;
+        match timeout(after, self.client.request(request(call))).await {
+            Ok(Ok(answer)) => Ok(answer.status()),
+            Ok(Err(error)) => Err(failure(&error)),
+            Err(_elapsed) => Err(JsonCallError::Timeout { after }),
+        }
+    }
+
     async fn exchange(&self, call: JsonCall) -> Result<JsonAnswer, JsonCallError> {
         let answer = self.client.request(request(call)).await.map_err(|error| failure(&error))?;
         let status = answer.status();

@@ -316,7 +316,7 @@ impl Ledger {
         let LedgerParts { store, clock, alarms, seal, node, durability, limits } = parts;
         let writer = store.writer().await?;
         let epoch = recover::begin_epoch(&store, (&node, durability), clock.now()).await?;
-        let unsettled = recover::settle_what_a_crash_left(&store, epoch, &clock).await?;
+        let unsettled = recover::settle_what_a_crash_left(&store, epoch, (&clock, alarms.outbox())).await?;
         let time = Timekeeper::new(clock.clone(), (node.clone(), alarms.clone()), Arc::clone(&seal));
         let auditor = Auditor { store: store.clone(), clock, alarms: alarms.clone(), seal };
         if unsettled > 0 {

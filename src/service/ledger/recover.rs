@@ -6,12 +6,14 @@ use super::reservation::unknown_outcome;
 use super::{Command, Durability, Ledger, Settlement, Unrecorded};
 use crate::base::{Clock, NanoUsd};
 use crate::log::{Decision, Entry, UsageSource};
+use crate::service::budget::tell_what_stands;
+use crate::service::notice::Outbox;
 use crate::store::access_log::Posting;
 use crate::store::admission::Admission;
 use crate::store::budget::{BudgetOwner, WindowId};
 use crate::store::{Conn, Store, StoreError, access_log, admission, budget, lease, subkey};
 use chrono::{DateTime, Utc};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::oneshot;
 
 const BATCH_MAX: u32 = 200;
@@ -37,7 +39,7 @@ pub(super) async fn begin_epoch(
 pub(super) async fn settle_what_a_crash_left(
     store: &Store,
     epoch: i64,
-    clock: &Clock,
+    (clock, outbox): (&Clock, &Outbox),
 ) -> Result<usize, StoreError> {
     let mut settled = 0;
     loop {
@@ -46,6 +48,8 @@ pub(super) async fn settle_what_a_crash_left(
         for admission in &open {
             post_in_full(&mut tx.conn(), admission).await?;
         }
+        let windows = open.iter().flat_map(|admission| &admission.holds).map(window_of).collect();
+        tell_what_stands(&mut tx.conn(), outbox, &windows).await?;
         tx.commit().await?;
         if open.is_empty() {
             break;
@@ -56,7 +60,9 @@ pub(super) async fn settle_what_a_crash_left(
         let mut tx = store.write().await?;
         let left = lease::take_left(&mut tx.conn(), epoch, LEASES_MAX).await?;
         let is_last = left.is_empty();
+        let windows: BTreeSet<WindowId> = left.iter().map(|left| left.window.clone()).collect();
         charge_leases(&mut tx.conn(), left, clock.now()).await?;
+        tell_what_stands(&mut tx.conn(), outbox, &windows).await?;
         tx.commit().await?;
         if is_last {
             return Ok(settled);
@@ -64,18 +70,16 @@ pub(super) async fn settle_what_a_crash_left(
     }
 }
 
+fn window_of(hold: &admission::Hold) -> WindowId {
+    WindowId { budget: hold.budget.clone(), window_start: hold.window_start }
+}
+
 async fn post_in_full(conn: &mut Conn<'_>, admission: &Admission) -> Result<(), StoreError> {
     let cost = admission.entry.reserved_usd;
     let entry = Entry { cost_usd: cost, ..unknown_outcome(admission.entry.clone()) };
     admission::forget(conn, &admission.request_id).await?;
-    let windows: Vec<(WindowId, NanoUsd)> = admission
-        .holds
-        .iter()
-        .map(|hold| {
-            let window = WindowId { budget: hold.budget.clone(), window_start: hold.window_start };
-            (window, hold.amount)
-        })
-        .collect();
+    let windows: Vec<(WindowId, NanoUsd)> =
+        admission.holds.iter().map(|hold| (window_of(hold), hold.amount)).collect();
     let postings: Vec<Posting> = windows.iter().map(|(window, _)| Posting::all(window.clone())).collect();
     if access_log::append(conn, &entry, &postings).await?.is_none() {
         return Ok(());

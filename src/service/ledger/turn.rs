@@ -12,9 +12,10 @@ use super::writer::{Admitting, Batch, Pending, Unsettled};
 use super::{AuditError, Blocked, Hold, Mending, Opening, Settlement, base, rows};
 use crate::base::NanoUsd;
 use crate::budget::Balance;
-use crate::budget::escrow::{Miss as NoRoom, Row, Turn};
+use crate::budget::escrow::{Change, Miss as NoRoom, Row, Turn};
 use crate::log::{AdminEntry, AlarmKind};
 use crate::service::Alarms;
+use crate::service::budget::{Spending, tell_what_is_reached, tell_what_stands};
 use crate::store::access_log::Posting;
 use crate::store::admission::Admission;
 use crate::store::budget::WindowId;
@@ -351,6 +352,10 @@ async fn write(
             }
         }
     }
+    let outbox = tools.alarms.outbox();
+    if outbox.has_alerts() {
+        tell_what_is_reached(&mut tools.conn, outbox, &spendings(turn)).await?;
+    }
     let mut verdicts = Vec::with_capacity(misses.len());
     for ((Pending { request, .. }, miss), no_room) in work.batch.reserves.iter().zip(misses).zip(no_room) {
         if no_room.is_some() || matches!(miss, Some(Verdict::Refused(_))) {
@@ -381,6 +386,17 @@ async fn keep_time(tools: &mut Tools<'_>) -> Result<(), TurnError> {
     }
 }
 
+/// What the turn posts, by windows.
+fn spendings(turn: &Turn<WindowId>) -> Vec<Spending> {
+    let posted = turn.changes().filter(|(_, change)| change.after.posted > change.before.posted);
+    let spending = |(window, change): (&WindowId, Change)| Spending {
+        window: window.clone(),
+        before: change.before.posted,
+        after: change.after.posted,
+    };
+    posted.map(spending).collect()
+}
+
 async fn repair(
     tools: &mut Tools<'_>,
     which: &Blocked,
@@ -391,6 +407,7 @@ async fn repair(
         Blocked::Of(budget) => disorder::blocked_of(&mut tools.conn, budget).await?,
         Blocked::ByBill => disorder::blocked_for(&mut tools.conn, rows::BILL).await?,
     };
+    let mut windows = BTreeSet::new();
     for repaired in base::repair(&mut tools.conn, seal, blocked).await? {
         let mut detail = entry.detail.clone();
         let target = repaired.window.budget.as_str().to_owned();
@@ -402,8 +419,9 @@ async fn repair(
         let entry = AdminEntry { target, detail, ..entry.clone() };
         admin_log::append(&mut tools.conn, &entry).await?;
         rows::look(&mut tools.conn, tools.memory, &repaired.window).await?;
+        windows.insert(repaired.window);
     }
-    Ok(())
+    Ok(tell_what_stands(&mut tools.conn, tools.alarms.outbox(), &windows).await?)
 }
 
 /// Where the windows of each settlement stand.

@@ -297,10 +297,7 @@ impl Services {
             let timezone = gone.zone_at(now);
             store::budget::upsert(conn, &owner, &BudgetSpec { timezone, ..gone.clone() }).await?;
         }
-        for spec in &definition.budgets {
-            store::budget::upsert(conn, &owner, spec).await?;
-        }
-        store::budget::deactivate_except(conn, &owner, &kept).await.map(drop)
+        self.put_budgets(conn, &owner, &definition.budgets).await
     }
 
     async fn rotate_secrets(

@@ -7,7 +7,8 @@ use bitting::app::kek::FileKek;
 use bitting::base::{CidrSet, Clock, Entropy};
 use bitting::http::BodyBound;
 use bitting::service::{
-    self, Actor, KeyProbe, LedgerLimits, Metrics, ProbeError, RegistryLimits, Role, Services, Settings, Trial,
+    self, Actor, KeyProbe, LedgerLimits, Metrics, NoticeSettings, ProbeError, RegistryLimits, Role, Services,
+    Settings, Trial,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::BoxFuture;
@@ -85,6 +86,7 @@ pub(crate) fn settings(clock: Clock, entropy: Entropy, private: &[&str], folder:
         credential_drain: TimeDelta::minutes(15),
         metrics: Metrics::new().unwrap(),
         durability: bitting::service::Durability::BeforeAnswer,
+        notices: NoticeSettings { has_webhook: false, waiting_max: 100 },
         ledger: LedgerLimits { queue_commands: 64, waiting_max: 16, wait: Duration::from_millis(50) },
         registry: RegistryLimits {
             cached_max: 100,

@@ -1,7 +1,6 @@
 //! A file with a secret in it: read whole, wiped after use, and refused where others can read it too.
 
 use crate::base::Secret;
-use crate::service::KekSourceError;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -20,12 +19,8 @@ pub(super) enum Readers {
     OwnerAndListed,
 }
 
-/// Reads a secret text. `source_is` names the source in errors, which never hold what was read.
-pub(super) async fn read(
-    path: &Path,
-    readers: Readers,
-    source_is: &str,
-) -> Result<Secret<String>, KekSourceError> {
+/// Reads a secret text. Errors never hold what was read.
+pub(super) async fn read(path: &Path, readers: Readers) -> Result<Secret<String>, SecretFileError> {
     let owned = path.to_owned();
     let reading = tokio::task::spawn_blocking(move || read_now(&owned, readers));
     let failure = match reading.await {
@@ -33,21 +28,23 @@ pub(super) async fn read(
         Ok(Err(failure)) => failure,
         Err(_panicked) => Failure::Read(io::ErrorKind::Other.into()),
     };
-    let source_is = source_is.to_owned();
-    let path = path.display();
+    let path = path.to_owned();
     Err(match failure {
-        Failure::Read(error) => {
-            KekSourceError::Unavailable { source_is, reason: format!("cannot read {path}: {error}") }
-        }
-        Failure::Open { mode } => {
-            let reason = format!("others can read {path} (mode {mode:o}); run: chmod 600 {path}");
-            KekSourceError::Refused { source_is, reason }
-        }
-        Failure::NoText => {
-            let reason = format!("{path} is not a short text in UTF-8");
-            KekSourceError::Refused { source_is, reason }
-        }
+        Failure::Read(error) => SecretFileError::Read { path, error },
+        Failure::Open { mode } => SecretFileError::Open { path, mode },
+        Failure::NoText => SecretFileError::NoText { path },
     })
+}
+
+/// Why there is no secret to be had from a file.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SecretFileError {
+    #[error("cannot read {}: {error}", path.display())]
+    Read { path: PathBuf, error: io::Error },
+    #[error("others can read {0} (mode {mode:o}); run: chmod 600 {0}", path.display())]
+    Open { path: PathBuf, mode: u32 },
+    #[error("{} is not a short text in UTF-8", path.display())]
+    NoText { path: PathBuf },
 }
 
 enum Failure {
