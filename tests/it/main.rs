@@ -1,6 +1,7 @@
 //! Acceptance tests: real stores, real sockets, the real binary.
 
 mod admin;
+mod alerts;
 mod backup;
 mod doctor;
 mod floors;

@@ -1,6 +1,7 @@
 //! What tests stand on.
 
 pub(crate) mod process;
+pub(crate) mod receiver;
 pub(crate) mod server;
 pub(crate) mod store;
 pub(crate) mod transit;

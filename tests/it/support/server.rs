@@ -40,6 +40,7 @@ pub(crate) struct TestServer {
     sandbox_stop: CancellationToken,
     client: Client<HttpConnector, Full<Bytes>>,
     stop: CancellationToken,
+    environment: Vec<(String, String)>,
     running: Option<JoinHandle<()>>,
 }
 
@@ -113,6 +114,7 @@ impl TestServer {
             sandbox_stop,
             client,
             stop,
+            environment: owned(environment),
             running,
         };
         server.register_sandbox().await;
@@ -216,7 +218,9 @@ impl TestServer {
     pub(crate) async fn resume(&mut self) {
         self.store.store = Store::open(&self.store.url).await.unwrap();
         let (store, clock) = (self.store.store.clone(), self.clock.clone());
-        let settings = settings(&self.store, &[]);
+        let environment: Vec<(&str, &str)> =
+            self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let settings = settings(&self.store, &environment);
         let server = Server::start(&settings, store, self.kek.clone(), clock, Entropy::new()).await.unwrap();
         (self.proxy, self.admin) = (server.proxy_url(), server.admin_url());
         self.services = server.services().clone();
@@ -261,6 +265,10 @@ pub(crate) const CANARY: &str = "sandbox-canary-5f8b2c91d7e64a03b1c2";
 /// A chat request with the least there is to say.
 pub(crate) fn chat(model: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 16})
+}
+
+fn owned(environment: &[(&str, &str)]) -> Vec<(String, String)> {
+    environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn settings(store: &TestStore, environment: &[(&str, &str)]) -> Settings {
