@@ -160,16 +160,14 @@ impl Services {
             None => store::notice::give_up(&mut tx.conn(), id, now, &error).await?,
         }
         tx.commit().await?;
-        match next {
-            Some(next) => {
-                tracing::warn!(notice = id, attempt, %error, %next, "the webhook did not take a notice");
-                self.metrics.noticed("put_off", 1);
-            }
-            None => {
-                let detail = json!({"notice": id, "type": kind, "about": subject, "attempts": attempt, "error": error});
-                self.alarms.raise(AlarmKind::WebhookGivenUp, WEBHOOK, &detail);
-                self.metrics.noticed("failed", 1);
-            }
+        if let Some(next) = next {
+            tracing::warn!(notice = id, attempt, %error, %next, "the webhook did not take a notice");
+            self.metrics.noticed("put_off", 1);
+        } else {
+            let detail =
+                json!({"notice": id, "type": kind, "about": subject, "attempts": attempt, "error": error});
+            self.alarms.raise(AlarmKind::WebhookGivenUp, WEBHOOK, &detail);
+            self.metrics.noticed("failed", 1);
         }
         Ok(())
     }

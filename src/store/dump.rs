@@ -4,39 +4,12 @@
 //! A test compares the list with the real schema of both databases, so nothing can be forgotten. The only table that
 //! is not here is the record of the migrations: what a backup has of it are their names.
 
+mod column;
 mod rows;
 
+pub use column::{Column, Kind};
+use column::{boolean, bytes, int, json, text, time};
 pub use rows::{Cell, DumpError, clear, continue_sequences, each_row, insert, last_seq, unhurried};
-
-/// What a column holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Text.
-    Text,
-    /// A whole number.
-    Int,
-    /// Yes or no.
-    Bool,
-    /// Bytes.
-    Bytes,
-    /// A moment, in whole microseconds.
-    Time,
-    /// A JSON document.
-    Json,
-}
-
-/// A column.
-#[derive(Clone, Copy, Debug)]
-pub struct Column {
-    /// Its name.
-    pub name: &'static str,
-    /// What it holds.
-    pub kind: Kind,
-    /// Whether it can be NULL.
-    pub optional: bool,
-    /// The migration that made it.
-    pub since: i64,
-}
 
 /// A table.
 #[derive(Debug)]
@@ -463,44 +436,4 @@ pub static TABLES: [Table; 31] = [
 /// The table called `name`, and its place in the order.
 pub fn table(name: &str) -> Option<(usize, &'static Table)> {
     TABLES.iter().enumerate().find(|(_, table)| table.name == name)
-}
-
-const fn column(name: &'static str, kind: Kind) -> Column {
-    Column { name, kind, optional: false, since: 1 }
-}
-
-const fn text(name: &'static str) -> Column {
-    column(name, Kind::Text)
-}
-
-const fn int(name: &'static str) -> Column {
-    column(name, Kind::Int)
-}
-
-const fn boolean(name: &'static str) -> Column {
-    column(name, Kind::Bool)
-}
-
-const fn bytes(name: &'static str) -> Column {
-    column(name, Kind::Bytes)
-}
-
-const fn time(name: &'static str) -> Column {
-    column(name, Kind::Time)
-}
-
-const fn json(name: &'static str) -> Column {
-    column(name, Kind::Json)
-}
-
-impl Column {
-    const fn or_null(mut self) -> Self {
-        self.optional = true;
-        self
-    }
-
-    const fn since(mut self, migration: i64) -> Self {
-        self.since = migration;
-        self
-    }
 }

@@ -5,6 +5,7 @@ use crate::admin::plane::settings;
 use crate::support::store::{TestStore, on_both, tamper};
 use bitting::app::kek::FileKek;
 use bitting::base::Entropy;
+use bitting::budget::{Share, Window};
 use bitting::log::AlarmKind;
 use bitting::service::{self, NoticeSettings, Services};
 use bitting::store::notice::{self, NoticeRecord};
@@ -90,13 +91,12 @@ async fn an_older_database_knows_its_alerts((url, _folder): (String, TempDir)) {
     let owner = bitting::store::budget::BudgetOwner::subkey(
         &bitting::subkey::SubKeyId::parse("0123456789abcdef").unwrap(),
     );
-    use bitting::budget::Window;
     let ids = [Window::Day, Window::Month, Window::Total]
         .map(|window| bitting::store::budget::BudgetId::new(&owner, window));
     let found = budget_alert::alerting(&mut read.conn(), &ids.each_ref()).await.unwrap();
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].id, ids[1]);
-    let shares: Vec<&str> = found[0].alert_at.iter().map(|share| share.as_str()).collect();
+    let shares: Vec<&str> = found[0].alert_at.iter().map(Share::as_str).collect();
     assert_eq!(shares, ["0.5", "0.80"]);
 }
 

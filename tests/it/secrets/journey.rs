@@ -28,6 +28,24 @@ pub(super) const KEYS: [&str; 3] = [
 ];
 pub(super) const PASSPHRASE: &str = "passphrase canary: correct horse 4417";
 
+/// What notices are signed with.
+const WEBHOOK_SECRET: &[u8] = b"webhook canary 3f02, 32 bytes..!";
+
+/// Somebody who wants nothing of what is sent to him.
+fn webhook(home: &Installation) -> [(&'static str, String); 2] {
+    let secret = home.folder.path().join("webhook-secret").display().to_string();
+    let url = format!("{}/nobody/here", home.sandbox_url());
+    [("BITTING_WEBHOOK_URL", url), ("BITTING_WEBHOOK_SECRET_FILE", secret)]
+}
+
+fn with_webhook<'a>(
+    webhook: &'a [(&'static str, String); 2],
+    more: &[(&'a str, &'a str)],
+) -> Vec<(&'a str, &'a str)> {
+    let webhook = webhook.iter().map(|(name, value)| (*name, value.as_str()));
+    [("BITTING_LOG", "trace")].into_iter().chain(webhook).chain(more.iter().copied()).collect()
+}
+
 /// A server, what came out of it, and what must not have.
 pub(super) struct Journey {
     pub(super) home: Installation,
@@ -51,8 +69,14 @@ impl Journey {
         }
         let passphrase = home.folder.path().join("passphrase");
         write_secret(&passphrase, PASSPHRASE, 0o600);
-        let server = home.serve_telling(&[("BITTING_LOG", "trace")], &home.folder.path().join("0.log")).await;
-        Self { home, server, witness, for_secrets: vec![kek, passphrase], logs: 1 }
+        let secret = home.folder.path().join("webhook-secret");
+        write_secret(&secret, &format!("whsec_{}\n", BASE64.encode(WEBHOOK_SECRET)), 0o600);
+        witness.know("the webhook's secret", WEBHOOK_SECRET);
+        let log = home.folder.path().join("0.log");
+        let webhook = webhook(&home);
+        let environment = with_webhook(&webhook, &[]);
+        let server = home.serve_telling(&environment, &log).await;
+        Self { home, server, witness, for_secrets: vec![kek, passphrase, secret], logs: 1 }
     }
 
     pub(super) fn passphrase(&self) -> String {
@@ -82,7 +106,8 @@ impl Journey {
         self.server.child.wait().await.unwrap();
         let log = self.home.folder.path().join(format!("{}.log", self.logs));
         self.logs += 1;
-        let environment = [&[("BITTING_LOG", "trace")], environment].concat();
+        let webhook = webhook(&self.home);
+        let environment = with_webhook(&webhook, environment);
         self.server = self.home.serve_telling(&environment, &log).await;
     }
 
@@ -177,6 +202,8 @@ async fn p1_in_never_out_of_anything(home: Installation) {
     journey.restart(&[("BITTING_KEK_PASSPHRASE_FILE", &journey.passphrase())]).await;
     journey.look_everywhere().await;
 
+    let alerted = journey.admin("GET", "/api/v1/admin-log?action=budget.alert", &Value::Null).await;
+    assert_ne!(alerted.json()["items"], serde_json::json!([]), "the webhook was told");
     let (places, bytes) = journey.witness.extent();
     println!("searched {places} places, {bytes} bytes");
     let leaks = journey.witness.leaks();

@@ -52,8 +52,7 @@ pub(super) async fn keys_of_providers(journey: &mut Journey) -> String {
 
 /// Sub-keys: minted, shown, rotated, revoked, by the API and by the command line.
 pub(super) async fn sub_keys(journey: &mut Journey) -> (String, String) {
-    let definition =
-        json!({"name": "ci", "models": ["sandbox/*"], "budgets": [{"limit_usd": "5.00", "window": "day"}]});
+    let definition = json!({"name": "ci", "models": ["sandbox/*"], "budgets": [{"limit_usd": "5.00", "window": "day", "alert_at": ["0.000000001"]}]});
     let (minted, first) = journey.given("/api/v1/subkeys", &definition, "secret").await;
     journey.witness.know_token("the first sub-key", &first);
     let id = minted["subkey"]["id"].as_str().unwrap().to_owned();
