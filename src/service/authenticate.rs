@@ -1,5 +1,6 @@
 //! Who presents a secret: by id in memory, by HMAC in constant time.
 
+use super::rates::{Metered, RateOwner};
 use super::registry::{ActiveKey, Cached};
 use super::vault::SubKeys;
 use super::{Sealed, Services, StoreError};
@@ -14,6 +15,13 @@ pub struct Caller {
     pub key: Arc<ActiveKey>,
     /// Which of its secrets.
     pub secret_id: String,
+}
+
+impl Caller {
+    /// Whose rate limits bind the caller and are told to it: from its key upwards.
+    pub fn metered(&self) -> Vec<Metered> {
+        vec![Metered { owner: RateOwner::Subkey, rates: Arc::clone(&self.key.rates) }]
+    }
 }
 
 /// Why nobody was recognised.

@@ -126,6 +126,11 @@ impl Registry {
         self.lock().keys.get(id).is_some_and(is_it)
     }
 
+    /// What a sub-key in memory may do and has counted.
+    pub fn rates(&self, id: &SubKeyId) -> Option<Arc<Rates>> {
+        self.lock().keys.get(id).map(|key| Arc::clone(&key.rates))
+    }
+
     /// Remembers that there is no such sub-key.
     pub fn offer_unknown(&self, generation: u64, id: SubKeyId, now: DateTime<Utc>) {
         let mut inner = self.lock();
