@@ -123,6 +123,13 @@ impl Rates {
         self.limits.iter().any(|limit| limit.metric == RateMetric::Tokens)
     }
 
+    /// Whether nothing is in flight, and no window that is not over has counted anything.
+    pub fn is_idle(&self, now: DateTime<Utc>) -> bool {
+        let counters = self.lock();
+        let is_over = |((_, per), window): &(Window, RateWindow)| window.standing(*per, now).0 == 0;
+        counters.in_flight == 0 && counters.windows.iter().all(is_over)
+    }
+
     /// How each limit stands.
     pub fn standing(&self, now: DateTime<Utc>) -> Vec<RateStanding> {
         let counters = self.lock();
