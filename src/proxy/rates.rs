@@ -63,9 +63,11 @@ impl Admission<'_> {
                 Err(_) => {}
             }
         }
-        in_flight.withdraw();
         match soonest {
-            Some(over) => Err(refused(&over)),
+            Some(over) => {
+                in_flight.withdraw();
+                Err(refused(&over))
+            }
             None if is_unbounded => Err(Refusal::new(
                 Code::ModelUnpriced,
                 "The catalog does not know this model's bounds, and a rate of tokens is limited.",

@@ -133,7 +133,7 @@ fn a_later_owner_that_refuses_costs_the_earlier_ones_nothing() {
         let over = InFlight::enter(both(), now()).unwrap_err();
         assert_eq!(over.owner, shared.owner);
         assert!(
-            matches!(over.refusal, RateRefusal::Exceeded { wait, .. } if wait == TimeDelta::seconds(1_350))
+            matches!(over.refusal, RateRefusal::Exceeded { wait, .. } if wait == TimeDelta::seconds(3_150))
         );
     }
     assert_eq!((left(&key), left(&shared)), (vec![4], vec![0]));

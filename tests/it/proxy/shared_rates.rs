@@ -175,6 +175,7 @@ async fn many_at_once_never_pass_a_shared_limit_and_none_is_refused_in_vain() {
         served += usize::from(status == 200);
     }
     assert_eq!((served, server.sandbox.requests().len()), (20, 20));
-    let about = server.call(spoken(&server, "openai", &keys[0], "/v1/models", &Value::Null)).await;
+    let (_, fresh) = server.mint(json!({})).await;
+    let about = server.call(spoken(&server, "openai", &fresh, "/v1/models", &Value::Null)).await;
     assert_eq!(about.status, 200, "the list of models is nobody's but ours");
 }
