@@ -73,7 +73,7 @@ pub struct WriteArgs {
     /// What to do with a stream whose client has gone
     #[arg(long, value_enum)]
     on_client_gone: Option<OnClientGone>,
-    /// A limit for all who use it, like 500/minute, tokens:200000/minute or concurrent:32; --set rate_limits=[] for none
+    /// A limit for all who use it, like 500/minute, tokens:200000/minute or concurrent:32; `--set rate_limits=[]` for none
     #[arg(long, value_name = "RATE")]
     rate: Vec<Rate>,
     /// Any field by its name in the API, like --set 'dialects={"openai":{"base_url":"https://h/v1","auth":"api-key"}}'

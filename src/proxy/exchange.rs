@@ -92,14 +92,12 @@ pub(super) async fn conduct(
         key_version: call.attempt.version,
     };
     proxy.tasks.spawn(exchange.run(call, reply));
-    match head.await {
-        Ok(response) => response,
-        // The task has settled, or its reservation did when it was dropped.
-        Err(_) => {
-            let now = proxy.services.clock.now();
-            respond::refusal_after(&respond::overloaded(), dialect, arrival, (&caller, now))
-        }
+    if let Ok(response) = head.await {
+        return response;
     }
+    // The task has settled, or its reservation did when it was dropped.
+    let now = proxy.services.clock.now();
+    respond::refusal_after(&respond::overloaded(), dialect, arrival, (&caller, now))
 }
 
 /// Ends an admission of which nothing was sent.

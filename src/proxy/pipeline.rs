@@ -220,7 +220,7 @@ pub(super) fn decide_early(
     let facts = HeadFacts { now: arrival.time, client_ip: arrival.client, operation };
     let permit = policy::decide_head(&caller.key.scope, &facts).map_err(|denial| reasons::denied(&denial))?;
     let now = proxy.services.ledger.now();
-    let in_flight = InFlight::enter(caller.metered(), now).map_err(|over| rates::refused(&over))?;
+    let in_flight = InFlight::enter(&caller.metered(), now).map_err(|over| rates::refused(&over))?;
     Ok((permit, in_flight))
 }
 

@@ -307,7 +307,7 @@ mod tests {
 
     fn enter(key: &ActiveKey) -> Result<InFlight, RateRefusal> {
         let metered = Metered { owner: RateOwner::Subkey, rates: Arc::clone(&key.rates) };
-        InFlight::enter(vec![metered], now()).map_err(|over| over.refusal)
+        InFlight::enter(&[metered], now()).map_err(|over| over.refusal)
     }
 
     #[test]

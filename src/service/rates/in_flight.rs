@@ -74,9 +74,9 @@ impl InFlight {
     ///
     /// # Errors
     /// The refusal that lasts longest, of several the one of the first owner. Nothing is counted then.
-    pub fn enter(chain: Vec<Metered>, now: DateTime<Utc>) -> Result<Self, OverLimit> {
+    pub fn enter(chain: &[Metered], now: DateTime<Utc>) -> Result<Self, OverLimit> {
         let mut in_flight = Self { places: Vec::with_capacity(chain.len() + 2), state: State::Unsent };
-        in_flight.join(&chain, 0, now)?;
+        in_flight.join(chain, 0, now)?;
         Ok(in_flight)
     }
 

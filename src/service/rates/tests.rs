@@ -23,7 +23,7 @@ fn provider(limits: Vec<RateLimit>) -> Metered {
 }
 
 fn enter(key: &Metered, now: DateTime<Utc>) -> Result<InFlight, RateRefusal> {
-    InFlight::enter(vec![key.clone()], now).map_err(|over| over.refusal)
+    InFlight::enter(&[key.clone()], now).map_err(|over| over.refusal)
 }
 
 fn left(owner: &Metered) -> Vec<u64> {
@@ -126,18 +126,18 @@ fn a_later_owner_that_refuses_costs_the_earlier_ones_nothing() {
     let hourly = |n| limit(RateMetric::Requests, n, Some(RatePeriod::Hour));
     let (key, shared) = (subkey(vec![hourly(5)]), provider(vec![hourly(1)]));
     let both = || vec![key.clone(), shared.clone()];
-    let mut first = InFlight::enter(both(), now()).unwrap();
+    let mut first = InFlight::enter(&both(), now()).unwrap();
     first.mark_sent();
     drop(first);
     for _ in 0..3 {
-        let over = InFlight::enter(both(), now()).unwrap_err();
+        let over = InFlight::enter(&both(), now()).unwrap_err();
         assert_eq!(over.owner, shared.owner);
         assert!(
             matches!(over.refusal, RateRefusal::Exceeded { wait, .. } if wait == TimeDelta::seconds(3_150))
         );
     }
     assert_eq!((left(&key), left(&shared)), (vec![4], vec![0]));
-    assert!(InFlight::enter(vec![key.clone(), key.clone()], now()).is_ok(), "named twice, counted once");
+    assert!(InFlight::enter(&[key.clone(), key.clone()], now()).is_ok(), "named twice, counted once");
     assert_eq!(left(&key), [3]);
 }
 
@@ -171,7 +171,7 @@ fn chains_in_opposite_orders_do_not_wait_for_each_other() {
         for chain in [[one.clone(), two.clone()], [two, one]] {
             scope.spawn(move || {
                 for _ in 0..20_000 {
-                    drop(InFlight::enter(chain.to_vec(), now()));
+                    drop(InFlight::enter(&chain, now()));
                 }
             });
         }
@@ -266,7 +266,7 @@ proptest! {
                         }
                     }
                     let chain: Vec<Metered> = mine[1..].iter().map(|at| owners[*at].clone()).collect();
-                    let entered = InFlight::enter(vec![owners[key].clone()], now);
+                    let entered = InFlight::enter(&[owners[key].clone()], now);
                     let joined = entered.and_then(|mut in_flight| match in_flight.join(&chain, tokens, now) {
                         Ok(()) => Ok(in_flight),
                         Err(over) => {
