@@ -253,5 +253,5 @@ pub(super) async fn refuse(
     if proxy.services.ledger.record(entry).await.is_err() {
         return respond::refusal(&respond::store_unavailable(), dialect, arrival.id.as_str(), Some(caller));
     }
-    respond::refusal_after(refusal, dialect, arrival, (caller, proxy.services.clock.now()))
+    respond::refusal_after(refusal, dialect, arrival, (caller, proxy.services.ledger.now()))
 }

@@ -111,10 +111,10 @@ async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: onesho
         put(&mut headers, "x-bitting-model-reported", model);
     }
     put(&mut headers, "x-bitting-cost-usd", &bill.cost.to_string());
-    let (caller, clock) = (exchange.admitted.caller.clone(), exchange.proxy.services.clock.clone());
+    let (caller, services) = (exchange.admitted.caller.clone(), exchange.proxy.services.clone());
     let balances = settle(exchange, bill, entry).await;
     // What was used stands in the place of the worst case.
-    rates::stamp(&mut headers, &caller, clock.now());
+    rates::stamp(&mut headers, &caller, services.ledger.now());
     if let Some(remaining) = balances.iter().map(Balance::remaining).min() {
         put(&mut headers, "x-bitting-budget-remaining-usd", &remaining.to_string());
     }

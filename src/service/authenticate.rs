@@ -112,7 +112,7 @@ impl Services {
         }
         let (mut found, wrong) = self.look(keyring, &SubKeys(std::slice::from_ref(id))).await?;
         if let Some(subkey) = found.pop() {
-            Ok(Some(self.registry.offer(generation, subkey, !wrong.is_empty(), self.clock.now())))
+            Ok(Some(self.registry.offer(generation, subkey, !wrong.is_empty(), self.ledger.now())))
         } else {
             self.registry.offer_unknown(generation, id.clone(), self.clock.now());
             Ok(None)

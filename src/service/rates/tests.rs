@@ -23,7 +23,7 @@ fn provider(limits: Vec<RateLimit>) -> Metered {
 }
 
 fn enter(key: &Metered, now: DateTime<Utc>) -> Result<InFlight, RateRefusal> {
-    InFlight::enter(&[key.clone()], now).map_err(|over| over.refusal)
+    InFlight::enter(std::slice::from_ref(key), now).map_err(|over| over.refusal)
 }
 
 fn left(owner: &Metered) -> Vec<u64> {

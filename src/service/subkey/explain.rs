@@ -76,7 +76,8 @@ impl Services {
         let fresh = || Arc::new(Rates::new(state.subkey.definition.rate_limits.clone(), u64::MAX));
         let rates = self.registry.rates(id).unwrap_or_else(fresh);
         let own = [Metered { owner: RateOwner::Subkey, rates }];
-        let mut explanation = explain((&state, &own), &self.snapshot(), question, self.clock.now());
+        let own = (&own[..], self.ledger.now());
+        let mut explanation = explain((&state, own), &self.snapshot(), question, self.clock.now());
         if let Some(quarantine) = self.quarantine() {
             explanation.trace.insert(0, quarantined(&quarantine));
         }
@@ -92,7 +93,7 @@ fn quarantined(Quarantine { since, reason, .. }: &Quarantine) -> Step {
 }
 
 fn explain(
-    (state, own): (&SubKeyState, &[Metered]),
+    (state, (own, window_now)): (&SubKeyState, (&[Metered], chrono::DateTime<chrono::Utc>)),
     snapshot: &Snapshot,
     question: &Question,
     now: chrono::DateTime<chrono::Utc>,
@@ -129,7 +130,7 @@ fn explain(
         Some(Err(_)) => question.operation.is_free().then_some(0),
         None => Some(0),
     };
-    trace.extend(rates::rates(own, (snapshot, definition, found), tokens, now));
+    trace.extend(rates::rates(own, (snapshot, definition, found), tokens, window_now));
     if let Some(Ok(estimate)) = &estimate {
         trace.extend(state.budgets.iter().map(|budget| of_budget(definition, budget, estimate)));
     }

@@ -149,8 +149,8 @@ async fn tokens_of_which_nobody_knows_the_use_count_in_full() {
     let (worst, _) = worst_and_used(&server).await;
     list_model(&server, "sandbox-mini+close").await;
     list_model(&server, "sandbox-mini+status=429").await;
-    let key = json!({"rate_limits": [limit("tokens", 1_000_000, "day"), limit("requests", 50, "day")]});
-    let (_, secret) = server.mint(key).await;
+    let limits = json!([limit("tokens", 1_000_000, "day"), limit("requests", 50, "day")]);
+    let (_, secret) = server.mint(json!({"rate_limits": limits})).await;
     let refused = server.chat(&secret, "sandbox-mini+status=429").await;
     assert_eq!((refused.status.as_u16(), told(&refused, "tokens")[1]), (429, Some(1_000_000)));
     assert_eq!(server.chat(&secret, "sandbox-mini+close").await.status, 502);
@@ -158,12 +158,12 @@ async fn tokens_of_which_nobody_knows_the_use_count_in_full() {
     // Refused for another reason: its tokens are free again.
     let mut patch = json!({"budgets": [{"limit_usd": "0.000000001", "window": "total"}]});
     let (id, poor) = server.mint(json!({"rate_limits": [limit("tokens", 1_000_000, "day")]})).await;
-    let path = format!("/api/v1/subkeys/{id}");
-    assert!(server.admin_call(Method::PATCH, &path, Some(&patch)).await.status.is_success());
+    let key = format!("/api/v1/subkeys/{id}");
+    assert!(server.admin_call(Method::PATCH, &key, Some(&patch)).await.status.is_success());
     assert_eq!(server.chat(&poor, "sandbox-mini").await.refusal(), (402, "budget_exceeded".to_owned()));
     assert_eq!(left(&server, &poor).await, 1_000_000);
     patch["budgets"] = json!([]);
-    assert!(server.admin_call(Method::PATCH, &path, Some(&patch)).await.status.is_success());
+    assert!(server.admin_call(Method::PATCH, &key, Some(&patch)).await.status.is_success());
     assert_eq!(server.chat(&poor, "sandbox-mini").await.status, 200);
 }
 

@@ -168,13 +168,13 @@ async fn many_at_once_never_pass_a_shared_limit_and_none_is_refused_in_vain() {
         let (server, secret) = (Arc::clone(&server), keys[call % 3].clone());
         calls.push(tokio::spawn(async move { server.chat(&secret, "sandbox-mini").await.status.as_u16() }));
     }
-    let mut served = 0;
+    let mut admitted = 0;
     for call in calls {
         let status = call.await.unwrap();
         assert!(status == 200 || status == 429, "{status}");
-        served += usize::from(status == 200);
+        admitted += usize::from(status == 200);
     }
-    assert_eq!((served, server.sandbox.requests().len()), (20, 20));
+    assert_eq!((admitted, server.sandbox.requests().len()), (20, 20));
     let (_, fresh) = server.mint(json!({})).await;
     let about = server.call(spoken(&server, "openai", &fresh, "/v1/models", &Value::Null)).await;
     assert_eq!(about.status, 200, "the list of models is nobody's but ours");
