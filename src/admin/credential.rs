@@ -2,9 +2,11 @@
 
 use super::call::{Call, StopCredentials, View, WriteCredentials};
 use super::entity;
+use super::merge_patch::patched;
 use super::refusal;
 use super::routes::Routes;
 use crate::base::Secret;
+use crate::budget::RateLimit;
 use crate::http::Problem;
 use crate::service::{CredentialError, NewCredential, Rotation};
 use crate::store::credential::{CredentialRecord, Draining};
@@ -17,6 +19,7 @@ pub(super) fn routes(routes: Routes) -> Routes {
     routes
         .get("/api/v1/providers/{slug}/credentials", list)
         .post("/api/v1/providers/{slug}/credentials", create)
+        .patch("/api/v1/providers/{slug}/credentials/{id}", patch)
         .post("/api/v1/providers/{slug}/credentials/{id}/rotate", rotate)
         .post("/api/v1/providers/{slug}/credentials/{id}/disable", disable)
 }
@@ -31,6 +34,7 @@ struct CredentialView {
     projects: Option<Vec<String>>,
     organization: Option<String>,
     openai_project: Option<String>,
+    rate_limits: Vec<RateLimit>,
     status: &'static str,
     secret_version: i64,
     draining: Option<DrainingView>,
@@ -57,6 +61,7 @@ impl From<CredentialRecord> for CredentialView {
             projects: record.projects,
             organization: record.organization,
             openai_project: record.openai_project,
+            rate_limits: record.rate_limits,
             status: record.status.as_str(),
             secret_version: record.secret_version,
             draining: record
@@ -83,6 +88,16 @@ struct CreateRequest {
     organization: Option<String>,
     #[serde(default)]
     openai_project: Option<String>,
+    #[serde(default)]
+    rate_limits: Vec<RateLimit>,
+}
+
+/// What can be changed without a new key.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Changeable {
+    #[serde(default)]
+    rate_limits: Vec<RateLimit>,
 }
 
 #[derive(Deserialize)]
@@ -121,11 +136,25 @@ async fn list(call: Call<View>) -> Result<Response, Problem> {
 async fn create(call: Call<WriteCredentials>) -> Result<Response, Problem> {
     call.no_params()?;
     let (services, actor, slug) = (call.services.clone(), call.actor.clone(), call.path("slug").to_owned());
-    let CreateRequest { name, secret, weight, projects, organization, openai_project } = call.json().await?;
-    let new = NewCredential { name, secret, weight, projects, organization, openai_project };
+    let CreateRequest { name, secret, weight, projects, organization, openai_project, rate_limits } =
+        call.json().await?;
+    let new = NewCredential { name, secret, weight, projects, organization, openai_project, rate_limits };
     let record = services.create_credential(&actor, &slug, new).await?;
     let version = record.version;
     Ok(entity::created(&CredentialView::from(record), version))
+}
+
+async fn patch(call: Call<WriteCredentials>) -> Result<Response, Problem> {
+    call.no_params()?;
+    let (services, actor, expected) = (call.services.clone(), call.actor.clone(), call.expected_version()?);
+    let (slug, id) = (call.path("slug").to_owned(), call.path("id").to_owned());
+    let patch = call.merge_patch().await?;
+    let old = services.credential(&slug, &id).await?;
+    // What another changes meanwhile is not written over.
+    let expected = expected.unwrap_or(old.version);
+    let old = serde_json::to_value(Changeable { rate_limits: old.rate_limits });
+    let Changeable { rate_limits } = patched(old.map_err(|error| Problem::internal(&error))?, &patch)?;
+    Ok(shown(services.limit_credential(&actor, (&slug, &id), Some(expected), rate_limits).await?))
 }
 
 async fn rotate(call: Call<WriteCredentials>) -> Result<Response, Problem> {
@@ -151,7 +180,7 @@ impl From<CredentialError> for Problem {
         match error {
             CredentialError::NotFound => refusal::not_found("provider or credential"),
             CredentialError::Moved => refusal::version_mismatch("the credential was changed; read it again"),
-            CredentialError::Fault(fault) => refusal::invalid_field(fault.field, fault.detail),
+            CredentialError::Fault(fault) => refusal::invalid_field(&fault.field, fault.detail),
             CredentialError::ProviderUnusable => {
                 Self::conflict("provider_unusable", "the provider's document cannot be used; patch it first")
             }

@@ -115,6 +115,7 @@ async fn import(
             projects: None,
             organization: None,
             openai_project: None,
+            rate_limits: Vec::new(),
         };
         let stored = services.create_credential(&Actor::local(), known.slug, new).await;
         match (stored, tried) {
@@ -183,6 +184,7 @@ async fn register_sandbox(services: &Services, address: SocketAddr) -> Result<()
         projects: None,
         organization: None,
         openai_project: None,
+        rate_limits: Vec::new(),
     };
     let stored = services.create_credential(&actor, SANDBOX, new).await;
     stored.map(drop).map_err(|error| AppError::setup("the sandbox's credential", error))

@@ -9,6 +9,6 @@ mod window_time;
 
 pub use alert::{ALERTS_MAX, reached};
 pub use balance::{Balance, Refusal};
-pub use rate::{RateLimit, RateMetric, RatePeriod, RateWindow};
+pub use rate::{RateLimit, RateLimitFault, RateMetric, RatePeriod, RateWindow, check_rate_limits};
 pub use window::{BudgetSpec, Share, Window, ZoneBefore};
 pub use window_time::{TOLERANCE as CLOCK_TOLERANCE, WindowTime};

@@ -6,7 +6,7 @@ use super::client::{Client, Query, path};
 use super::listing::{Extent, Listing};
 use super::render::{self, Form, field};
 use super::secret_file::read_key;
-use super::values::Duration;
+use super::values::{Duration, Rate};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -36,6 +36,8 @@ pub enum CredentialCommand {
     /// Put a new key in the place of an old one, which drains
     #[command(after_help = ROTATE_NOTES)]
     Rotate(RotateArgs),
+    /// Change what may be sent with one
+    Update(UpdateArgs),
     /// Stop using one
     Disable(OneArgs),
 }
@@ -71,6 +73,9 @@ pub struct AddArgs {
     organization: Option<String>,
     #[arg(long, value_name = "ID", help = "The OpenAI project to name upstream")]
     openai_project: Option<String>,
+    /// A limit for all who use it, like 500/minute, tokens:200000/minute or concurrent:32
+    #[arg(long, value_name = "RATE")]
+    rate: Vec<Rate>,
     /// The file that holds the key [default: standard input]
     #[arg(long, value_name = "PATH")]
     secret_file: Option<PathBuf>,
@@ -89,6 +94,22 @@ pub struct OneArgs {
     id: String,
     #[command(flatten)]
     form: Form,
+}
+
+/// Arguments of `credential update`.
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// The limits for all who use it, instead of those it has, like 500/minute, tokens:200000/minute or concurrent:32
+    #[arg(long, value_name = "RATE", required_unless_present = "no_rate")]
+    rate: Vec<Rate>,
+    /// Limit nothing
+    #[arg(long, conflicts_with = "rate")]
+    no_rate: bool,
+    /// Only if it is still at this version
+    #[arg(long, value_name = "VERSION")]
+    if_match: Option<u64>,
 }
 
 /// Arguments of `credential rotate`.
@@ -121,6 +142,12 @@ impl RotateArgs {
     }
 }
 
+impl UpdateArgs {
+    fn document(&self) -> Value {
+        json!({"rate_limits": self.rate.iter().map(Rate::document).collect::<Vec<_>>()})
+    }
+}
+
 impl AddArgs {
     /// The request but for the key itself.
     fn document(&self) -> Value {
@@ -130,6 +157,7 @@ impl AddArgs {
             ("projects", (!self.project.is_empty()).then(|| json!(self.project))),
             ("organization", self.organization.as_ref().map(|id| json!(id))),
             ("openai_project", self.openai_project.as_ref().map(|id| json!(id))),
+            ("rate_limits", (!self.rate.is_empty()).then(|| self.rate.iter().map(Rate::document).collect())),
         ];
         for (name, value) in optional {
             if let Some(value) = value {
@@ -175,6 +203,11 @@ pub(super) async fn run(command: CredentialCommand, client: &Client) -> Result<(
             let credential = client.post(&path, Some(&document)).await?;
             render::print_object(&credential, args.one.form, &FIRST)
         }
+        CredentialCommand::Update(args) => {
+            let path = path(&["providers", &args.one.provider, "credentials", &args.one.id]);
+            let credential = client.patch(&path, &args.document(), args.if_match).await?;
+            render::print_object(&credential, args.one.form, &FIRST)
+        }
         CredentialCommand::Disable(args) => {
             let path = path(&["providers", &args.provider, "credentials", &args.id, "disable"]);
             let answer = client.post(&path, None).await?;
@@ -209,11 +242,30 @@ mod tests {
         };
         assert_eq!(document("bitting credential add openai --name main"), json!({"name": "main"}));
         let line = "bitting credential add openai --name main --weight 3 --project a b --organization org-1 \
-                    --openai-project proj_1 --secret-file f";
+                    --openai-project proj_1 --rate tokens:9/day --secret-file f";
         let wanted = json!({
             "name": "main", "weight": 3, "projects": ["a", "b"], "organization": "org-1", "openai_project": "proj_1",
+            "rate_limits": [{"metric": "tokens", "limit": 9, "per": "day"}],
         });
         assert_eq!(document(line), wanted);
+    }
+
+    #[test]
+    fn limits_are_replaced_whole_or_taken_away() {
+        let parsed = |line: &str| Cli::try_parse_from(line.split_whitespace());
+        let document = |line: &str| match parsed(line).unwrap().command {
+            Command::Remote(Remote::Credential(CredentialCommand::Update(args))) => args.document(),
+            other => panic!("{other:?}"),
+        };
+        let limits = json!({"rate_limits": [
+            {"metric": "requests", "limit": 5, "per": "second"}, {"metric": "concurrent_requests", "limit": 2},
+        ]});
+        assert_eq!(
+            document("bitting credential update p cred_1 --rate 5/second --rate concurrent:2"),
+            limits
+        );
+        assert_eq!(document("bitting credential update p cred_1 --no-rate"), json!({"rate_limits": []}));
+        assert!(parsed("bitting credential update p cred_1").is_err());
     }
 
     #[test]

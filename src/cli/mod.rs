@@ -181,6 +181,7 @@ mod tests {
             "credential list openai",
             "credential add openai --name main --secret-file key",
             "credential rotate openai cred_1",
+            "credential update openai cred_1 --rate 500/minute",
             "credential disable openai cred_1",
             "model list --provider openai",
             "model set openai/gpt-4o-mini --input 0.15 --output 0.60",

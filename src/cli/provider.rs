@@ -3,7 +3,7 @@
 use super::client::{Client, Query, path};
 use super::listing::{Extent, Listing};
 use super::render::{self, Form, cell, field};
-use super::values::Field;
+use super::values::{Field, Rate};
 use super::{CliError, UsageError};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
@@ -73,6 +73,9 @@ pub struct WriteArgs {
     /// What to do with a stream whose client has gone
     #[arg(long, value_enum)]
     on_client_gone: Option<OnClientGone>,
+    /// A limit for all who use it, like 500/minute, tokens:200000/minute or concurrent:32; `--set rate_limits=[]` for none
+    #[arg(long, value_name = "RATE")]
+    rate: Vec<Rate>,
     /// Any field by its name in the API, like --set 'dialects={"openai":{"base_url":"https://h/v1","auth":"api-key"}}'
     #[arg(long, value_name = "FIELD=JSON")]
     set: Vec<Field>,
@@ -114,6 +117,10 @@ impl WriteArgs {
             };
             document.insert("on_client_gone".to_owned(), json!(word))
         });
+        if !self.rate.is_empty() {
+            let limits = self.rate.iter().map(Rate::document).collect();
+            document.insert("rate_limits".to_owned(), limits);
+        }
         document.extend(self.set.into_iter().map(|field| (field.name, field.value)));
         document
     }
@@ -184,7 +191,7 @@ mod tests {
 
     #[test]
     fn flags_name_the_dialects_and_set_names_the_rest() {
-        let line = "bitting provider create local --openai http://h/v1 --gemini http://h --on-client-gone drain --set \
+        let line = "bitting provider create local --openai http://h/v1 --gemini http://h --on-client-gone drain --rate concurrent:9 --set \
                     supports_stream_options=false";
         let Command::Remote(Remote::Provider(ProviderCommand::Create(args))) =
             Cli::try_parse_from(line.split_whitespace()).unwrap().command
@@ -193,7 +200,7 @@ mod tests {
         };
         let wanted = json!({
             "dialects": {"openai": "http://h/v1", "gemini": "http://h"}, "on_client_gone": "drain",
-            "supports_stream_options": false,
+            "supports_stream_options": false, "rate_limits": [{"metric": "concurrent_requests", "limit": 9}],
         });
         assert_eq!(Value::Object(args.fields()), wanted);
     }

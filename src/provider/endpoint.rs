@@ -7,6 +7,7 @@ use super::base_url::{BaseUrl, BaseUrlError};
 use super::dialect::Dialect;
 use super::slug::Slug;
 use crate::base::CidrSet;
+use crate::budget::{RateLimit, RateLimitFault, check_rate_limits};
 use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ pub struct Provider {
     pub supports_stream_options: bool,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// What may be sent to all of its accounts together, whoever sends it.
+    pub rate_limits: Vec<RateLimit>,
 }
 
 /// Where and how one dialect is reached.
@@ -118,6 +121,9 @@ pub struct ProviderDocument {
     /// See [`Provider::timeouts`].
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// See [`Provider::rate_limits`].
+    #[serde(default)]
+    pub rate_limits: Vec<RateLimit>,
 }
 
 /// An endpoint as the admin API takes and shows it; a plain string is short for its `base_url`.
@@ -215,6 +221,9 @@ pub enum ProviderError {
     /// A timeout that is 0 or above a day.
     #[error("a timeout is 1 to 86400000 milliseconds")]
     Timeout,
+    /// A rate limit that makes no sense.
+    #[error(transparent)]
+    RateLimit(#[from] RateLimitFault),
 }
 
 impl ProviderError {
@@ -227,6 +236,7 @@ impl ProviderError {
             Self::Query { dialect, .. } => format!("/dialects/{}/query", dialect.as_str()),
             Self::Deployment(_) => "/deployments".to_owned(),
             Self::Timeout => "/timeouts".to_owned(),
+            Self::RateLimit(fault) => format!("/rate_limits{}", fault.at),
         }
     }
 }
@@ -246,6 +256,7 @@ impl ProviderDocument {
         if ![connect_ms, first_byte_ms, idle_ms, total_ms].iter().all(|ms| (1..=86_400_000).contains(ms)) {
             return Err(ProviderError::Timeout);
         }
+        check_rate_limits(&self.rate_limits)?;
         let endpoints = self
             .dialects
             .into_iter()
@@ -257,6 +268,7 @@ impl ProviderDocument {
             on_client_gone: self.on_client_gone,
             supports_stream_options: self.supports_stream_options,
             timeouts: self.timeouts,
+            rate_limits: self.rate_limits,
         })
     }
 }
@@ -300,6 +312,7 @@ impl From<&Provider> for ProviderDocument {
             on_client_gone: provider.on_client_gone,
             supports_stream_options: provider.supports_stream_options,
             timeouts: provider.timeouts,
+            rate_limits: provider.rate_limits.clone(),
         }
     }
 }

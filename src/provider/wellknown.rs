@@ -120,6 +120,7 @@ impl WellKnown {
             on_client_gone: OnClientGone::default(),
             supports_stream_options: true,
             timeouts: Timeouts::default(),
+            rate_limits: Vec::new(),
         })
     }
 }

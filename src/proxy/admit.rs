@@ -2,14 +2,15 @@
 
 use super::Proxy;
 use super::arrival::Arrival;
+use super::rates::tokens_at_most;
 use super::reasons::{
-    books_in_disorder, budget_exceeded, budget_held, budget_tampered, denied, rate_refused, too_expensive,
-    unpriced, unresolved,
+    books_in_disorder, budget_exceeded, budget_held, budget_tampered, denied, too_expensive, unpriced,
+    unresolved,
 };
 use super::refusal::{Code, Refusal};
 use super::respond;
 use crate::base::{NanoUsd, clip};
-use crate::budget::{BudgetSpec, RateMetric};
+use crate::budget::BudgetSpec;
 use crate::log::{Decision, Entry};
 use crate::policy::{self, BodyFacts, Head, Operation, Permit, Whole};
 use crate::provider::ask::{self, Ask, AskError, Splice};
@@ -97,7 +98,7 @@ impl Admission<'_> {
         &mut self,
         caller: &Caller,
         head: &Permit<Head>,
-        mut in_flight: InFlight,
+        in_flight: InFlight,
         entry: &mut Entry,
     ) -> Result<Outcome, Refusal> {
         let snapshot = self.proxy.services.snapshot();
@@ -109,16 +110,6 @@ impl Admission<'_> {
 
         let permit = self.decide(caller, head, &resolved)?;
         let priced = self.price(caller, &resolved)?;
-        if let Some(priced) = &priced {
-            let now = self.proxy.services.ledger.now();
-            let tokens = priced.estimate.input_tokens.saturating_add(priced.estimate.output_tokens);
-            in_flight.take_tokens(tokens, now).map_err(|refusal| rate_refused(&refusal))?;
-        } else if has_token_rate(caller) {
-            return Err(Refusal::new(
-                Code::ModelUnpriced,
-                "The catalog does not know this model's bounds, and this key has a token rate.",
-            ));
-        }
         self.reserve(caller, &snapshot, resolved, permit, priced, in_flight, entry).await
     }
 
@@ -237,7 +228,7 @@ impl Admission<'_> {
         }
     }
 
-    /// Step 8: hold the worst case; where the key allows it, lower the output bound to what still fits.
+    /// Step 8: the rates, then hold the worst case; where the key allows it, lower the output bound to what still fits.
     #[expect(clippy::too_many_arguments, reason = "each is the output of one step before")]
     async fn reserve(
         &mut self,
@@ -246,7 +237,7 @@ impl Admission<'_> {
         resolved: Resolved,
         permit: Permit<Whole>,
         mut priced: Option<Priced>,
-        in_flight: InFlight,
+        mut in_flight: InFlight,
         entry: &mut Entry,
     ) -> Result<Outcome, Refusal> {
         let definition = &caller.key.subkey.definition;
@@ -258,6 +249,8 @@ impl Admission<'_> {
             given = Some(bound);
             one.estimate = one.estimate.clone().with_output_bound(bound);
         }
+        let credential_id =
+            self.take_rates((caller, snapshot, &resolved), priced.as_ref(), &mut in_flight)?;
         let mut last = None;
         for _ in 0..=CLAMP_TRIES_MAX {
             let (body, changed, strip_usage) = self.body(snapshot, &resolved, given)?;
@@ -267,12 +260,15 @@ impl Admission<'_> {
                 changed,
                 price_version: priced.as_ref().map(|priced| priced.version.version.to_string()),
                 reserved_usd: amount(priced.as_ref()),
-                credential_id: self.credential(caller, snapshot, &resolved),
+                credential_id: credential_id.clone(),
                 ..entry.clone()
             };
             let demand = self.demand(caller, priced.as_ref(), opening.clone());
             match self.proxy.services.ledger.reserve(demand).await {
                 Ok(reservation) => {
+                    if let Some(priced) = &priced {
+                        in_flight.lower_tokens(tokens_at_most(priced));
+                    }
                     let caller = caller.clone();
                     let entry = opening;
                     return Ok(Outcome::Admitted(Box::new(Admitted {
@@ -287,7 +283,11 @@ impl Admission<'_> {
                         entry,
                     })));
                 }
-                Err(ReserveError::Stale) => return Ok(Outcome::Stale),
+                Err(ReserveError::Stale) => {
+                    // It is counted when it is decided anew.
+                    in_flight.withdraw();
+                    return Ok(Outcome::Stale);
+                }
                 Err(ReserveError::Exceeded { hold, balance }) => {
                     let fits = priced.as_ref().filter(|_| definition.clamp_to_budget).and_then(|priced| {
                         priced
@@ -368,25 +368,6 @@ impl Admission<'_> {
         })?;
         Ok((body, changed, report.is_some()))
     }
-
-    /// The credential that the request goes out with: by weight, spread by the request's id.
-    fn credential(&self, caller: &Caller, snapshot: &Snapshot, resolved: &Resolved) -> Option<String> {
-        let definition = &caller.key.subkey.definition;
-        let entry = snapshot.providers.get(&resolved.provider)?;
-        let pin = definition.credential.as_deref();
-        let usable: Vec<_> =
-            entry.credentials.iter().filter(|one| one.is_usable(&definition.project, pin)).collect();
-        let total: u64 = usable.iter().map(|one| one.weight.max(1)).sum();
-        let hash = u64::from(crc32fast::hash(self.arrival.id.as_str().as_bytes()));
-        let mut at = hash.checked_rem(total)?;
-        for one in usable {
-            match at.checked_sub(one.weight.max(1)) {
-                Some(rest) => at = rest,
-                None => return Some(one.id.clone()),
-            }
-        }
-        None
-    }
 }
 
 fn amount(priced: Option<&Priced>) -> NanoUsd {
@@ -395,8 +376,4 @@ fn amount(priced: Option<&Priced>) -> NanoUsd {
 
 fn has_output(operation: Operation) -> bool {
     matches!(operation, Operation::Chat | Operation::Completions | Operation::Responses)
-}
-
-fn has_token_rate(caller: &Caller) -> bool {
-    caller.key.subkey.definition.rate_limits.iter().any(|limit| limit.metric == RateMetric::Tokens)
 }

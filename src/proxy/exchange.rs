@@ -6,6 +6,7 @@ use super::admit::Admitted;
 use super::arrival::Arrival;
 use super::forward::{self, Again, Attempt, Call};
 use super::headers::answer_headers;
+use super::rates;
 use super::refusal::{Code, Refusal};
 use super::respond::{self, Facts};
 use super::settle::{Bill, settle};
@@ -91,24 +92,30 @@ pub(super) async fn conduct(
         key_version: call.attempt.version,
     };
     proxy.tasks.spawn(exchange.run(call, reply));
-    match head.await {
-        Ok(response) => response,
-        // The task has settled, or its reservation did when it was dropped.
-        Err(_) => respond::refusal_after(&respond::overloaded(), dialect, arrival, &caller),
+    if let Ok(response) = head.await {
+        return response;
     }
+    // The task has settled, or its reservation did when it was dropped.
+    let now = proxy.services.ledger.now();
+    respond::refusal_after(&respond::overloaded(), dialect, arrival, (&caller, now))
 }
 
 /// Ends an admission of which nothing was sent.
 pub(super) async fn void(
+    proxy: &Proxy,
     arrival: &Arrival,
     dialect: Dialect,
     admitted: Box<Admitted>,
     refusal: &Refusal,
 ) -> Response {
+    let Admitted { caller, reservation, in_flight, entry, .. } = *admitted;
+    // Nothing was sent: its tokens, and what it counted for others, are free again.
+    drop(in_flight);
+    let mut response =
+        respond::refusal_after(refusal, dialect, arrival, (&caller, proxy.services.ledger.now()));
     // The last attempt was none.
-    let attempts = admitted.entry.attempts.saturating_sub(1);
-    let mut response = respond::refusal_after(refusal, dialect, arrival, &admitted.caller);
-    respond::stamp_attempts(response.headers_mut(), attempts, admitted.entry.fallback.as_deref());
+    let attempts = entry.attempts.saturating_sub(1);
+    respond::stamp_attempts(response.headers_mut(), attempts, entry.fallback.as_deref());
     let entry = Entry {
         rule: Some(refusal.code.as_str().to_owned()),
         status: Some(refusal.code.status().as_u16()),
@@ -116,9 +123,9 @@ pub(super) async fn void(
         attempts,
         duration_ms: arrival.elapsed_ms(),
         overhead_us: arrival.elapsed_us(),
-        ..admitted.entry
+        ..entry
     };
-    admitted.reservation.void(entry).durable().await;
+    reservation.void(entry).durable().await;
     response
 }
 
@@ -135,6 +142,7 @@ impl Exchange {
             return self.end_unsent(&respond::sealed(), reply).await;
         }
         self.admitted.reservation.mark_sent();
+        self.admitted.in_flight.mark_sent();
         let (response, guard) = match self.ask(attempt, again, deadlines).await {
             Ok(answer) => answer,
             Err(Unanswered::Failed(error)) => return self.fail(&error, reply).await,
@@ -267,7 +275,7 @@ impl Exchange {
 
     /// Nothing was sent: nothing is charged.
     async fn end_unsent(self, refusal: &Refusal, reply: oneshot::Sender<Response>) {
-        let response = void(&self.arrival, self.dialect, self.admitted, refusal).await;
+        let response = void(&self.proxy, &self.arrival, self.dialect, self.admitted, refusal).await;
         // If the client has left, the entry says all there is to say.
         let _ = reply.send(response);
     }
@@ -327,6 +335,7 @@ impl Exchange {
                 overhead_us: self.overhead_us(),
             },
         );
+        rates::stamp(&mut headers, &self.admitted.caller, self.proxy.services.ledger.now());
         headers
     }
 
@@ -338,8 +347,8 @@ impl Exchange {
 
     /// An answer with our own error, for when the provider's cannot be passed on.
     pub(super) fn refuse(&self, refusal: &Refusal) -> Response {
-        let mut response =
-            respond::refusal_after(refusal, self.dialect, &self.arrival, &self.admitted.caller);
+        let caller = (&self.admitted.caller, self.proxy.services.ledger.now());
+        let mut response = respond::refusal_after(refusal, self.dialect, &self.arrival, caller);
         let entry = &self.admitted.entry;
         respond::stamp_attempts(response.headers_mut(), entry.attempts, entry.fallback.as_deref());
         response

@@ -4,6 +4,7 @@ use super::Proxy;
 use super::arrival::Arrival;
 use super::exchange::response;
 use super::pipeline::{decide_early, key_state, recognise, refuse};
+use super::rates;
 use super::refusal::{Code, Refusal};
 use super::respond::{self, Facts};
 use crate::budget::Balance;
@@ -11,10 +12,11 @@ use crate::log::{Decision, Entry, Outcome};
 use crate::policy::Operation;
 use crate::provider::model::Model;
 use crate::provider::{Dialect, operation};
-use crate::service::{Caller, Snapshot};
+use crate::service::{Caller, Metered, RateOwner, RateStanding, Snapshot};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Json, Response};
+use chrono::{DateTime, Utc};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{HeaderName, StatusCode};
 use serde_json::{Value, json};
@@ -62,6 +64,7 @@ pub(super) async fn models(
     };
     respond::stamp(&mut headers, &facts);
     headers.remove(HeaderName::from_static("x-bitting-provider"));
+    rates::stamp(&mut headers, caller, proxy.services.ledger.now());
     Ok(response(StatusCode::OK, headers, Body::from(body.to_string())))
 }
 
@@ -147,7 +150,11 @@ pub(super) async fn myself(State(proxy): State<Proxy>, request: Request) -> Resp
     };
     let entry = arrival.entry(&caller, &proxy.services.node, dialect);
     match describe_caller(&proxy, &arrival, &caller, entry.clone()).await {
-        Ok(body) => Json(body).into_response(),
+        Ok(body) => {
+            let mut response = Json(body).into_response();
+            rates::stamp(response.headers_mut(), &caller, proxy.services.ledger.now());
+            response
+        }
         Err(refusal) => refuse(&proxy, &arrival, &caller, dialect, &refusal, entry).await,
     }
 }
@@ -181,7 +188,6 @@ async fn describe_caller(
         "deny_models",
         "operations",
         "ip_allow",
-        "rate_limits",
         "max_request_usd",
         "max_output_tokens",
         "default_max_output_tokens",
@@ -206,9 +212,33 @@ async fn describe_caller(
     body.insert("id".to_owned(), json!(subkey.id.as_str()));
     body.insert("status".to_owned(), json!(subkey.status(arrival.time)));
     body.insert("budgets".to_owned(), json!(budgets));
+    body.insert("rate_limits".to_owned(), json!(limits(caller, proxy.services.ledger.now())));
     let entry = Entry { tags, ..answered(arrival, entry) };
     proxy.services.ledger.record(entry).await.map_err(|_| respond::store_unavailable())?;
     Ok(Value::Object(body))
+}
+
+/// The rate limits that bind the key, its own and its projects', with what is left of each.
+fn limits(caller: &Caller, now: DateTime<Utc>) -> Vec<Value> {
+    let of = |metered: &Metered| {
+        let project = match &metered.owner {
+            RateOwner::Project(slug) => Some(slug.clone()),
+            RateOwner::Subkey | RateOwner::Provider(_) | RateOwner::Credential(_) => None,
+        };
+        let shown = move |one: &RateStanding| {
+            let mut shown = json!(one.limit);
+            shown["remaining"] = json!(one.remaining);
+            if let Some(resets_at) = one.resets_at {
+                shown["resets_at"] = json!(resets_at);
+            }
+            if let Some(project) = &project {
+                shown["project"] = json!(project);
+            }
+            shown
+        };
+        metered.rates.standing(now).iter().map(shown).collect::<Vec<Value>>()
+    };
+    caller.metered().iter().flat_map(of).collect()
 }
 
 /// The process is alive.

@@ -8,6 +8,7 @@ mod headers;
 mod identify;
 mod local;
 mod pipeline;
+mod rates;
 mod reasons;
 mod refusal;
 mod respond;

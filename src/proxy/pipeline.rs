@@ -11,6 +11,7 @@ use super::exchange;
 use super::forward;
 use super::identify;
 use super::local;
+use super::rates;
 use super::reasons;
 use super::refusal::{Code, Refusal};
 use super::respond;
@@ -157,7 +158,7 @@ async fn admitted(
         Ok(call) => {
             Ok(exchange::conduct(proxy, arrival, (row.dialect, row.operation), call, (admitted, place)).await)
         }
-        Err(refusal) => Ok(exchange::void(arrival, row.dialect, admitted, &refusal).await),
+        Err(refusal) => Ok(exchange::void(proxy, arrival, row.dialect, admitted, &refusal).await),
     }
 }
 
@@ -219,7 +220,7 @@ pub(super) fn decide_early(
     let facts = HeadFacts { now: arrival.time, client_ip: arrival.client, operation };
     let permit = policy::decide_head(&caller.key.scope, &facts).map_err(|denial| reasons::denied(&denial))?;
     let now = proxy.services.ledger.now();
-    let in_flight = caller.key.rates.enter(now).map_err(|refusal| reasons::rate_refused(&refusal))?;
+    let in_flight = InFlight::enter(&caller.metered(), now).map_err(|over| rates::refused(&over))?;
     Ok((permit, in_flight))
 }
 
@@ -243,7 +244,7 @@ pub(super) async fn refuse(
 ) -> Response {
     proxy.services.metrics.refused(entry.operation.as_deref(), refusal.code.rule());
     let entry = Entry {
-        rule: Some(refusal.rule.unwrap_or(refusal.code.rule()).to_owned()),
+        rule: Some(refusal.rule.as_deref().unwrap_or(refusal.code.rule()).to_owned()),
         status: Some(refusal.code.status().as_u16()),
         duration_ms: arrival.elapsed_ms(),
         overhead_us: arrival.elapsed_us(),
@@ -252,5 +253,5 @@ pub(super) async fn refuse(
     if proxy.services.ledger.record(entry).await.is_err() {
         return respond::refusal(&respond::store_unavailable(), dialect, arrival.id.as_str(), Some(caller));
     }
-    respond::refusal_after(refusal, dialect, arrival, caller)
+    respond::refusal_after(refusal, dialect, arrival, (caller, proxy.services.ledger.now()))
 }

@@ -5,7 +5,7 @@ use crate::base::{NanoUsd, clip};
 use crate::budget::Balance;
 use crate::policy::{Denial, Rule};
 use crate::provider::{ResolveError, Unpriced};
-use crate::service::{Hold, RateRefusal};
+use crate::service::Hold;
 use serde_json::json;
 
 /// A rule's refusal in the words of the contract.
@@ -53,24 +53,6 @@ pub(super) fn denied(denial: &Denial) -> Refusal {
                 "The output bound ({bound}) is above what this sub-key may ask for. State a lower one."
             );
             Refusal::new(Code::OutputBoundExceeded, message)
-        }
-    }
-}
-
-/// A rate's refusal, with the exact time to wait.
-pub(super) fn rate_refused(refusal: &RateRefusal) -> Refusal {
-    match refusal {
-        RateRefusal::Concurrency { limit } => {
-            let message = format!("{limit} requests of this sub-key are in flight, as many as may be.");
-            Refusal::new(Code::ConcurrencyLimit, message).retry_after(chrono::TimeDelta::seconds(1))
-        }
-        RateRefusal::Exceeded { limit, wait } => {
-            let message = format!("The rate limit of {} is used up until its next window.", limit.limit);
-            Refusal::new(Code::RateLimitExceeded, message).retry_after(*wait)
-        }
-        RateRefusal::NeverFits { limit } => {
-            let message = format!("The request alone is above the rate limit of {}.", limit.limit);
-            Refusal::new(Code::ExceedsRateLimit, message)
         }
     }
 }
@@ -146,7 +128,7 @@ pub(super) fn books_in_disorder(hold: &Hold) -> Refusal {
 
 pub(super) fn budget_tampered() -> Refusal {
     let message = "The record of this sub-key was changed outside of Bitting, so it is not used. Tell your security team.";
-    Refusal { rule: Some("row_tampered"), ..Refusal::new(Code::KeySuspended, message) }
+    Refusal::new(Code::KeySuspended, message).rule("row_tampered")
 }
 
 fn standing(hold: &Hold, balance: &Balance) -> serde_json::Value {

@@ -8,6 +8,7 @@ use crate::provider::Dialect;
 use chrono::TimeDelta;
 use http::StatusCode;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 /// Every condition under which the proxy itself answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -215,7 +216,7 @@ pub(super) struct Refusal {
     /// Something was sent to the provider: trying again could pay twice.
     pub was_sent: bool,
     /// The rule of the entry, where that says more than the code.
-    pub rule: Option<&'static str>,
+    pub rule: Option<Cow<'static, str>>,
     /// Facts about the refusal for programs: budget, limit, spent, held, requested.
     pub details: Option<Box<Value>>,
 }
@@ -248,8 +249,8 @@ impl Refusal {
 
     /// Names another rule in the log than the code.
     #[must_use]
-    pub(super) fn rule(self, rule: &'static str) -> Self {
-        Self { rule: Some(rule), ..self }
+    pub(super) fn rule(self, rule: impl Into<Cow<'static, str>>) -> Self {
+        Self { rule: Some(rule.into()), ..self }
     }
 
     /// Adds facts for programs.

@@ -2,12 +2,13 @@
 
 use super::arrival::Arrival;
 use super::headers::put;
+use super::rates;
 use super::refusal::{Code, Refusal};
 use crate::provider::Dialect;
 use crate::service::Caller;
 use axum::body::Body;
 use axum::response::Response;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 
 /// A refusal as an answer.
@@ -28,7 +29,7 @@ pub(super) fn refusal(
         put(headers, "x-bitting-subkey", caller.key.subkey.id.as_str());
     }
     if let Some(wait) = refusal.retry_after {
-        let wait_ms = wait.num_milliseconds().max(1);
+        let wait_ms = whole_ms(wait).max(1);
         put(headers, "retry-after", &((wait_ms + 999) / 1000).to_string());
         if refusal.code.status().as_u16() == 429 {
             put(headers, "retry-after-ms", &wait_ms.to_string());
@@ -44,15 +45,22 @@ pub(super) fn refusal(
     response
 }
 
-/// A refusal with what the request has cost in time.
+/// Milliseconds, rounded up: who waits so long does not come too early.
+pub(super) fn whole_ms(wait: TimeDelta) -> i64 {
+    let ms = wait.num_milliseconds();
+    if wait > TimeDelta::milliseconds(ms) { ms + 1 } else { ms }
+}
+
+/// A refusal with what the request has cost in time, and how the caller's rate limits stand now.
 pub(super) fn refusal_after(
     refused: &Refusal,
     dialect: Dialect,
     arrival: &Arrival,
-    caller: &Caller,
+    (caller, now): (&Caller, DateTime<Utc>),
 ) -> Response {
     let mut response = refusal(refused, dialect, arrival.id.as_str(), Some(caller));
     let headers = response.headers_mut();
+    rates::stamp(headers, caller, now);
     put(headers, "x-bitting-overhead-us", &arrival.elapsed_us().to_string());
     stamp_attempts(headers, u32::from(refused.was_sent), None);
     response

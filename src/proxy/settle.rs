@@ -91,7 +91,13 @@ pub(super) async fn settle(exchange: Exchange, bill: Bill, entry: Entry) -> Vec<
         ..entry
     };
     proxy.services.metrics.settled(&entry, bill.cost);
-    in_flight.settle_tokens(tokens_of(&bill.usage));
+    match bill.source {
+        UsageSource::Reported | UsageSource::Estimated | UsageSource::None => {
+            in_flight.settle_tokens(tokens_of(&bill.usage));
+        }
+        // Nobody knows the use: the worst case counts, as it is charged.
+        UsageSource::Reserved => {}
+    }
     drop(in_flight);
     reservation.settle(bill.cost, entry).durable().await
 }

@@ -2,6 +2,7 @@
 
 use super::exchange::{AnswerBody, Exchange, key_stopped, response, shutting_down};
 use super::headers::put;
+use super::rates;
 use super::refusal::{Code, Refusal};
 use super::respond;
 use super::settle::{Bill, note_reading, settle};
@@ -110,7 +111,10 @@ async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: onesho
         put(&mut headers, "x-bitting-model-reported", model);
     }
     put(&mut headers, "x-bitting-cost-usd", &bill.cost.to_string());
+    let (caller, services) = (exchange.admitted.caller.clone(), exchange.proxy.services.clone());
     let balances = settle(exchange, bill, entry).await;
+    // What was used stands in the place of the worst case.
+    rates::stamp(&mut headers, &caller, services.ledger.now());
     if let Some(remaining) = balances.iter().map(Balance::remaining).min() {
         put(&mut headers, "x-bitting-budget-remaining-usd", &remaining.to_string());
     }

@@ -1,5 +1,6 @@
 //! Who presents a secret: by id in memory, by HMAC in constant time.
 
+use super::rates::{Metered, RateOwner};
 use super::registry::{ActiveKey, Cached};
 use super::vault::SubKeys;
 use super::{Sealed, Services, StoreError};
@@ -14,6 +15,13 @@ pub struct Caller {
     pub key: Arc<ActiveKey>,
     /// Which of its secrets.
     pub secret_id: String,
+}
+
+impl Caller {
+    /// Whose rate limits bind the caller and are told to it: from its key upwards.
+    pub fn metered(&self) -> Vec<Metered> {
+        vec![Metered { owner: RateOwner::Subkey, rates: Arc::clone(&self.key.rates) }]
+    }
 }
 
 /// Why nobody was recognised.
@@ -104,7 +112,7 @@ impl Services {
         }
         let (mut found, wrong) = self.look(keyring, &SubKeys(std::slice::from_ref(id))).await?;
         if let Some(subkey) = found.pop() {
-            Ok(Some(self.registry.offer(generation, subkey, !wrong.is_empty())))
+            Ok(Some(self.registry.offer(generation, subkey, !wrong.is_empty(), self.ledger.now())))
         } else {
             self.registry.offer_unknown(generation, id.clone(), self.clock.now());
             Ok(None)

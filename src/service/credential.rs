@@ -8,6 +8,7 @@ use super::provider::sealed_secret;
 use super::vault::Change;
 use super::{Actor, AlreadyDone, GuardError, Services, StoreError, binding};
 use crate::base::Secret;
+use crate::budget::{RateLimit, check_rate_limits};
 use crate::provider::endpoint::{Provider, ProviderDocument};
 use crate::store::credential::{CredentialRecord, CredentialStatus, SealedSecret};
 use crate::store::{self, Conn};
@@ -28,14 +29,16 @@ pub struct NewCredential {
     pub organization: Option<String>,
     /// Sent as `openai-project`.
     pub openai_project: Option<String>,
+    /// What may be sent with it, whoever sends it.
+    pub rate_limits: Vec<RateLimit>,
 }
 
 /// A field of a credential that makes no sense. It never repeats what was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct CredentialFault {
     /// The field, as a JSON pointer.
-    pub field: &'static str,
+    pub field: String,
     /// What to write instead.
     pub detail: &'static str,
 }
@@ -115,7 +118,7 @@ impl Services {
     ) -> Result<CredentialRecord, CredentialError> {
         check(&new)?;
         check_secret(&new.secret)?;
-        let NewCredential { name, secret, weight, projects, organization, openai_project } = new;
+        let NewCredential { name, secret, weight, projects, organization, openai_project, rate_limits } = new;
         let record = CredentialRecord {
             id: self.entropy.id("cred"),
             provider: provider.to_owned(),
@@ -124,6 +127,7 @@ impl Services {
             projects,
             organization,
             openai_project,
+            rate_limits,
             status: CredentialStatus::Active,
             secret_version: 1,
             draining: None,
@@ -149,11 +153,46 @@ impl Services {
         }
         store::credential::insert_secret(&mut tx.conn(), &record.id, 1, &sealed, record.created_at).await?;
         tx.sign_credential(&record.id).await?;
-        let detail = json!({"provider": provider, "name": record.name, "projects": record.projects});
+        let detail = json!({
+            "provider": provider, "name": record.name, "projects": record.projects, "rate_limits": record.rate_limits,
+        });
         self.note(&mut tx.conn(), actor, "credential.create", &record.id, detail).await?;
         tx.commit().await?;
         self.reload_directory().await.map_err(CredentialError::NotInForce)?;
         Ok(record)
+    }
+
+    /// Limits what may be sent with the key. What counts in a window that is not over counts under the new limits.
+    pub async fn limit_credential(
+        &self,
+        actor: &Actor,
+        (provider, id): (&str, &str),
+        expected: Option<i64>,
+        limits: Vec<RateLimit>,
+    ) -> Result<CredentialRecord, CredentialError> {
+        check_limits(&limits)?;
+        let mut tx = self.change().await?;
+        self.claim(&mut tx.conn(), actor, id).await??;
+        let mut record = found(&mut tx.conn(), provider, id, expected).await?;
+        tx.check_credential(&record).await?;
+        if record.rate_limits != limits {
+            let version =
+                store::credential::set_rate_limits(&mut tx.conn(), id, record.version, &limits).await?;
+            record.version = version.ok_or(CredentialError::Moved)?;
+            tx.sign_credential(id).await?;
+            let detail = json!({"provider": provider, "before": record.rate_limits, "after": limits});
+            self.note(&mut tx.conn(), actor, "credential.patch", id, detail).await?;
+            record.rate_limits = limits;
+        }
+        tx.commit().await?;
+        self.reload_directory().await.map_err(CredentialError::NotInForce)?;
+        Ok(record)
+    }
+
+    /// The credential, if the provider has it.
+    pub async fn credential(&self, provider: &str, id: &str) -> Result<CredentialRecord, CredentialError> {
+        let mut read = self.store.read().await?;
+        found(&mut read.conn(), provider, id, None).await
     }
 
     /// Disables the key: nothing is sent with it when this returns. What is disabled already stays so.
@@ -223,7 +262,7 @@ async fn found(
 }
 
 fn check(new: &NewCredential) -> Result<(), CredentialFault> {
-    let fault = |field, detail| Err(CredentialFault { field, detail });
+    let fault = |field: &str, detail| Err(CredentialFault { field: field.to_owned(), detail });
     let name_fits = (1..=128).contains(&new.name.len()) && !new.name.chars().any(char::is_control);
     if !name_fits || new.name.trim() != new.name {
         return fault("/name", "a name has 1 to 128 bytes, no control characters and no spaces around it");
@@ -239,7 +278,12 @@ fn check(new: &NewCredential) -> Result<(), CredentialFault> {
             return fault(field, "1 to 256 visible ASCII characters");
         }
     }
-    Ok(())
+    check_limits(&new.rate_limits)
+}
+
+fn check_limits(limits: &[RateLimit]) -> Result<(), CredentialFault> {
+    check_rate_limits(limits)
+        .map_err(|fault| CredentialFault { field: format!("/rate_limits{}", fault.at), detail: fault.detail })
 }
 
 /// A key goes into a header as it is, so it is refused rather than trimmed.
@@ -249,7 +293,7 @@ fn check_secret(secret: &Secret<String>) -> Result<(), CredentialFault> {
         return Ok(());
     }
     let detail = "a key is 1 to 8192 visible ASCII characters, without spaces or line ends";
-    Err(CredentialFault { field: "/secret", detail })
+    Err(CredentialFault { field: "/secret".to_owned(), detail })
 }
 
 fn is_visible(text: &str) -> bool {

@@ -4,9 +4,11 @@
 //! the call that made the change returns.
 
 use super::provider::sealed_credential;
+use super::rates::Rates;
 use super::vault::{Look, Tampered, credential_row, model_row, provider_row};
 use super::{Services, StoreError};
 use crate::base::CidrSet;
+use crate::budget::RateLimit;
 use crate::provider::{Catalog, CatalogError, Dialect, Endpoint, Override, Provider, ProviderDocument, Slug};
 use crate::store::credential::CredentialRecord;
 use crate::store::model::ModelRecord;
@@ -37,6 +39,7 @@ impl Snapshot {
     fn inherit(&mut self, older: &Self) {
         for (slug, entry) in &mut self.providers {
             let Some(older) = older.providers.get(slug) else { continue };
+            entry.rates = Arc::new(entry.rates.continuing(&older.rates));
             for credential in &mut entry.credentials {
                 older.credentials.iter().for_each(|older| credential.inherit(older));
             }
@@ -53,6 +56,8 @@ pub struct ProviderEntry {
     pub active: bool,
     /// Credentials that are not disabled.
     pub credentials: Vec<Credential>,
+    /// What all who use the provider may do together. The counts are kept when the directory is made anew.
+    pub rates: Arc<Rates>,
 }
 
 /// A credential as the hot path needs it: sealed.
@@ -68,6 +73,8 @@ pub struct Credential {
     pub organization: Option<String>,
     /// Sent as `openai-project`.
     pub openai_project: Option<String>,
+    /// What all who use it may do together. The counts are kept when the directory is made anew.
+    pub rates: Arc<Rates>,
     /// The secret in use.
     pub active: KeyVersion,
     /// The secret before it, while it may be used.
@@ -129,11 +136,15 @@ impl Credential {
         versions.all(|version| opens_there(keyring, &version.binding, &version.sealed))
     }
 
-    /// Takes over what an older snapshot of the same two versions has learnt.
+    /// Takes over what an older snapshot of the same credential has counted, and learnt about the same two versions.
     fn inherit(&mut self, older: &Self) {
+        if self.id != older.id {
+            return;
+        }
+        self.rates = Arc::new(self.rates.continuing(&older.rates));
         let (Some(mine), Some(theirs)) = (&mut self.draining, &older.draining) else { return };
         let same = |one: &KeyVersion, other: &KeyVersion| one.binding.version == other.binding.version;
-        if self.id == older.id && same(&self.active, &older.active) && same(&mine.key, &theirs.key) {
+        if same(&self.active, &older.active) && same(&mine.key, &theirs.key) {
             mine.goes_first = Arc::clone(&theirs.goes_first);
         }
     }
@@ -313,11 +324,17 @@ async fn load(
             }
         }
         let active = record.status == ProviderStatus::Active;
-        providers.insert(provider.slug.clone(), ProviderEntry { provider, active, credentials });
+        let rates = shared_rates(&provider.rate_limits);
+        providers.insert(provider.slug.clone(), ProviderEntry { provider, active, credentials, rates });
     }
     let models = store::model::list(&mut read.conn()).await?;
     rows.extend(models.iter().map(model_row));
     Ok((Loaded { providers, models }, rows))
+}
+
+/// Fresh counters. Nothing limits how many requests are in flight where the limits do not say so.
+fn shared_rates(limits: &[RateLimit]) -> Arc<Rates> {
+    Arc::new(Rates::new(limits.to_vec(), u64::MAX))
 }
 
 /// The credential with its kept versions; `None` when the one in use is not there.
@@ -347,6 +364,7 @@ async fn load_credential(
         projects: record.projects,
         organization: record.organization,
         openai_project: record.openai_project,
+        rates: shared_rates(&record.rate_limits),
         id: record.id,
         active,
         draining,

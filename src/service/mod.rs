@@ -61,7 +61,7 @@ pub use model::{ModelState, SetModelError};
 pub use notice::{DueNotice, NoticeSettings, Undelivered};
 pub use operator::{Actor, CreateOperatorError, Operator, OperatorError, OutOfReach, Permission, Role};
 pub use provider::{ChangeProviderError, CreateProviderError, DeleteProviderError};
-pub use rates::{InFlight, RateRefusal, Rates};
+pub use rates::{InFlight, Metered, OverLimit, RateOwner, RateRefusal, RateStanding, Rates};
 pub use registry::{ActiveKey, Registry, RegistryLimits};
 pub use release::{PostedSpend, ReleaseError, ReleaseOrder, Released, Spend};
 pub use subkey::{

@@ -1,28 +1,47 @@
-//! Rates and concurrency of sub-keys, in memory: one node serves them all.
+//! Rates and concurrency of one owner of limits, in memory: one node serves them all.
+//!
+//! An owner is a sub-key, a project, a provider or a credential. A request is held against several ([`InFlight`]); here
+//! is what each of them counts. The counts outlive every change of the limits.
+
+mod in_flight;
+#[cfg(test)]
+mod tests;
+
+pub use in_flight::{InFlight, Metered, OverLimit, RateOwner};
 
 use crate::budget::{RateLimit, RateMetric, RatePeriod, RateWindow};
 use chrono::{DateTime, TimeDelta, Utc};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The counters of one sub-key.
+/// The limits of one owner, and what counts towards them.
 #[derive(Debug)]
 pub struct Rates {
     limits: Vec<RateLimit>,
     concurrent_max: u64,
-    /// Shared with the rates that this sub-key had before a change, so that nothing in flight is forgotten.
+    /// Shared with the rates that this owner had before a change, so that nothing in flight is forgotten.
     counters: Arc<Mutex<Counters>>,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
-    windows: Vec<((RateMetric, RatePeriod), RateWindow)>,
+    windows: Vec<(Window, RateWindow)>,
     in_flight: u64,
 }
 
-/// What was taken out of one window.
-#[derive(Debug)]
+type Window = (RateMetric, RatePeriod);
+
+/// What a request is to count as.
+#[derive(Clone, Copy, Debug)]
+struct Draw {
+    /// As one request, with a place among those in flight.
+    enters: bool,
+    tokens: u64,
+}
+
+/// What was counted in one window.
+#[derive(Clone, Copy, Debug)]
 struct Taken {
-    window: (RateMetric, RatePeriod),
+    window: Window,
     index: i64,
     amount: u64,
 }
@@ -49,11 +68,26 @@ pub enum RateRefusal {
     },
 }
 
-/// A request in flight. Its place is free again when this is dropped.
-#[derive(Debug)]
-pub struct InFlight {
-    rates: Arc<Rates>,
-    tokens: Vec<Taken>,
+impl RateRefusal {
+    /// When the same request may fit. A place in flight is free again nobody knows when: then it is a second.
+    pub fn wait(&self) -> TimeDelta {
+        match self {
+            Self::Exceeded { wait, .. } => *wait,
+            Self::NeverFits { .. } => TimeDelta::MAX,
+            Self::Concurrency { .. } => TimeDelta::seconds(1),
+        }
+    }
+}
+
+/// How one limit stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateStanding {
+    /// The limit.
+    pub limit: RateLimit,
+    /// What is left of it.
+    pub remaining: u64,
+    /// When all of it is there again; `None` for concurrent requests.
+    pub resets_at: Option<DateTime<Utc>>,
 }
 
 impl Rates {
@@ -68,159 +102,130 @@ impl Rates {
         Self::over(Arc::clone(&self.counters), limits, concurrent_default)
     }
 
+    /// These limits over what `older` has counted.
+    #[must_use]
+    pub fn continuing(&self, older: &Self) -> Self {
+        Self {
+            limits: self.limits.clone(),
+            concurrent_max: self.concurrent_max,
+            counters: Arc::clone(&older.counters),
+        }
+    }
+
     fn over(counters: Arc<Mutex<Counters>>, limits: Vec<RateLimit>, concurrent_default: u64) -> Self {
         let concurrent = limits.iter().filter(|limit| limit.metric == RateMetric::ConcurrentRequests);
         let concurrent_max = concurrent.map(|limit| limit.limit).min().unwrap_or(concurrent_default);
         Self { limits, concurrent_max, counters }
     }
 
-    /// Counts one request, all limits or none.
-    pub fn enter(self: &Arc<Self>, now: DateTime<Utc>) -> Result<InFlight, RateRefusal> {
-        let mut counters = self.lock();
-        if counters.in_flight >= self.concurrent_max {
-            return Err(RateRefusal::Concurrency { limit: self.concurrent_max });
-        }
-        self.take(&mut counters, RateMetric::Requests, 1, now)?;
-        counters.in_flight += 1;
-        Ok(InFlight { rates: Arc::clone(self), tokens: Vec::new() })
+    /// Whether a request has to tell its tokens.
+    pub fn counts_tokens(&self) -> bool {
+        self.limits.iter().any(|limit| limit.metric == RateMetric::Tokens)
     }
 
-    fn take(
-        &self,
-        counters: &mut Counters,
-        metric: RateMetric,
-        amount: u64,
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Taken>, RateRefusal> {
-        let mut taken = Vec::new();
-        for limit in &self.limits {
-            let Some(per) = limit.per.filter(|_| limit.metric == metric) else { continue };
-            let window = (metric, per);
-            let refusal = match counters.window(window).take(limit.limit, per, amount, now) {
-                Ok(index) => {
-                    taken.push(Taken { window, index, amount });
-                    continue;
+    /// Whether nothing is in flight, and no window that is not over has counted anything.
+    pub fn is_idle(&self, now: DateTime<Utc>) -> bool {
+        let counters = self.lock();
+        let is_over = |((_, per), window): &(Window, RateWindow)| window.standing(*per, now).0 == 0;
+        counters.in_flight == 0 && counters.windows.iter().all(is_over)
+    }
+
+    /// How each limit stands.
+    pub fn standing(&self, now: DateTime<Utc>) -> Vec<RateStanding> {
+        let counters = self.lock();
+        let standing = |limit: &RateLimit| {
+            let (count, resets_at) = match limit.per {
+                Some(per) => {
+                    let (count, end) = counters.seen((limit.metric, per)).standing(per, now);
+                    (count, Some(end))
                 }
-                Err(_) if amount > limit.limit => RateRefusal::NeverFits { limit: *limit },
-                Err(wait) => RateRefusal::Exceeded { limit: *limit, wait },
+                None => (counters.in_flight, None),
             };
-            for taken in taken {
-                counters.window(taken.window).give_back(taken.index, taken.amount);
-            }
-            return Err(refusal);
-        }
-        Ok(taken)
+            RateStanding { limit: *limit, remaining: limit.limit.saturating_sub(count), resets_at }
+        };
+        self.limits.iter().map(standing).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Counters> {
+    /// What each limit would say to one more request of so many tokens. Nothing is counted.
+    pub fn verdicts(&self, tokens: u64, now: DateTime<Utc>) -> Vec<(RateLimit, Result<(), RateRefusal>)> {
+        let mut counters = self.lock();
+        let draw = Draw { enters: true, tokens };
+        self.limits.iter().map(|limit| (*limit, counters.room(limit, draw, now))).collect()
+    }
+
+    /// The refusal that lasts longest, if there is one: waiting for a shorter one would be in vain.
+    fn room(&self, counters: &mut Counters, draw: Draw, now: DateTime<Utc>) -> Result<(), RateRefusal> {
+        let mut longest: Option<RateRefusal> = None;
+        if draw.enters && counters.in_flight >= self.concurrent_max {
+            longest = Some(RateRefusal::Concurrency { limit: self.concurrent_max });
+        }
+        for limit in &self.limits {
+            if let Err(refusal) = counters.room(limit, draw, now)
+                && longest.is_none_or(|longest| refusal.wait() > longest.wait())
+            {
+                longest = Some(refusal);
+            }
+        }
+        longest.map_or(Ok(()), Err)
+    }
+
+    /// Counts it. There has to be room, and the counters have to be locked since that was asked.
+    fn draw(&self, counters: &mut Counters, draw: Draw) -> Vec<Taken> {
+        counters.in_flight += u64::from(draw.enters);
+        let counted = self.limits.iter().filter_map(|limit| {
+            let window = (limit.metric, limit.per?);
+            let amount = draw.of(limit.metric);
+            (amount > 0).then(|| Taken { window, index: counters.window(window).count(amount), amount })
+        });
+        counted.collect()
+    }
+
+    /// Where the counters lie: what several owners' counters are locked in the order of.
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.counters).addr()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counters> {
         // Every change of the counters is complete before anything can panic.
         self.counters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Draw {
+    fn of(self, metric: RateMetric) -> u64 {
+        match metric {
+            RateMetric::Requests | RateMetric::ConcurrentRequests => u64::from(self.enters),
+            RateMetric::Tokens => self.tokens,
+        }
+    }
+}
+
 impl Counters {
-    fn window(&mut self, of: (RateMetric, RatePeriod)) -> &mut RateWindow {
+    /// Whether the limit has room for this.
+    fn room(&mut self, limit: &RateLimit, draw: Draw, now: DateTime<Utc>) -> Result<(), RateRefusal> {
+        let amount = draw.of(limit.metric);
+        match limit.per {
+            _ if amount == 0 => Ok(()),
+            None if self.in_flight < limit.limit => Ok(()),
+            None => Err(RateRefusal::Concurrency { limit: limit.limit }),
+            Some(_) if amount > limit.limit => Err(RateRefusal::NeverFits { limit: *limit }),
+            Some(per) => self
+                .window((limit.metric, per))
+                .room(limit.limit, per, amount, now)
+                .map_err(|wait| RateRefusal::Exceeded { limit: *limit, wait }),
+        }
+    }
+
+    fn window(&mut self, of: Window) -> &mut RateWindow {
         let at = self.windows.iter().position(|(window, _)| *window == of).unwrap_or_else(|| {
             self.windows.push((of, RateWindow::default()));
             self.windows.len() - 1
         });
         &mut self.windows[at].1
     }
-}
 
-impl InFlight {
-    /// Takes the worst case of tokens out of every token limit, or out of none.
-    pub fn take_tokens(&mut self, tokens: u64, now: DateTime<Utc>) -> Result<(), RateRefusal> {
-        let mut counters = self.rates.lock();
-        self.tokens = self.rates.take(&mut counters, RateMetric::Tokens, tokens, now)?;
-        Ok(())
-    }
-
-    /// Gives back what was taken beyond the tokens used.
-    pub fn settle_tokens(&mut self, used: u64) {
-        let mut counters = self.rates.lock();
-        for taken in self.tokens.drain(..) {
-            counters.window(taken.window).give_back(taken.index, taken.amount.saturating_sub(used));
-        }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let mut counters = self.rates.lock();
-        counters.in_flight = counters.in_flight.saturating_sub(1);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::budget::RatePeriod;
-
-    fn limit(metric: RateMetric, limit: u64, per: Option<RatePeriod>) -> RateLimit {
-        RateLimit { metric, limit, per }
-    }
-
-    fn now() -> DateTime<Utc> {
-        "2026-11-22T16:07:30Z".parse().unwrap()
-    }
-
-    #[test]
-    fn a_place_is_free_again_when_the_request_is_over() {
-        let rates = Arc::new(Rates::new(vec![limit(RateMetric::ConcurrentRequests, 1, None)], 8));
-        let first = rates.enter(now()).unwrap();
-        assert_eq!(rates.enter(now()).unwrap_err(), RateRefusal::Concurrency { limit: 1 });
-        drop(first);
-        assert!(rates.enter(now()).is_ok());
-    }
-
-    #[test]
-    fn one_full_limit_takes_nothing_from_the_others() {
-        let per_minute = limit(RateMetric::Requests, 5, Some(RatePeriod::Minute));
-        let per_second = limit(RateMetric::Requests, 1, Some(RatePeriod::Second));
-        let rates = Arc::new(Rates::new(vec![per_minute, per_second], 100));
-        assert!(rates.enter(now()).is_ok());
-        for _ in 0..10 {
-            let wait = TimeDelta::seconds(1);
-            assert_eq!(rates.enter(now()).unwrap_err(), RateRefusal::Exceeded { limit: per_second, wait });
-        }
-        for second in 1..5 {
-            assert!(rates.enter(now() + TimeDelta::seconds(second)).is_ok(), "{second}");
-        }
-        assert!(rates.enter(now() + TimeDelta::seconds(6)).is_err());
-    }
-
-    #[test]
-    fn tokens_are_taken_at_the_worst_case_and_settled_at_use() {
-        let tokens = limit(RateMetric::Tokens, 100, Some(RatePeriod::Minute));
-        let rates = Arc::new(Rates::new(vec![tokens], 100));
-        let mut one = rates.enter(now()).unwrap();
-        one.take_tokens(90, now()).unwrap();
-        let mut two = rates.enter(now()).unwrap();
-        assert!(matches!(two.take_tokens(20, now()), Err(RateRefusal::Exceeded { .. })));
-        assert_eq!(two.take_tokens(101, now()), Err(RateRefusal::NeverFits { limit: tokens }));
-        one.settle_tokens(10);
-        assert!(two.take_tokens(90, now()).is_ok());
-    }
-
-    #[test]
-    fn a_patch_opens_no_fresh_window() {
-        let requests = |n| vec![limit(RateMetric::Requests, n, Some(RatePeriod::Minute))];
-        let rates = Arc::new(Rates::new(requests(1), 100));
-        assert!(rates.enter(now()).is_ok());
-        let patched = Arc::new(rates.carry_over(requests(2), 100));
-        assert!(patched.enter(now()).is_ok());
-        assert!(patched.enter(now()).is_err());
-    }
-
-    #[test]
-    fn a_patch_forgets_nothing_in_flight() {
-        let concurrent = |n| vec![limit(RateMetric::ConcurrentRequests, n, None)];
-        let rates = Arc::new(Rates::new(concurrent(1), 100));
-        let before = rates.enter(now()).unwrap();
-        let patched = Arc::new(rates.carry_over(concurrent(1), 100));
-        assert!(patched.enter(now()).is_err());
-        drop(before);
-        assert!(patched.enter(now()).is_ok());
+    fn seen(&self, of: Window) -> RateWindow {
+        let found = self.windows.iter().find(|(window, _)| *window == of);
+        found.map(|(_, window)| *window).unwrap_or_default()
     }
 }

@@ -66,6 +66,8 @@ struct Inner {
     generation: u64,
     keys: HashMap<SubKeyId, Arc<ActiveKey>>,
     unknown: HashMap<SubKeyId, DateTime<Utc>>,
+    /// What keys that are not in memory have counted in windows that are not over: loaded anew, they go on from there.
+    counted: HashMap<SubKeyId, Arc<Rates>>,
     /// What every key's `stopped` hangs on.
     all: CancellationToken,
 }
@@ -101,21 +103,40 @@ impl Registry {
 
     /// Takes in a sub-key that was loaded when the cache stood at `generation`, usable or tampered with. It is kept
     /// only if nothing changed since.
-    pub fn offer(&self, generation: u64, subkey: SubKey, tampered: bool) -> Arc<ActiveKey> {
+    pub fn offer(
+        &self,
+        generation: u64,
+        subkey: SubKey,
+        tampered: bool,
+        now: DateTime<Utc>,
+    ) -> Arc<ActiveKey> {
         let mut inner = self.lock();
         if inner.generation == generation && inner.keys.len() >= self.limits.cached_max {
-            // Requests in flight keep their own handle; counters of idle keys start anew with their window.
-            inner.keys.retain(|_, key| Arc::strong_count(key) > 1 || Arc::strong_count(&key.rates) > 1);
+            // Requests in flight keep their own handle.
+            let Inner { keys, counted, .. } = &mut *inner;
+            let idle =
+                keys.extract_if(|_, key| Arc::strong_count(key) == 1 && Arc::strong_count(&key.rates) == 1);
+            counted.retain(|_, rates| !rates.is_idle(now));
+            counted.extend(
+                idle.filter(|(_, key)| !key.rates.is_idle(now)).map(|(id, key)| (id, Arc::clone(&key.rates))),
+            );
         }
         if let Some(known) = inner.keys.get(&subkey.id)
             && (known.subkey.version, known.tampered) == (subkey.version, tampered)
         {
             return Arc::clone(known);
         }
-        let rates = Rates::new(subkey.definition.rate_limits.clone(), self.limits.concurrent_default);
+        let (limits, default) = (subkey.definition.rate_limits.clone(), self.limits.concurrent_default);
+        let known = inner.keys.get(&subkey.id).map(|known| Arc::clone(&known.rates));
+        let rates = match known.or_else(|| inner.counted.remove(&subkey.id)) {
+            Some(older) => older.carry_over(limits, default),
+            None => Rates::new(limits, default),
+        };
         let key = entry(subkey, Arc::new(rates), inner.all.child_token(), tampered);
         if inner.generation == generation && inner.keys.len() < self.limits.cached_max {
             inner.keys.insert(key.subkey.id.clone(), Arc::clone(&key));
+        } else {
+            inner.counted.insert(key.subkey.id.clone(), Arc::clone(&key.rates));
         }
         key
     }
@@ -124,6 +145,11 @@ impl Registry {
     pub fn is_current(&self, id: &SubKeyId, version: i64) -> bool {
         let is_it = |key: &Arc<ActiveKey>| key.subkey.version == version && !key.stopped.is_cancelled();
         self.lock().keys.get(id).is_some_and(is_it)
+    }
+
+    /// What a sub-key in memory may do and has counted.
+    pub fn rates(&self, id: &SubKeyId) -> Option<Arc<Rates>> {
+        self.lock().keys.get(id).map(|key| Arc::clone(&key.rates))
     }
 
     /// Remembers that there is no such sub-key.
@@ -225,11 +251,12 @@ impl Registry {
         std::mem::take(&mut inner.all).cancel();
     }
 
-    /// Forgets every key, so that none stays stopped.
+    /// Forgets every key, so that none stays stopped. What they have counted stays.
     pub fn forget_all(&self) {
         let mut inner = self.lock();
         inner.generation += 1;
-        inner.keys.clear();
+        let Inner { keys, counted, .. } = &mut *inner;
+        counted.extend(keys.drain().map(|(id, key)| (id, Arc::clone(&key.rates))));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -246,4 +273,59 @@ fn entry(subkey: SubKey, rates: Arc<Rates>, stopped: CancellationToken, tampered
     let scope = subkey.definition.scope();
     let (used, looked_at) = (AtomicBool::default(), AtomicU64::default());
     Arc::new(ActiveKey { subkey, scope, rates, stopped, tampered, used, looked_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::{InFlight, Metered, RateOwner, RateRefusal};
+    use serde_json::json;
+
+    fn subkey(id: &str) -> SubKey {
+        let limits = json!([{"metric": "requests", "limit": 1, "per": "day"}]);
+        SubKey {
+            id: SubKeyId::parse(id).unwrap(),
+            version: 1,
+            definition: serde_json::from_value(json!({"name": "n", "models": [], "rate_limits": limits}))
+                .unwrap(),
+            state: State::Active,
+            secrets: Vec::new(),
+            created_at: now(),
+            created_by: "ana".into(),
+            last_used_at: None,
+        }
+    }
+
+    fn now() -> DateTime<Utc> {
+        "2026-11-23T16:00:00Z".parse().unwrap()
+    }
+
+    fn limits(cached_max: usize) -> RegistryLimits {
+        let unknown_for = TimeDelta::seconds(1);
+        RegistryLimits { cached_max, unknown_max: 1, unknown_for, concurrent_default: 8 }
+    }
+
+    fn enter(key: &ActiveKey) -> Result<InFlight, RateRefusal> {
+        let metered = Metered { owner: RateOwner::Subkey, rates: Arc::clone(&key.rates) };
+        InFlight::enter(&[metered], now()).map_err(|over| over.refusal)
+    }
+
+    #[test]
+    fn a_key_that_is_forgotten_and_loaded_again_has_no_fresh_window() {
+        for cached_max in [0, 1] {
+            let registry = Registry::new(limits(cached_max));
+            assert!(enter(&registry.offer(0, subkey("0000000000000001"), false, now())).is_ok());
+            for other in ["0000000000000002", "0000000000000003"] {
+                assert!(enter(&registry.offer(0, subkey(other), false, now())).is_ok(), "it takes the place");
+            }
+            assert!(enter(&registry.offer(0, subkey("0000000000000001"), false, now())).is_err());
+            registry.forget_all();
+            for id in ["0000000000000001", "0000000000000002", "0000000000000003"] {
+                assert!(enter(&registry.offer(1, subkey(id), false, now())).is_err(), "{cached_max} {id}");
+            }
+            let tomorrow = now() + TimeDelta::days(1);
+            registry.offer(1, subkey("0000000000000004"), false, tomorrow);
+            assert!(registry.lock().counted.len() <= 1, "what is over is forgotten");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::query::micros;
 use super::{Conn, StoreError};
+use crate::budget::RateLimit;
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use std::collections::HashMap;
@@ -26,6 +27,8 @@ pub struct CredentialRecord {
     pub organization: Option<String>,
     /// The provider's project named to it.
     pub openai_project: Option<String>,
+    /// What may be sent with it, whoever sends it.
+    pub rate_limits: Vec<RateLimit>,
     /// Whether it may be used.
     pub status: CredentialStatus,
     /// Which of its sealed versions is in use.
@@ -97,6 +100,7 @@ struct Row {
     projects: Option<Json<Vec<String>>>,
     organization: Option<String>,
     openai_project: Option<String>,
+    rate_limits: Option<Json<Vec<RateLimit>>>,
     status: String,
     secret_version: i64,
     draining_version: Option<i64>,
@@ -133,6 +137,7 @@ impl TryFrom<Row> for CredentialRecord {
             projects: row.projects.map(|projects| projects.0),
             organization: row.organization,
             openai_project: row.openai_project,
+            rate_limits: row.rate_limits.map(|limits| limits.0).unwrap_or_default(),
             status: status.ok_or_else(|| StoreError::corrupt(TABLE, "status"))?,
             secret_version: row.secret_version,
             draining,
@@ -149,8 +154,8 @@ impl TryFrom<Row> for CredentialRecord {
 pub async fn insert(conn: &mut Conn<'_>, credential: &CredentialRecord) -> Result<(), StoreError> {
     const SQL: &str = "
         INSERT INTO credentials (id, provider, name, weight, projects, organization, openai_project, status,
-                                 secret_version, version, created_at, created_by)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+                                 secret_version, version, created_at, created_by, rate_limits)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
     on_db!(conn, |db| {
         sqlx::query(SQL)
             .bind(&credential.id)
@@ -165,6 +170,7 @@ pub async fn insert(conn: &mut Conn<'_>, credential: &CredentialRecord) -> Resul
             .bind(credential.version)
             .bind(micros(credential.created_at))
             .bind(&credential.created_by)
+            .bind(kept(&credential.rate_limits))
             .execute(db)
             .await
             .map(drop)
@@ -300,7 +306,7 @@ pub async fn delete_secret(
 /// The credential, if there is one.
 pub async fn get(conn: &mut Conn<'_>, id: &str) -> Result<Option<CredentialRecord>, StoreError> {
     const SQL: &str = "
-        SELECT c.id, c.provider, c.name, c.weight, c.projects, c.organization, c.openai_project, c.status,
+        SELECT c.id, c.provider, c.name, c.weight, c.projects, c.organization, c.openai_project, c.rate_limits, c.status,
                c.secret_version, d.secret_version AS draining_version, d.drain_until, c.rotation_due,
                c.version, c.created_at, c.created_by
           FROM credentials c
@@ -314,7 +320,7 @@ pub async fn get(conn: &mut Conn<'_>, id: &str) -> Result<Option<CredentialRecor
 /// All credentials of all providers, by provider and name.
 pub async fn list(conn: &mut Conn<'_>) -> Result<Vec<CredentialRecord>, StoreError> {
     const SQL: &str = "
-        SELECT c.id, c.provider, c.name, c.weight, c.projects, c.organization, c.openai_project, c.status,
+        SELECT c.id, c.provider, c.name, c.weight, c.projects, c.organization, c.openai_project, c.rate_limits, c.status,
                c.secret_version, d.secret_version AS draining_version, d.drain_until, c.rotation_due,
                c.version, c.created_at, c.created_by
           FROM credentials c
@@ -328,7 +334,7 @@ pub async fn list(conn: &mut Conn<'_>) -> Result<Vec<CredentialRecord>, StoreErr
 /// A provider's credentials that may be used, by name.
 pub async fn active_of(conn: &mut Conn<'_>, provider: &str) -> Result<Vec<CredentialRecord>, StoreError> {
     const SQL: &str = "
-        SELECT c.id, c.provider, c.name, c.weight, c.projects, c.organization, c.openai_project, c.status,
+        SELECT c.id, c.provider, c.name, c.weight, c.projects, c.organization, c.openai_project, c.rate_limits, c.status,
                c.secret_version, d.secret_version AS draining_version, d.drain_until, c.rotation_due,
                c.version, c.created_at, c.created_by
           FROM credentials c
@@ -355,6 +361,29 @@ pub async fn rotate(
         sqlx::query_scalar(SQL).bind(id).bind(expected).bind(secret_version).fetch_optional(db).await
     })
     .map_err(StoreError::of(TABLE))
+}
+
+/// Writes other rate limits over version `expected`; returns the new version. `None`, changing nothing, when there is no
+/// such credential or it has moved on.
+pub async fn set_rate_limits(
+    conn: &mut Conn<'_>,
+    id: &str,
+    expected: i64,
+    limits: &[RateLimit],
+) -> Result<Option<i64>, StoreError> {
+    const SQL: &str = "
+        UPDATE credentials SET rate_limits = $3, version = version + 1
+         WHERE id = $1 AND version = $2
+        RETURNING version";
+    on_db!(conn, |db| {
+        sqlx::query_scalar(SQL).bind(id).bind(expected).bind(kept(limits)).fetch_optional(db).await
+    })
+    .map_err(StoreError::of(TABLE))
+}
+
+/// No limits are no value: what a row was before there were any.
+fn kept(limits: &[RateLimit]) -> Option<Json<&[RateLimit]>> {
+    (!limits.is_empty()).then_some(Json(limits))
 }
 
 /// Stops a credential or lets it be used again, over version `expected`; returns the new version. `None`, changing

@@ -153,6 +153,7 @@ pub static TABLES: [Table; 31] = [
             time("created_at"),
             text("created_by"),
             text("rotation_due").or_null().since(2),
+            json("rate_limits").or_null().since(5),
         ],
     },
     Table {

@@ -1,7 +1,7 @@
 //! What a sub-key is defined as: the fields of mint and patch, validated as a whole.
 
 use crate::base::{CidrSet, NanoUsd};
-use crate::budget::{ALERTS_MAX, BudgetSpec, RateLimit};
+use crate::budget::{ALERTS_MAX, BudgetSpec, RateLimit, check_rate_limits};
 use crate::policy::{Feature, Glob, OneOf, Operation, Scope};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -156,20 +156,14 @@ impl Definition {
                 return error(format!("/budgets/{index}/alert_at"), &format!("at most {ALERTS_MAX} entries"));
             }
         }
-        for (index, limit) in self.rate_limits.iter().enumerate() {
-            if self.rate_limits[..index]
-                .iter()
-                .any(|other| (other.metric, other.per) == (limit.metric, limit.per))
-            {
-                return error(format!("/rate_limits/{index}"), "this metric and period is limited twice");
-            }
+        if let Err(fault) = check_rate_limits(&self.rate_limits) {
+            return error(format!("/rate_limits{}", fault.at), fault.detail);
         }
         for (field, list, max) in [
             ("/models", self.models.len(), 256),
             ("/deny_models", self.deny_models.len(), 256),
             ("/ip_allow", self.ip_allow.as_ref().map_or(0, |set| set.iter().count()), 256),
             ("/labels", self.labels.len(), 32),
-            ("/rate_limits", self.rate_limits.len(), 16),
             ("/provider_order", self.provider_order.len(), 32),
         ] {
             if list > max {

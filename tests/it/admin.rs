@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod alarms;
+mod bad_input;
 mod edges;
 mod logs;
 pub(crate) mod plane;

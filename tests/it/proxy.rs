@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod address;
+mod bad_input;
 mod bodies;
 mod canary;
 mod credentials;
@@ -15,6 +16,7 @@ mod lists;
 mod rates;
 mod resolution;
 mod rotation;
+mod shared_rates;
 
 use crate::support::server::{Answer, TestServer};
 use crate::support::store::{TestStore, on_both};

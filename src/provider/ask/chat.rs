@@ -192,8 +192,7 @@ mod tests {
         let bounds: Vec<_> = ask.output.bounds.iter().map(|bound| (bound.field, bound.tokens)).collect();
         assert_eq!(bounds, [("max_completion_tokens", 7), ("max_tokens", 5)]);
         assert_eq!(ask.output.candidates, 3);
-        assert_eq!(chat(r#""n":0"#).output.candidates, 1);
-        assert_eq!(chat(r#""n":18446744073709551615"#).output.candidates, u64::MAX);
+        assert_eq!(chat(r#""n":128"#).output.candidates, 128);
     }
 
     #[test]

@@ -10,6 +10,8 @@ use crate::{
 };
 
 const MODEL_NAME_BYTES_MAX: usize = 256;
+/// The most answers to one prompt that a provider documents.
+const CANDIDATES_MAX: u64 = 128;
 
 /// Reads the body of a request that matched `row`. A row without a body asks for nothing.
 pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
@@ -91,7 +93,10 @@ impl Ask {
         let mut candidates = 1;
         for field in ["n", "best_of"] {
             if let Some(value) = present(root, field) {
-                candidates = candidates.max(count(value, field)?);
+                let wanted = value.as_u64().filter(|count| (1..=CANDIDATES_MAX).contains(count));
+                let wanted =
+                    wanted.ok_or_else(|| AskError::expected(field, "a whole number from 1 to 128"))?;
+                candidates = candidates.max(wanted);
             }
         }
         self.output.candidates = candidates.saturating_mul(prompts.max(1));
@@ -233,6 +238,10 @@ mod tests {
             r#""max_tokens":"5""#,
             r#""max_completion_tokens":99999999999999999999"#,
             r#""n":1.5"#,
+            r#""n":0"#,
+            r#""n":-1"#,
+            r#""n":1000"#,
+            r#""best_of":129"#,
             r#""n":"2""#,
             r#""stream":1"#,
             r#""stream":"true""#,

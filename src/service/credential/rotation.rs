@@ -191,5 +191,8 @@ fn check_drain(drain: TimeDelta) -> Result<TimeDelta, CredentialFault> {
     if (TimeDelta::zero()..=DRAIN_MAX).contains(&drain) {
         return Ok(drain);
     }
-    Err(CredentialFault { field: "/drain_seconds", detail: "a time to drain is 0 to 86400 seconds" })
+    Err(CredentialFault {
+        field: "/drain_seconds".to_owned(),
+        detail: "a time to drain is 0 to 86400 seconds",
+    })
 }

@@ -1,5 +1,7 @@
 //! Why a request would be refused or admitted: the same rules in the same order as the proxy's, nothing spent.
 
+mod rates;
+
 use super::{BudgetState, SubKeyState};
 use crate::budget::Refusal;
 use crate::policy::{self, BodyFacts, HeadFacts, Operation, Rule};
@@ -8,10 +10,11 @@ use crate::provider::price::Unpriced;
 use crate::provider::resolve::{Candidate, Choice, ResolveError, Resolved, resolve};
 use crate::provider::worst_case::{Estimate, worst_case};
 use crate::provider::{Dialect, Slug};
-use crate::service::{Actor, Services, Snapshot, StoreError};
+use crate::service::{Actor, Metered, RateOwner, Rates, Services, Snapshot, StoreError};
 use crate::subkey::{Definition, SubKeyId};
 use crate::vault::Quarantine;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A request that nobody makes.
 #[derive(Clone, Debug)]
@@ -38,7 +41,8 @@ pub struct Explanation {
 /// One rule's verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The rule: `quarantined`, a field of the sub-key, `status`, `model` (what the name means), `price`, or `budgets/WINDOW`.
+    /// The rule: `quarantined`, a field of the sub-key, `status`, `model` (what the name means), `price`,
+    /// `rate_limits/METRIC/PERIOD`, after `providers/SLUG/` and the like where it is not the key's, or `budgets/WINDOW`.
     pub rule: String,
     /// What it saw.
     pub value: String,
@@ -68,7 +72,12 @@ impl Services {
         question: &Question,
     ) -> Result<Option<Explanation>, StoreError> {
         let Some(state) = self.subkey(actor, id).await? else { return Ok(None) };
-        let mut explanation = explain(&state, &self.snapshot(), question, self.clock.now());
+        // What is not in memory has counted nothing.
+        let fresh = || Arc::new(Rates::new(state.subkey.definition.rate_limits.clone(), u64::MAX));
+        let rates = self.registry.rates(id).unwrap_or_else(fresh);
+        let own = [Metered { owner: RateOwner::Subkey, rates }];
+        let own = (&own[..], self.ledger.now());
+        let mut explanation = explain((&state, own), &self.snapshot(), question, self.clock.now());
         if let Some(quarantine) = self.quarantine() {
             explanation.trace.insert(0, quarantined(&quarantine));
         }
@@ -84,7 +93,7 @@ fn quarantined(Quarantine { since, reason, .. }: &Quarantine) -> Step {
 }
 
 fn explain(
-    state: &SubKeyState,
+    (state, (own, window_now)): (&SubKeyState, (&[Metered], chrono::DateTime<chrono::Utc>)),
     snapshot: &Snapshot,
     question: &Question,
     now: chrono::DateTime<chrono::Utc>,
@@ -112,8 +121,18 @@ fn explain(
             }),
         }
     }
-    if let Some(found) = found {
-        trace.extend(money(state, found, question, now));
+    let estimate = found.map(|found| estimate(definition, found, question, now));
+    if let Some(estimate) = &estimate {
+        trace.extend(price(definition, estimate.as_ref(), question));
+    }
+    let tokens = match &estimate {
+        Some(Ok(estimate)) => Some(tokens(definition, estimate)),
+        Some(Err(_)) => question.operation.is_free().then_some(0),
+        None => Some(0),
+    };
+    trace.extend(rates::rates(own, (snapshot, definition, found), tokens, window_now));
+    if let Some(Ok(estimate)) = &estimate {
+        trace.extend(state.budgets.iter().map(|budget| of_budget(definition, budget, estimate)));
     }
     Explanation { trace }
 }
@@ -182,16 +201,10 @@ fn output_bound(definition: &Definition, found: Option<&Resolved>, question: &Qu
     Some(stated.or(ceiling).unwrap_or(u64::MAX))
 }
 
-/// Price and budgets.
-fn money(
-    state: &SubKeyState,
-    found: &Resolved,
-    question: &Question,
-    now: chrono::DateTime<chrono::Utc>,
-) -> Vec<Step> {
-    let definition = &state.subkey.definition;
+/// The price, and whether one request may cost that.
+fn price(definition: &Definition, estimate: Result<&Estimate, &Unpriced>, question: &Question) -> Vec<Step> {
     let is_capped = !definition.budgets.is_empty() || definition.max_request_usd.is_some();
-    let estimate = match estimate(definition, found, question, now) {
+    let estimate = match estimate {
         Ok(estimate) => estimate,
         Err(error) => {
             let free = question.operation.is_free();
@@ -203,8 +216,16 @@ fn money(
         let fits = estimate.total <= max || definition.clamp_to_budget && estimate.clamp(max).is_some();
         steps.push(Step::new("max_request_usd", format!("{} of {max} USD", estimate.total), fits));
     }
-    steps.extend(state.budgets.iter().map(|budget| of_budget(definition, budget, &estimate)));
     steps
+}
+
+/// The most tokens, with the output bound lowered to what one request may cost.
+fn tokens(definition: &Definition, estimate: &Estimate) -> u64 {
+    let bound = definition.max_request_usd.filter(|max| estimate.total > *max);
+    let bound = bound.and_then(|max| estimate.clamp(max));
+    let output =
+        bound.map_or(estimate.output_tokens, |bound| estimate.clone().with_output_bound(bound).output_tokens);
+    estimate.input_tokens.saturating_add(output)
 }
 
 fn of_budget(definition: &Definition, budget: &BudgetState, estimate: &Estimate) -> Step {

@@ -44,7 +44,7 @@ pub(in crate::service) fn provider_row(provider: &ProviderRecord) -> PowerRow {
 /// A credential with its versions, each given as a text of its number and state. Their ciphertexts say by themselves
 /// where they belong.
 pub(in crate::service) fn credential_row(credential: &CredentialRecord, versions: Vec<String>) -> PowerRow {
-    PowerRow::new(PowerTable::Credentials, &credential.id, credential.version)
+    let row = PowerRow::new(PowerTable::Credentials, &credential.id, credential.version)
         .text(&credential.provider)
         .text(&credential.name)
         .number(credential.weight)
@@ -54,8 +54,14 @@ pub(in crate::service) fn credential_row(credential: &CredentialRecord, versions
         .text(credential.status.as_str())
         .number(credential.secret_version)
         .time(credential.created_at)
-        .text(&credential.created_by)
-        .children("versions", versions)
+        .text(&credential.created_by);
+    // Without limits a row has the form that it had before there were any.
+    let row = if credential.rate_limits.is_empty() {
+        row
+    } else {
+        row.text("rate_limits").json(&credential.rate_limits)
+    };
+    row.children("versions", versions)
 }
 
 /// What an operator said about a model from a moment on.
@@ -108,7 +114,7 @@ fn maybe(time: Option<DateTime<Utc>>) -> String {
 mod tests {
     use super::*;
     use crate::base::NanoUsd;
-    use crate::budget::Window;
+    use crate::budget::{RateLimit, RateMetric, RatePeriod, Window};
     use crate::store::budget::{BudgetId, BudgetOwner};
     use crate::store::credential::CredentialStatus;
     use crate::store::provider::ProviderStatus;
@@ -129,6 +135,10 @@ mod tests {
             assert!(!seen.contains(&bytes), "change {index} is not signed");
             seen.push(bytes);
         }
+    }
+
+    fn limits(limit: u64) -> Vec<RateLimit> {
+        vec![RateLimit { metric: RateMetric::Requests, limit, per: Some(RatePeriod::Minute) }]
     }
 
     fn later(time: &mut DateTime<Utc>) {
@@ -306,6 +316,7 @@ mod tests {
             projects: Some(vec!["a".into()]),
             organization: None,
             openai_project: None,
+            rate_limits: Vec::new(),
             status: CredentialStatus::Active,
             secret_version: 1,
             draining: None,
@@ -326,6 +337,8 @@ mod tests {
                 |one| one.0.projects = None,
                 |one| one.0.organization = Some("o".into()),
                 |one| one.0.openai_project = Some("o".into()),
+                |one| one.0.rate_limits = limits(1),
+                |one| one.0.rate_limits = limits(2),
                 |one| one.0.status = CredentialStatus::Disabled,
                 |one| one.0.secret_version = 2,
                 |one| one.0.version = 2,

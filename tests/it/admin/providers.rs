@@ -17,6 +17,7 @@ on_both! {
             "dialects": {"openai": {"base_url": "https://llm.example/v1", "auth": "bearer", "headers": {}, "query": {}}},
             "deployments": {}, "on_client_gone": "cancel", "supports_stream_options": true,
             "timeouts": {"connect_ms": 5000, "first_byte_ms": 600_000, "idle_ms": 300_000, "total_ms": 3_600_000},
+            "rate_limits": [],
         });
         assert_eq!(created.expect(201), expected);
         assert_eq!(plane.get("/api/v1/providers/mine").await, expected);
@@ -77,7 +78,7 @@ on_both! {
         assert_eq!(created, json!({
             "id": id, "provider": "openai", "name": "main", "weight": 3, "projects": ["default"], "organization": "org-1",
             "openai_project": "proj_1", "status": "active", "secret_version": 1, "version": 1, "draining": null, "rotation_due": null,
-            "created_at": "2026-11-22T16:00:00Z", "created_by": "owner",
+            "rate_limits": [], "created_at": "2026-11-22T16:00:00Z", "created_by": "owner",
         }));
         assert_eq!(plane.get(path).await["items"], json!([created]));
         let taken = plane.ask("POST", path, Some(body)).await;

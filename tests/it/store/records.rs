@@ -29,6 +29,7 @@ fn main_credential() -> CredentialRecord {
         projects: Some(vec!["default".into()]),
         organization: None,
         openai_project: Some("proj_x".into()),
+        rate_limits: Vec::new(),
         status: CredentialStatus::Active,
         secret_version: 1,
         draining: None,

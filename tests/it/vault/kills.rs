@@ -38,6 +38,7 @@ async fn add_credentials(home: &Installation, count: usize) {
             projects: None,
             organization: None,
             openai_project: None,
+            rate_limits: Vec::new(),
             status: CredentialStatus::Active,
             secret_version: 1,
             version: 1,

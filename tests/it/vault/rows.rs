@@ -46,7 +46,9 @@ impl World {
         });
         let put = server.admin_call(Method::PUT, "/api/v1/models/sandbox/sandbox-mini", Some(&model)).await;
         assert!(put.status.is_success(), "{:?}", put.json());
-        let second = json!({"name": "second", "secret": CANARY, "projects": ["default"]});
+        let limits = json!([{"metric": "requests", "limit": 1234, "per": "minute"}]);
+        let second =
+            json!({"name": "second", "secret": CANARY, "projects": ["default"], "rate_limits": limits});
         let second = server.admin_post("/api/v1/providers/sandbox/credentials", &second).await.json();
         let second = second["id"].as_str().unwrap().to_owned();
 
@@ -161,6 +163,24 @@ impl World {
         add(
             "a credential is opened to every project",
             set("credentials", "projects = NULL", "projects = '[\"default\"]'", &format!("id = '{second}'")),
+            Refused::Code(pinned_secret.clone(), ""),
+        );
+        add(
+            "a credential's limit is raised",
+            json("credentials", "rate_limits", "1234", "999999", &format!("id = '{second}'")),
+            Refused::Code(pinned_secret.clone(), ""),
+        );
+        add(
+            "a credential's limits are taken away",
+            set(
+                "credentials",
+                "rate_limits = NULL",
+                &format!(
+                    "rate_limits = '{}'",
+                    json!([{"metric": "requests", "limit": 1234, "per": "minute"}])
+                ),
+                &format!("id = '{second}'"),
+            ),
             Refused::Code(pinned_secret, ""),
         );
         add(
