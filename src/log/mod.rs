@@ -3,7 +3,9 @@
 mod alarm;
 mod entry;
 mod filter;
+mod usage;
 
 pub use alarm::AlarmKind;
 pub use entry::{AdminEntry, Decision, Entry, Outcome, UsageSource};
 pub use filter::Filter;
+pub use usage::{Bucket, ERROR_STATUS_MIN, Hour, Rollup, Sums, Tag};

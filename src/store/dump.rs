@@ -5,6 +5,7 @@
 //! is not here is the record of the migrations: what a backup has of it are their names.
 
 mod rows;
+mod usage;
 
 pub use rows::{Cell, DumpError, clear, continue_sequences, each_row, insert, last_seq, unhurried};
 
@@ -61,7 +62,7 @@ impl Table {
 }
 
 /// All tables. One that refers to another comes after it.
-pub static TABLES: [Table; 29] = [
+pub static TABLES: [Table; 32] = [
     Table {
         name: "meta",
         key: &["name"],
@@ -358,6 +359,9 @@ pub static TABLES: [Table; 29] = [
         opens_vault: false,
         columns: &[int("seq"), text("name"), text("value")],
     },
+    usage::HOURS,
+    usage::TAGS,
+    usage::UNROLLED,
     Table {
         name: "admin_log",
         key: &["seq"],

@@ -13,6 +13,7 @@
 mod audit;
 mod base;
 mod books;
+mod correct;
 mod desk;
 mod memory;
 mod recover;
@@ -21,6 +22,7 @@ mod rows;
 mod seal;
 mod time;
 mod turn;
+mod usage;
 mod writer;
 
 use super::Alarms;
@@ -42,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use audit::AuditError;
+pub use correct::{CorrectError, Corrected, Correction};
 pub use reservation::{Reservation, Settled};
 pub use seal::RowSeal;
 
@@ -259,6 +262,8 @@ enum Command {
     Admit(Box<Opening>, oneshot::Sender<()>),
     Settle(Box<Settlement>, Option<oneshot::Sender<Vec<Balance>>>),
     Record(Box<Entry>, oneshot::Sender<Result<(), Unrecorded>>),
+    /// Takes back what was charged for an entry.
+    Correct(Box<Correction>, oneshot::Sender<Result<Corrected, CorrectError>>),
     /// Changes windows for the sake of the books.
     Mend(Mending, oneshot::Sender<Result<(), Unrecorded>>),
     /// Asks for an empty transaction, to see whether one can be had.
@@ -297,6 +302,8 @@ enum Mending {
     Block(Vec<WindowId>),
     /// Sets these windows right, and writes an entry like this one for each.
     Repair { which: Blocked, entry: Box<AdminEntry>, seal: Arc<dyn RowSeal> },
+    /// Makes the sums of usage of these hours anew from the log, and writes an entry like this one for each.
+    SumAgain { hours: Vec<String>, entry: Box<AdminEntry> },
 }
 
 impl Mending {
@@ -318,7 +325,8 @@ impl Ledger {
         let epoch = recover::begin_epoch(&store, (&node, durability), clock.now()).await?;
         let unsettled = recover::settle_what_a_crash_left(&store, epoch, &clock).await?;
         let time = Timekeeper::new(clock.clone(), (node.clone(), alarms.clone()), Arc::clone(&seal));
-        let auditor = Auditor { store: store.clone(), clock, alarms: alarms.clone(), seal };
+        let usage = usage::Sweep::default();
+        let auditor = Auditor { store: store.clone(), clock, alarms: alarms.clone(), seal, usage };
         if unsettled > 0 {
             tracing::warn!(count = unsettled, "admissions that an earlier run left open were posted in full");
         }
@@ -426,6 +434,14 @@ impl Ledger {
         answer.await.map_err(|_| Unrecorded)?
     }
 
+    /// Takes back what was charged for an entry, durably: an entry of its own, and once only.
+    pub async fn correct(&self, correction: Correction) -> Result<Corrected, CorrectError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Correct(Box::new(correction), reply);
+        self.commands.send(command).await.map_err(|_| Unrecorded)?;
+        answer.await.map_err(|_| Unrecorded)?
+    }
+
     /// Takes no further commands. The writer ends once every reservation is settled.
     pub async fn stop(&self) {
         self.stopping.cancel();
@@ -458,7 +474,18 @@ async fn audit_and_block(auditor: &Auditor, commands: &mpsc::Sender<Command>) ->
         let windows = mismatches.into_iter().map(|mismatch| mismatch.window).collect();
         mend(commands, Mending::Block(windows)).await?;
     }
+    // Nothing depends on the sums of usage: the books count, whatever becomes of this.
+    if let Err(error) = sum_again(auditor, commands).await {
+        tracing::error!(%error, "the sums of usage were not held against the log");
+    }
     Ok(count)
+}
+
+async fn sum_again(auditor: &Auditor, commands: &mpsc::Sender<Command>) -> Result<(), RepairError> {
+    match auditor.check_usage().await? {
+        Some(mending) => Ok(mend(commands, mending).await?),
+        None => Ok(()),
+    }
 }
 
 async fn mend(commands: &mpsc::Sender<Command>, mending: Mending) -> Result<(), Unrecorded> {
