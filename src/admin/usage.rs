@@ -38,7 +38,8 @@ struct UsageView {
 
 impl UsageView {
     fn new(group_by: &[GroupBy], row: UsageRow) -> Self {
-        let Sums { requests, denied, failed, input_tokens, cached_input_tokens, cache_write_tokens, .. } = row.sums;
+        let Sums { requests, denied, failed, input_tokens, cached_input_tokens, cache_write_tokens, .. } =
+            row.sums;
         Self {
             group: group_by.iter().map(name).zip(row.group.into_iter().map(|value| json!(value))).collect(),
             requests,

@@ -1,10 +1,10 @@
-//! `bitting usage`: requests, tokens and cost, grouped; what was charged after a crash and is taken back; and the
-//! comparison with what a provider counted.
+//! `bitting usage`: requests, tokens and cost, grouped; and what was charged after a crash and is taken back.
 
 use super::CliError;
 use super::client::{Client, Query, path};
 use super::listing::{Extent, Listing};
 use super::render::{self, Form, cell};
+use super::usage_reconcile::{self, RECONCILE_NOTES, ReconcileArgs};
 use super::values::Moment;
 use crate::base::NanoUsd;
 use chrono::{DateTime, Utc};
@@ -29,8 +29,13 @@ pub struct UsageArgs {
 #[derive(Debug, Subcommand)]
 enum UsageCommand {
     /// Take back what was charged after a crash (rule crash_charge, outcome unknown_outcome)
-    #[command(after_help = "Once for each request. See what the provider billed first: bitting usage reconcile")]
+    #[command(
+        after_help = "Once for each request. See what the provider billed first: bitting usage reconcile"
+    )]
     Release(ReleaseArgs),
+    /// Compare with a provider's own report; exit code 1 when they differ
+    #[command(after_help = RECONCILE_NOTES)]
+    Reconcile(ReconcileArgs),
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +84,7 @@ pub(super) async fn run(args: UsageArgs, client: &Client, now: DateTime<Utc>) ->
     match args.command {
         None => report(args.report, client, now).await,
         Some(UsageCommand::Release(args)) => release(args, client).await,
+        Some(UsageCommand::Reconcile(args)) => usage_reconcile::run(args, client, now).await,
     }
 }
 
@@ -130,7 +136,9 @@ fn table(by: &[String], rows: &[Value]) -> String {
     let heads: Vec<&str> = heads.iter().map(String::as_str).chain(names).collect();
     let line = |row: &Value| -> Vec<String> {
         let groups = by.iter().map(|by| cell(&row[by.as_str()]));
-        groups.chain(SUMS.iter().map(|(name, _)| *name).chain([COST.0]).map(|name| cell(&row[name]))).collect()
+        groups
+            .chain(SUMS.iter().map(|(name, _)| *name).chain([COST.0]).map(|name| cell(&row[name])))
+            .collect()
     };
     let mut lines: Vec<Vec<String>> = rows.iter().map(line).collect();
     if !by.is_empty() {
@@ -181,9 +189,11 @@ mod tests {
 
     #[test]
     fn nothing_is_said_in_words() {
-        for rows in [vec![], vec![json!({"requests": 0, "denied": 0, "failed": 0, "input_tokens": 0,
-            "cached_input_tokens": 0, "output_tokens": 0, "cost_usd": "0.00"})]]
-        {
+        for rows in [
+            vec![],
+            vec![json!({"requests": 0, "denied": 0, "failed": 0, "input_tokens": 0,
+            "cached_input_tokens": 0, "output_tokens": 0, "cost_usd": "0.00"})],
+        ] {
             assert_eq!(table(&[], &rows), "Nothing was used in this time.");
         }
     }

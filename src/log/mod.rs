@@ -8,4 +8,4 @@ mod usage;
 pub use alarm::AlarmKind;
 pub use entry::{AdminEntry, Decision, Entry, Outcome, UsageSource};
 pub use filter::Filter;
-pub use usage::{Bucket, ERROR_STATUS_MIN, Hour, Rollup, Sums, Tag};
+pub use usage::{Bucket, Hour, Rollup, Sums, Tag};

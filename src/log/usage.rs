@@ -14,7 +14,7 @@ const COUNT_MAX: i64 = 1 << 40;
 const COST_MAX: NanoUsd = NanoUsd::from_nano(1 << 50);
 const HOUR_FORMAT: &str = "%Y-%m-%dT%H";
 /// The first status that is an error.
-pub const ERROR_STATUS_MIN: u16 = 400;
+const ERROR_STATUS_MIN: u16 = 400;
 
 /// An hour in UTC. Printed like `2026-11-22T16`, so that the order of texts is the order in time and a day is their beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -191,7 +191,9 @@ mod tests {
         assert_eq!(hour.to_string(), "2026-11-22T16");
         assert_eq!(Hour::parse("2026-11-22T16"), Some(hour));
         assert_eq!((hour.begins(), hour.ends()), (at("2026-11-22T16:00:00Z"), at("2026-11-22T17:00:00Z")));
-        for junk in ["", "2026-11-22", "2026-11-22T24", "2026-11-22T1", "2026-11-22T16:00", "zz", "2026-11-22T+1"] {
+        for junk in
+            ["", "2026-11-22", "2026-11-22T24", "2026-11-22T1", "2026-11-22T16:00", "zz", "2026-11-22T+1"]
+        {
             assert_eq!(Hour::parse(junk), None, "{junk}");
         }
     }

@@ -51,8 +51,9 @@ pub use install::{
 pub use kek::{KekSource, KekSourceError};
 pub use key_probe::{KeyProbe, ProbeError, Trial};
 pub use ledger::{
-    AuditError, Blocked, CorrectError, Corrected, Correction, Demand, Durability, Hold, Ledger, LedgerLimits, LedgerParts, RepairError, Repaired,
-    Reservation, ReserveError, RowSeal, Settled, StartLedgerError, Unrecorded,
+    AuditError, Blocked, CorrectError, Corrected, Correction, Demand, Durability, Hold, Ledger, LedgerLimits,
+    LedgerParts, RepairError, Repaired, Reservation, ReserveError, RowSeal, Settled, StartLedgerError,
+    Unrecorded,
 };
 pub use metrics::Metrics;
 pub use model::{ModelState, SetModelError};

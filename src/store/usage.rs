@@ -72,11 +72,7 @@ pub async fn scan(
     fetch(conn, &[of_log(filter, group_by)], group_by.len()).await
 }
 
-async fn fetch(
-    conn: &mut Conn<'_>,
-    parts: &[Pieces],
-    groups: usize,
-) -> Result<Vec<UsageRow>, StoreError> {
+async fn fetch(conn: &mut Conn<'_>, parts: &[Pieces], groups: usize) -> Result<Vec<UsageRow>, StoreError> {
     let sql = whole(parts, groups);
     let mut rows = on_db!(conn, |db| {
         let fetched = sql.build().build().persistent(false).fetch_all(db).await;
@@ -166,11 +162,19 @@ fn split(filter: &Filter) -> Option<Split> {
 
 /// Whether the sums beside the log tell what is filtered by.
 fn is_summed_up(filter: &Filter) -> bool {
-    let Filter { from: _, to: _, project: _, subkey: _, provider: _, model: _, .. } = filter;
-    filter.decision.is_none()
-        && filter.status.is_none()
-        && filter.request_id.is_none()
-        && filter.client_ip.is_none()
+    let Filter {
+        from: _,
+        to: _,
+        project: _,
+        subkey: _,
+        provider: _,
+        model: _,
+        decision,
+        status,
+        request_id,
+        client_ip,
+    } = filter;
+    decision.is_none() && status.is_none() && request_id.is_none() && client_ip.is_none()
 }
 
 fn parts(filter: &Filter, group_by: &[GroupBy]) -> Vec<Pieces> {
@@ -353,8 +357,14 @@ mod tests {
         };
         let is = |from: &str, to: &str, ragged| Some((from.to_owned(), to.to_owned(), ragged));
         assert_eq!(cut("", ""), is("", "", 0));
-        assert_eq!(cut("2026-01-01T10:00:00Z", "2026-01-01T12:00:00Z"), is("2026-01-01T10", "2026-01-01T12", 0));
-        assert_eq!(cut("2026-01-01T10:00:00.000001Z", "2026-01-01T12:00:01Z"), is("2026-01-01T11", "2026-01-01T12", 2));
+        assert_eq!(
+            cut("2026-01-01T10:00:00Z", "2026-01-01T12:00:00Z"),
+            is("2026-01-01T10", "2026-01-01T12", 0)
+        );
+        assert_eq!(
+            cut("2026-01-01T10:00:00.000001Z", "2026-01-01T12:00:01Z"),
+            is("2026-01-01T11", "2026-01-01T12", 2)
+        );
         assert_eq!(cut("2026-01-01T23:30:00Z", ""), is("2026-01-02T00", "", 1));
         assert_eq!(cut("", "2026-01-01T23:30:00Z"), is("", "2026-01-01T23", 1));
         assert_eq!(cut("2026-01-01T10:10:00Z", "2026-01-01T11:50:00Z"), None, "no whole hour");

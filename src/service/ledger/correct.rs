@@ -4,10 +4,10 @@
 //! the windows that were charged, in the writer's turn; so the log goes on adding up to what is posted. It bears the time of
 //! the entry that it corrects: usage, hour by hour, and the windows then show the same.
 
+use super::Unrecorded;
 use super::recover::CRASH_CHARGE;
 use super::turn::{self, Tools};
 use super::writer::CorrectReply;
-use super::Unrecorded;
 use crate::base::NanoUsd;
 use crate::log::{AdminEntry, Decision, Entry, Outcome};
 use crate::store::access_log::Posting;
@@ -225,7 +225,10 @@ mod tests {
         let postings = [Posting::all(window(1)), Posting::all(window(2))];
         let (entry, back) = corrected(&charge, &postings, None, "n").unwrap();
         assert_eq!((entry.cost_usd, entry.count, entry.corrects.as_deref()), (usd(-100), 0, Some("r")));
-        assert_eq!((entry.rule.as_deref(), entry.outcome, entry.time), (Some("correction"), None, charge.time));
+        assert_eq!(
+            (entry.rule.as_deref(), entry.outcome, entry.time),
+            (Some("correction"), None, charge.time)
+        );
         assert_eq!(amounts(&back), [Some(-100), Some(-100)]);
         let (entry, back) = corrected(&charge, &postings, Some(usd(30)), "n").unwrap();
         assert_eq!((entry.cost_usd, amounts(&back)), (usd(-30), vec![Some(-30), Some(-30)]));
@@ -236,9 +239,12 @@ mod tests {
         let charge = charge(Some(CRASH_CHARGE), Some(Outcome::UnknownOutcome));
         let postings = [(1, 100), (2, 60), (3, 10)]
             .map(|(n, nano)| Posting { amount_usd: Some(usd(nano)), ..Posting::all(window(n)) });
-        for (amount, expected) in
-            [(None, vec![-100, -60, -10]), (Some(70), vec![-70, -30]), (Some(30), vec![-30]), (Some(0), vec![])]
-        {
+        for (amount, expected) in [
+            (None, vec![-100, -60, -10]),
+            (Some(70), vec![-70, -30]),
+            (Some(30), vec![-30]),
+            (Some(0), vec![]),
+        ] {
             let (_, back) = corrected(&charge, &postings, amount.map(usd), "n").unwrap();
             let expected: Vec<_> = expected.into_iter().map(Some).collect();
             assert_eq!(amounts(&back), expected, "{amount:?}");
@@ -251,7 +257,13 @@ mod tests {
             matches!(corrected(&charge, &[], None, "n"), Err(CorrectError::NotCorrectable(_)))
         };
         let unknown = charge(None, Some(Outcome::UnknownOutcome));
-        for outcome in [None, Some(Outcome::Completed), Some(Outcome::UpstreamFailed), Some(Outcome::ClientGone), Some(Outcome::Cut)] {
+        for outcome in [
+            None,
+            Some(Outcome::Completed),
+            Some(Outcome::UpstreamFailed),
+            Some(Outcome::ClientGone),
+            Some(Outcome::Cut),
+        ] {
             assert!(refused(charge(None, outcome)), "{outcome:?}");
         }
         assert!(refused(Entry { corrects: Some("q".into()), ..unknown.clone() }));

@@ -23,6 +23,7 @@ mod seal;
 mod time;
 mod turn;
 mod usage;
+mod watch;
 mod writer;
 
 use super::Alarms;
@@ -42,14 +43,12 @@ use time::Timekeeper;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use watch::{audit_and_block, audit_regularly, mend};
 
 pub use audit::AuditError;
 pub use correct::{CorrectError, Corrected, Correction};
 pub use reservation::{Reservation, Settled};
 pub use seal::RowSeal;
-
-/// How often the books are compared with the log.
-const AUDIT_EVERY: Duration = Duration::from_mins(10);
 
 /// Bounds of the ledger.
 #[derive(Clone, Copy, Debug)]
@@ -464,49 +463,5 @@ impl Ledger {
         // A full queue is at work, not broken.
         self.commands.try_send(Command::Probe(reply)).is_err()
             || answer.await.is_ok_and(|written| written.is_ok())
-    }
-}
-
-async fn audit_and_block(auditor: &Auditor, commands: &mpsc::Sender<Command>) -> Result<usize, RepairError> {
-    let mismatches = auditor.run().await?;
-    let count = mismatches.len();
-    if count > 0 {
-        let windows = mismatches.into_iter().map(|mismatch| mismatch.window).collect();
-        mend(commands, Mending::Block(windows)).await?;
-    }
-    // Nothing depends on the sums of usage: the books count, whatever becomes of this.
-    if let Err(error) = sum_again(auditor, commands).await {
-        tracing::error!(%error, "the sums of usage were not held against the log");
-    }
-    Ok(count)
-}
-
-async fn sum_again(auditor: &Auditor, commands: &mpsc::Sender<Command>) -> Result<(), RepairError> {
-    match auditor.check_usage().await? {
-        Some(mending) => Ok(mend(commands, mending).await?),
-        None => Ok(()),
-    }
-}
-
-async fn mend(commands: &mpsc::Sender<Command>, mending: Mending) -> Result<(), Unrecorded> {
-    let (reply, answer) = oneshot::channel();
-    commands.send(Command::Mend(mending, reply)).await.map_err(|_| Unrecorded)?;
-    answer.await.map_err(|_| Unrecorded)?
-}
-
-/// Ends with the writer, which it does not keep alive.
-async fn audit_regularly(
-    commands: mpsc::WeakSender<Command>,
-    auditor: Arc<Mutex<Auditor>>,
-    stopping: CancellationToken,
-) {
-    while stopping.run_until_cancelled(tokio::time::sleep(AUDIT_EVERY)).await.is_some() {
-        let Some(commands) = commands.upgrade() else { return };
-        let audit = async { audit_and_block(&*auditor.lock().await, &commands).await };
-        match stopping.run_until_cancelled(audit).await {
-            None => return,
-            Some(Ok(_)) => {}
-            Some(Err(error)) => tracing::error!(%error, "the books were not compared with the log"),
-        }
     }
 }

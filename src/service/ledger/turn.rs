@@ -161,7 +161,11 @@ async fn settle(tools: &mut Tools<'_>, unsettled: &[Unsettled]) -> Result<Vec<Se
 }
 
 /// Appends the entry; whether it is the first of its request.
-pub(super) async fn append(tools: &mut Tools<'_>, entry: &Entry, postings: &[Posting]) -> Result<bool, StoreError> {
+pub(super) async fn append(
+    tools: &mut Tools<'_>,
+    entry: &Entry,
+    postings: &[Posting],
+) -> Result<bool, StoreError> {
     let seq = access_log::append(&mut tools.conn, &mut tools.rollup, entry, postings).await?;
     Ok(seq.is_some())
 }
@@ -434,7 +438,8 @@ async fn repair(
 async fn sum_again(tools: &mut Tools<'_>, hours: &[String], entry: &AdminEntry) -> Result<(), TurnError> {
     for hour in hours {
         let (before, after) = usage::rebuild(&mut tools.conn, hour).await?;
-        let told = |sums: Sums| json!({"entries": sums.entries, "requests": sums.requests, "cost_usd": sums.cost});
+        let told =
+            |sums: Sums| json!({"entries": sums.entries, "requests": sums.requests, "cost_usd": sums.cost});
         let detail = json!({"before": told(before), "after": told(after)});
         let entry = AdminEntry { target: hour.clone(), detail, ..entry.clone() };
         admin_log::append(&mut tools.conn, &entry).await?;

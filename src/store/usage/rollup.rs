@@ -201,12 +201,8 @@ pub enum Disagreement {
 }
 
 /// Holds the sums of an hour against the log. Returns what disagrees, and how many entries the hour has by its sums.
-pub async fn look(
-    conn: &mut Conn<'_>,
-    hour: &str,
-) -> Result<(Option<Disagreement>, i64), StoreError> {
-    const ENTRIES: &str =
-        "SELECT CAST(COALESCE(SUM(entries), 0) AS BIGINT) FROM usage_hours WHERE hour = $1";
+pub async fn look(conn: &mut Conn<'_>, hour: &str) -> Result<(Option<Disagreement>, i64), StoreError> {
+    const ENTRIES: &str = "SELECT CAST(COALESCE(SUM(entries), 0) AS BIGINT) FROM usage_hours WHERE hour = $1";
     const BUCKETS: &str = "
         SELECT COUNT(*) FROM (
             SELECT project FROM (
@@ -218,7 +214,7 @@ pub async fn look(
                        CASE WHEN decision = 'denied' THEN -count ELSE 0 END,
                        CASE WHEN decision = 'allowed' AND (status IS NULL OR status >= 400) THEN -count ELSE 0 END,
                        -input_tokens, -cached_input_tokens, -cache_write_tokens, -output_tokens, -cost_nano
-                  FROM access_log WHERE time >= $2 AND time < $3) both
+                  FROM access_log WHERE time >= $2 AND time < $3) sides
              GROUP BY project, subkey_id, provider, model
             HAVING SUM(entries) <> 0 OR SUM(requests) <> 0 OR SUM(denied) <> 0 OR SUM(failed) <> 0
                 OR SUM(input_tokens) <> 0 OR SUM(cached_input_tokens) <> 0 OR SUM(cache_write_tokens) <> 0
@@ -238,7 +234,7 @@ pub async fn look(
                   FROM access_log l JOIN access_tags t ON t.seq = l.seq
                  WHERE l.time >= $2 AND l.time < $3 AND NOT EXISTS (
                     SELECT 1 FROM usage_unrolled x WHERE x.hour = $1 AND x.subkey_id = l.subkey_id
-                                                     AND x.begins = $2 AND x.ends = $3)) both
+                                                     AND x.begins = $2 AND x.ends = $3)) sides
              GROUP BY subkey_id, name, value, project, provider, model
             HAVING SUM(entries) <> 0 OR SUM(requests) <> 0 OR SUM(denied) <> 0 OR SUM(failed) <> 0
                 OR SUM(input_tokens) <> 0 OR SUM(cached_input_tokens) <> 0 OR SUM(cache_write_tokens) <> 0

@@ -93,7 +93,7 @@ on_both! {
         let plane = Plane::new(test).await;
         fill(&plane, 20).await;
         let all = plane.get("/api/v1/usage").await;
-        assert_eq!(all["items"], json!([{"requests": 20, "denied": 2, "input_tokens": 200, "cached_input_tokens": 0,
+        assert_eq!(all["items"], json!([{"requests": 20, "denied": 2, "failed": 0, "input_tokens": 200, "cached_input_tokens": 0,
             "cache_write_tokens": 0, "output_tokens": 20, "cost_usd": "0.02"}]));
         let by = plane.get("/api/v1/usage?group_by=model,tag:team,day&limit=1000").await;
         let row = |model: &str, team: &str, requests: u32| (json!(model), json!(team), json!("2026-11-22"), json!(requests));
