@@ -183,8 +183,16 @@ mod tests {
     #[test]
     fn numbers_are_aligned_and_added_up() {
         let rows = [row(None, 1, "-0.50"), row(Some("gpt-4o"), 12_345, "12.003")];
-        insta::assert_snapshot!(table(&["model".to_owned(), "day".to_owned()], &rows), @"");
-        insta::assert_snapshot!(table(&[], &rows[..1]), @"");
+        insta::assert_snapshot!(table(&["model".to_owned(), "day".to_owned()], &rows), @r"
+        MODEL   DAY         REQUESTS  DENIED  FAILED  INPUT  CACHED  OUTPUT  COST USD
+        -       2026-11-22         1       0       0     10       0       5     -0.50
+        gpt-4o  2026-11-22     12345       0       0     10       0       5    12.003
+        TOTAL                  12346       0       0     20       0      10    11.503
+        ");
+        insta::assert_snapshot!(table(&[], &rows[..1]), @r"
+        REQUESTS  DENIED  FAILED  INPUT  CACHED  OUTPUT  COST USD
+               1       0       0     10       0       5     -0.50
+        ");
     }
 
     #[test]

@@ -73,7 +73,7 @@ async fn a_providers_report_is_compared_with_what_was_counted_here() {
     let (code, table) = told(&server, &["--by", "model,day", "--provider", "sandbox", "--from", "1d"]).await;
     assert_eq!(code, Some(0), "{table}");
     let lines: Vec<&str> = table.lines().collect();
-    assert!(lines.len() == 3 && lines[0].starts_with("MODEL") && lines[2].starts_with("TOTAL"), "{table}");
+    assert!(lines.len() == 4 && lines[0].starts_with("MODEL") && lines[3].starts_with("TOTAL"), "{table}");
     assert!(lines[1].ends_with(counted["cost_usd"].as_str().unwrap()), "{table}");
 
     let day = chrono::Utc::now().date_naive().and_time(chrono::NaiveTime::MIN).and_utc().timestamp();
