@@ -28,7 +28,7 @@ pub struct UsageArgs {
 /// What else can be done about usage.
 #[derive(Debug, Subcommand)]
 enum UsageCommand {
-    /// Take back what was charged after a crash (rule crash_charge, outcome unknown_outcome)
+    /// Take back what was charged after a crash (rule `crash_charge`, outcome `unknown_outcome`)
     #[command(
         after_help = "Once for each request. See what the provider billed first: bitting usage reconcile"
     )]
