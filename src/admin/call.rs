@@ -51,7 +51,8 @@ needs!(
     ViewAlarms,
     CloseAlarms,
     Seal,
-    ReleaseQuarantine
+    ReleaseQuarantine,
+    ReleaseCharges
 );
 
 /// Looks at the vault, sealed or not.

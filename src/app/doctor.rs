@@ -8,9 +8,13 @@ use super::server::upstream;
 use super::{AppError, files, kek, probe, settings};
 use crate::base::Clock;
 use crate::config::Settings;
-use crate::log::Filter;
+use crate::log::{Filter, Hour};
 use crate::provider::ProviderDocument;
 use crate::store::{self, Store};
+use chrono::TimeDelta;
+
+/// Hours whose sums are held against the log.
+const HOURS_CHECKED: usize = 26;
 
 /// Prints a line for each check. Fails when one does.
 pub async fn doctor() -> Result<(), AppError> {
@@ -37,6 +41,7 @@ pub async fn doctor() -> Result<(), AppError> {
     vault::check(&mut report, &settings, &store, source.as_ref(), Clock::system().now()).await?;
     report.say("clock", clock(&store).await);
     webhook::check(&mut report, &settings, &store).await?;
+    report.say("usage", usage(&store).await);
     providers(&mut report, &settings, &store).await?;
     store.close().await;
     report.end()
@@ -55,6 +60,25 @@ async fn clock(store: &Store) -> Result<String, String> {
         )),
         _ => Ok(now.to_string()),
     }
+}
+
+/// The sums of the last day have to be what the log adds up to.
+async fn usage(store: &Store) -> Result<String, String> {
+    let failed = |error: store::StoreError| error.to_string();
+    let mut after = Some(Hour::of(Clock::system().now() - TimeDelta::days(1)).to_string());
+    let mut read = store.read().await.map_err(failed)?;
+    for _ in 0..=HOURS_CHECKED {
+        let next =
+            store::usage::first_hour_after(&mut read.conn(), after.as_deref()).await.map_err(failed)?;
+        let Some(hour) = next else { break };
+        if let (Some(_), _) = store::usage::look(&mut read.conn(), &hour).await.map_err(failed)? {
+            return Err(format!(
+                "the sums of {hour} are not what the log adds up to; a running server makes them anew (bitting alarm list)"
+            ));
+        }
+        after = Some(hour);
+    }
+    Ok("the last day's sums are what the log adds up to".to_owned())
 }
 
 /// Every provider that has a credential is asked for something, without the key.

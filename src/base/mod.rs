@@ -10,7 +10,7 @@ mod text;
 
 pub use clock::{Clock, Clocks};
 pub use entropy::Entropy;
-pub use money::{MoneyError, NanoUsd};
+pub use money::{MoneyError, NanoUsd, signed};
 pub use net::{CidrSet, CidrSetError, client_ip};
 pub use secret::Secret;
 pub use text::{clip, hide_tokens, hide_tokens_in};

@@ -70,6 +70,20 @@ impl NanoUsd {
         Self(i64::try_from(rounded).unwrap_or(i64::MAX))
     }
 
+    /// The amount with the other sign, held at the largest amount.
+    #[must_use]
+    pub fn negated(self) -> Self {
+        Self(self.0.saturating_neg())
+    }
+
+    /// Reads an amount with or without a minus: what is printed reads back.
+    pub fn parse_signed(text: &str) -> Result<Self, MoneyError> {
+        match text.strip_prefix('-') {
+            Some(amount) => amount.parse().map(Self::negated),
+            None => text.parse(),
+        }
+    }
+
     /// `units` times the amount, held at the largest amount.
     #[must_use]
     pub fn times(self, units: u64) -> Self {
@@ -104,6 +118,24 @@ impl fmt::Display for NanoUsd {
         let kept = fraction.trim_end_matches('0').len().max(2);
         let sign = if self.0 < 0 { "-" } else { "" };
         write!(f, "{sign}{}.{}", abs / nano, &fraction[..kept])
+    }
+}
+
+/// Amounts that may be negative, as what corrects another is: for `#[serde(deserialize_with)]`.
+pub mod signed {
+    use super::NanoUsd;
+    use serde::{Deserialize, Deserializer};
+
+    /// Reads `-0.50` as well as `0.50`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NanoUsd, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        NanoUsd::parse_signed(&text).map_err(serde::de::Error::custom)
+    }
+
+    /// The same of what may be absent.
+    pub fn deserialize_some<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NanoUsd>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| NanoUsd::parse_signed(&text).map_err(serde::de::Error::custom)).transpose()
     }
 }
 
@@ -146,6 +178,13 @@ mod tests {
         #[test]
         fn what_is_printed_reads_back(nano in 0..i64::MAX) {
             prop_assert_eq!(NanoUsd(nano).to_string().parse(), Ok(NanoUsd(nano)));
+        }
+
+        #[test]
+        fn what_is_negative_reads_back_where_it_may_be(nano in -i64::MAX..i64::MAX) {
+            let printed = NanoUsd(nano).to_string();
+            prop_assert_eq!(NanoUsd::parse_signed(&printed), Ok(NanoUsd(nano)));
+            prop_assert_eq!(printed.parse::<NanoUsd>().is_ok(), nano >= 0);
         }
 
         /// Rounding is up and by less than one nano-USD.

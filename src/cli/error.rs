@@ -81,6 +81,14 @@ pub enum CliError {
         /// Whether the vault was closed meanwhile.
         is_sealed: bool,
     },
+    /// What a provider counted is not what was counted here.
+    #[error("{apart} of {compared} days and models differ")]
+    Apart {
+        /// How many differ.
+        apart: usize,
+        /// How many there are.
+        compared: usize,
+    },
     /// Standard input could not be read.
     #[error("cannot read standard input: {0}")]
     Input(io::Error),
@@ -134,6 +142,20 @@ pub enum UsageError {
     /// Nobody said yes.
     #[error("not confirmed; nothing was released")]
     NotConfirmed,
+    /// A file that is no report of a provider.
+    #[error("{}: {why}", path.display())]
+    Export {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: crate::provider::usage_export::ExportError,
+    },
+    /// A report that is about none of the days asked for.
+    #[error("{} is about none of these days", path.display())]
+    ExportDays {
+        /// The file.
+        path: PathBuf,
+    },
     /// A time beyond the calendar.
     #[error("{0} lies beyond the calendar")]
     Time(String),
@@ -187,6 +209,7 @@ impl CliError {
             | Self::File { .. }
             | Self::SecretLost { .. }
             | Self::NotMoved { .. }
+            | Self::Apart { .. }
             | Self::Input(_)
             | Self::Output(_)
             | Self::Tls(_)
@@ -251,7 +274,16 @@ impl CliError {
             }
             Self::Usage(UsageError::NothingToChange) => "See --help for the flags, or use --set FIELD=JSON.",
             Self::Usage(UsageError::NotConfirmed) => "In scripts, say --yes.",
-            Self::Usage(UsageError::SecretShape | UsageError::UnsealShape | UsageError::Time(_))
+            Self::Apart { .. } => {
+                "What is charged after a crash and was not billed can be taken back: bitting usage release"
+            }
+            Self::Usage(
+                UsageError::SecretShape
+                | UsageError::UnsealShape
+                | UsageError::Time(_)
+                | UsageError::Export { .. }
+                | UsageError::ExportDays { .. },
+            )
             | Self::File { .. }
             | Self::Input(_)
             | Self::Output(_)

@@ -21,6 +21,7 @@ mod secret_file;
 mod settings;
 mod subkey;
 mod usage;
+mod usage_reconcile;
 mod values;
 mod vault;
 mod vault_release;
@@ -186,6 +187,9 @@ mod tests {
             "model list --provider openai",
             "model set openai/gpt-4o-mini --input 0.15 --output 0.60",
             "usage --by model,tag:team --from 2026-11-01 --to 2026-12-01",
+            "usage --project p --subkey k --provider openai --model m --json",
+            "usage release crash-1-x --reason unbilled --amount 0.5 --json",
+            "usage reconcile f.json --provider openai --from 7d --to 2026-12-01 --tolerance 0.5% --json",
             "vault rotate --wait",
             "vault rewrap --json",
             "log list --decision denied --limit 5",
@@ -228,6 +232,11 @@ mod tests {
             "log export --format xml",
             "alarm close alarm_1",
             "usage --token bo_x",
+            "usage release crash-1-x",
+            "usage release --reason unbilled",
+            "usage --by model release crash-1-x --reason unbilled",
+            "usage reconcile f.json",
+            "usage reconcile f.json --provider openai --tolerance 1",
             "vault unseal --code abc",
             "vault unseal --code-file f --kek-file f",
             "vault change-kek",

@@ -6,7 +6,7 @@
 use super::CliError;
 use super::listing::Listing;
 use crate::base::clip;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::{Map, Value};
 use std::io::{self, Write as _};
 
@@ -68,11 +68,19 @@ pub(super) fn field(name: &'static str) -> impl Fn(&Value) -> String {
 
 /// A table of plain columns.
 pub(super) fn table(heads: &[&str], rows: Vec<Vec<String>>) -> String {
+    table_of_numbers(heads, rows, heads.len())
+}
+
+/// A table whose columns from `numbers_from` on are numbers, aligned by their last digit.
+pub(super) fn table_of_numbers(heads: &[&str], rows: Vec<Vec<String>>, numbers_from: usize) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(heads.to_vec()).add_rows(rows);
-    for column in table.column_iter_mut() {
+    for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
+        if index >= numbers_from {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
     }
     table.trim_fmt()
 }

@@ -118,19 +118,25 @@ impl Missed {
     }
 
     fn take_spend(&mut self, entry: &Value) {
-        let cost: Option<NanoUsd> = entry["cost_usd"].as_str().and_then(|cost| cost.parse().ok());
+        // Below zero in an entry that takes back what another of the same hour charged.
+        let cost = entry["cost_usd"].as_str().and_then(|cost| NanoUsd::parse_signed(cost).ok());
         let hour = time_of(entry).and_then(|time| time.duration_trunc(TimeDelta::hours(1)).ok());
         let (Some(cost), Some(hour), Some(id)) = (cost, hour, entry["subkey_id"].as_str()) else { return };
-        if cost > NanoUsd::ZERO {
+        if cost != NanoUsd::ZERO {
             let sum = self.spend.entry((id.to_owned(), hour)).or_default();
             *sum = sum.saturating_add(cost);
         }
     }
 
+    /// What was spent and not taken back, by key and hour.
+    fn spent(&self) -> impl Iterator<Item = (&(String, DateTime<Utc>), &NanoUsd)> {
+        self.spend.iter().filter(|(_, cost)| **cost > NanoUsd::ZERO)
+    }
+
     /// Each thing to do, under the name of its list.
     fn items(&self) -> Vec<(&'static str, Value)> {
         let stopped = self.stopped.iter().map(|(id, what)| (*what, json!(id)));
-        let spend = self.spend.iter().map(|((id, hour), cost)| {
+        let spend = self.spent().map(|((id, hour), cost)| {
             ("spend", json!({"subkey_id": id, "time": instant(*hour), "cost_usd": cost}))
         });
         stopped.chain(spend).collect()
@@ -170,7 +176,7 @@ impl Missed {
         let safe = |text: &str| crate::base::clip(text, usize::MAX);
         let stopped =
             self.stopped.iter().map(|(id, what)| vec![safe(id), (*what).to_owned(), "-".into(), "-".into()]);
-        let spend = self.spend.iter().map(|((id, hour), cost)| {
+        let spend = self.spent().map(|((id, hour), cost)| {
             vec![safe(id), "post spend".to_owned(), instant(*hour), cost.to_string()]
         });
         let rows: Vec<_> = stopped.chain(spend).collect();
@@ -318,9 +324,9 @@ mod tests {
         ] {
             missed.take_change(&json!({"action": action, "target": target}));
         }
-        for cost in ["0.5", "0.25", "0"] {
+        for (id, cost) in [("a", "0.5"), ("a", "0.25"), ("a", "0"), ("a", "2"), ("a", "-2"), ("b", "-1")] {
             let time = "2026-01-01T10:59:00Z";
-            missed.take_spend(&json!({"time": time, "subkey_id": "a", "cost_usd": cost}));
+            missed.take_spend(&json!({"time": time, "subkey_id": id, "cost_usd": cost}));
         }
         assert_eq!(
             missed.order(),

@@ -42,6 +42,8 @@ kinds! {
     ClockOff = "clock_off";
     /// What is posted to a budget's window is not what the log adds up to; the window is blocked. Subject: the budget.
     BooksDoNotAddUp = "books_do_not_add_up";
+    /// The sums of usage of an hour are not what the log adds up to; they were made anew from it. Subject: the sums.
+    UsageDisagrees = "usage_disagrees";
     /// A row that grants power was changed outside of Bitting, or an old one was put back; it is not used. Subject: table and id.
     RowTampered = "row_tampered";
     /// The rows that grant power do not add up to what was written: one is missing or was put in. Subject: the installation.

@@ -1,6 +1,6 @@
 //! One entry for each proxied request, and one for each administrative change.
 
-use crate::base::NanoUsd;
+use crate::base::{NanoUsd, signed};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -58,7 +58,7 @@ pub struct Entry {
     pub rule: Option<String>,
     /// Rules of observed policies that would have refused.
     pub would_deny: Vec<String>,
-    /// How many requests the entry stands for.
+    /// How many requests the entry stands for; none where it only changes what was charged.
     pub count: u64,
     /// The status answered; `None` when the client was gone before.
     pub status: Option<u16>,
@@ -88,7 +88,8 @@ pub struct Entry {
     pub reasoning_tokens: u64,
     /// The worst case that was held.
     pub reserved_usd: NanoUsd,
-    /// What was charged.
+    /// What was charged; negative in an entry that corrects another.
+    #[serde(deserialize_with = "signed::deserialize")]
     pub cost_usd: NanoUsd,
     /// The price list that priced it.
     pub price_version: Option<String>,
@@ -110,6 +111,9 @@ pub struct Entry {
     pub labels: BTreeMap<String, String>,
     /// The request's own tags.
     pub tags: BTreeMap<String, String>,
+    /// The request whose entry this one corrects, by taking back what was charged for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrects: Option<String>,
 }
 
 /// Whether the gate opened.

@@ -13,6 +13,7 @@ pub mod price;
 pub mod resolve;
 mod slug;
 mod usage;
+pub mod usage_export;
 pub mod wellknown;
 pub mod worst_case;
 

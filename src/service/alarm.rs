@@ -24,7 +24,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long the last ones may take at the end.
 const LAST_WRITE: Duration = Duration::from_secs(10);
 /// The longest reason for closing one.
-const REASON_BYTES_MAX: usize = 1_000;
+pub(super) const REASON_BYTES_MAX: usize = 1_000;
 
 /// Where alarms are raised, from anywhere and without waiting.
 #[derive(Clone)]

@@ -53,8 +53,9 @@ pub use install::{
 pub use kek::{KekSource, KekSourceError};
 pub use key_probe::{KeyProbe, ProbeError, Trial};
 pub use ledger::{
-    AuditError, Blocked, Demand, Durability, Hold, Ledger, LedgerLimits, LedgerParts, RepairError, Repaired,
-    Reservation, ReserveError, RowSeal, Settled, StartLedgerError, Unrecorded,
+    AuditError, Blocked, CorrectError, Corrected, Correction, Demand, Durability, Hold, Ledger, LedgerLimits,
+    LedgerParts, RepairError, Repaired, Reservation, ReserveError, RowSeal, Settled, StartLedgerError,
+    Unrecorded,
 };
 pub use metrics::Metrics;
 pub use model::{ModelState, SetModelError};
@@ -68,6 +69,7 @@ pub use subkey::{
     BudgetState, ChangeSubkeyError, Explanation, ListSubkeysError, MintError, Minted, Question,
     RotateRefusal, Rotated, StateRefusal, Step, SubKeyQuery, SubKeyState, SubKeyStatus,
 };
+pub use usage::{ChargeRelease, ReleaseChargeError};
 pub use vault::{
     Added, ChangeKekError, Confirmed, GuardError, KekLease, OpenVaultError, Opened, Presented, RewrapState,
     RotateVaultError, RowWatch, SealError, SealReason, Sealed, Tampered, TermState, TermsState, UnsealError,

@@ -77,7 +77,7 @@ impl Role {
                 | P::Unseal
                 | P::RotateVault,
             )
-            | (Self::PolicyAdmin, P::ChangeSubkeys | P::SetPrices | P::ViewUsage)
+            | (Self::PolicyAdmin, P::ChangeSubkeys | P::SetPrices | P::ViewUsage | P::ReleaseCharges)
             | (Self::Issuer, P::IssueSubkeys | P::ChangeSubkeys | P::StopSubkeys | P::ViewUsage)
             | (
                 Self::Responder,
@@ -137,6 +137,8 @@ pub enum Permission {
     Unseal,
     /// End a quarantine.
     ReleaseQuarantine,
+    /// Take back what was charged after a crash.
+    ReleaseCharges,
 }
 
 impl Permission {
@@ -160,7 +162,8 @@ impl Permission {
             | Self::CloseAlarms
             | Self::Seal
             | Self::Unseal
-            | Self::ReleaseQuarantine => true,
+            | Self::ReleaseQuarantine
+            | Self::ReleaseCharges => true,
         }
     }
 }

@@ -6,23 +6,13 @@
 use super::budget::{BudgetId, WindowId};
 use super::query::{Pieces, micros, page_limit};
 use super::{Conn, Cursor, Page, StoreError};
-use crate::base::NanoUsd;
-use crate::log::{Decision, Entry, Filter};
+use crate::base::{NanoUsd, signed};
+use crate::log::{Decision, Entry, Filter, Rollup, Sums};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::Row as _;
 use sqlx::types::Json;
 
 const TABLE: &str = "access_log";
-
-/// The largest count a column takes: sums of millions of rows still fit, whatever a provider reports.
-const COUNT_MAX: i64 = 1 << 40;
-
-/// How many sums a row of a usage report begins with.
-const SUMS: usize = 7;
-
-/// The most rows of one usage report.
-const USAGE_ROWS_MAX: usize = 100_000;
 
 /// An entry and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +43,8 @@ pub struct Posting {
     pub budget: BudgetId,
     /// When its window began.
     pub window_start: DateTime<Utc>,
-    /// How much; `None` for all of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How much, negative in a correction; `None` for all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "signed::deserialize_some")]
     pub amount_usd: Option<NanoUsd>,
 }
 
@@ -72,8 +62,11 @@ impl Posting {
 
 /// Appends the entry, with the windows that its cost was posted to, and returns its `seq`. `None`, changing nothing, if
 /// the request has an entry already: there is exactly one, however often its end is told.
+///
+/// What it adds to the sums of usage goes into `rollup`, which [`super::usage::add`] writes in the same transaction.
 pub async fn append(
     conn: &mut Conn<'_>,
+    rollup: &mut Rollup,
     entry: &Entry,
     postings: &[Posting],
 ) -> Result<Option<i64>, StoreError> {
@@ -85,6 +78,7 @@ pub async fn append(
         ON CONFLICT (request_id) DO NOTHING
         RETURNING seq";
     const TAG: &str = "INSERT INTO access_tags (seq, name, value) VALUES ($1, $2, $3)";
+    let sums = Sums::of(entry);
     let seq: Option<i64> = on_db!(&mut *conn, |db| {
         sqlx::query_scalar(SQL)
             .bind(&entry.request_id)
@@ -97,12 +91,12 @@ pub async fn append(
             .bind(entry.decision.as_str())
             .bind(entry.status.map(i64::from))
             .bind(&entry.client_ip)
-            .bind(count(entry.count))
-            .bind(count(entry.input_tokens))
-            .bind(count(entry.cached_input_tokens))
-            .bind(count(entry.cache_write_tokens))
-            .bind(count(entry.output_tokens))
-            .bind(entry.cost_usd.as_nano())
+            .bind(sums.requests)
+            .bind(sums.input_tokens)
+            .bind(sums.cached_input_tokens)
+            .bind(sums.cache_write_tokens)
+            .bind(sums.output_tokens)
+            .bind(sums.cost.as_nano())
             .bind(Json(entry))
             .bind((!postings.is_empty()).then_some(Json(postings)))
             .fetch_optional(db)
@@ -110,6 +104,7 @@ pub async fn append(
     })
     .map_err(StoreError::of(TABLE))?;
     if let Some(seq) = seq {
+        rollup.add(entry);
         for (name, value) in &entry.tags {
             on_db!(&mut *conn, |db| sqlx::query(TAG)
                 .bind(seq)
@@ -124,16 +119,30 @@ pub async fn append(
     Ok(seq)
 }
 
-fn count(units: u64) -> i64 {
-    i64::try_from(units).unwrap_or(COUNT_MAX).min(COUNT_MAX)
-}
-
 /// The entry of a request, if there is one.
 pub async fn get(conn: &mut Conn<'_>, request_id: &str) -> Result<Option<LoggedEntry>, StoreError> {
     const SQL: &str = "SELECT seq, entry FROM access_log WHERE request_id = $1";
     let row: Option<Row> = on_db!(conn, |db| sqlx::query_as(SQL).bind(request_id).fetch_optional(db).await)
         .map_err(StoreError::of(TABLE))?;
     Ok(row.map(LoggedEntry::from))
+}
+
+#[derive(sqlx::FromRow)]
+struct ChargedRow {
+    entry: Json<Entry>,
+    postings: Option<Json<Vec<Posting>>>,
+}
+
+/// The entry of a request with the windows that its cost was posted to, if there is one.
+pub async fn charged(
+    conn: &mut Conn<'_>,
+    request_id: &str,
+) -> Result<Option<(Entry, Vec<Posting>)>, StoreError> {
+    const SQL: &str = "SELECT entry, postings FROM access_log WHERE request_id = $1";
+    let row: Option<ChargedRow> =
+        on_db!(conn, |db| sqlx::query_as(SQL).bind(request_id).fetch_optional(db).await)
+            .map_err(StoreError::of(TABLE))?;
+    Ok(row.map(|row| (row.entry.0, row.postings.map(|postings| postings.0).unwrap_or_default())))
 }
 
 /// The entries that fit `filter`, newest first, from `after` on, at most `limit` (and [`super::PAGE_MAX`]).
@@ -190,6 +199,7 @@ struct PostedRow {
 
 #[derive(Deserialize)]
 struct Cost {
+    #[serde(deserialize_with = "signed::deserialize")]
     cost_usd: NanoUsd,
 }
 
@@ -234,7 +244,8 @@ async fn fetch(conn: &mut Conn<'_>, sql: &Pieces) -> Result<Vec<LoggedEntry>, St
     Ok(rows.into_iter().map(LoggedEntry::from).collect())
 }
 
-fn conditions(filter: &Filter) -> Pieces {
+/// The conditions of `filter` on the log as `l`, each with an AND before it.
+pub(super) fn conditions(filter: &Filter) -> Pieces {
     let mut sql = Pieces::default();
     sql.when(" AND l.time >= ", filter.from);
     sql.when(" AND l.time < ", filter.to);
@@ -251,110 +262,5 @@ fn conditions(filter: &Filter) -> Pieces {
         Some(Decision::Allowed) => sql.sql(" AND l.decision = 'allowed'"),
         None => &mut sql,
     };
-    sql
-}
-
-/// What usage is summed by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum GroupBy {
-    /// The provider.
-    Provider,
-    /// The model as sent.
-    Model,
-    /// The project.
-    Project,
-    /// The sub-key's id.
-    Subkey,
-    /// The day in UTC, like `2026-11-22`.
-    Day,
-    /// The value of a tag of this name.
-    Tag(String),
-}
-
-/// What the requests of one group came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UsageRow {
-    /// The group's value for each thing grouped by, in the order asked for; `None` where entries have none.
-    pub group: Vec<Option<String>>,
-    /// Requests, refusals included.
-    pub requests: i64,
-    /// Refusals.
-    pub denied: i64,
-    /// Input tokens at the plain price.
-    pub input_tokens: i64,
-    /// Input tokens read from a cache.
-    pub cached_input_tokens: i64,
-    /// Input tokens written to a cache.
-    pub cache_write_tokens: i64,
-    /// Output tokens.
-    pub output_tokens: i64,
-    /// What it cost.
-    pub cost: NanoUsd,
-}
-
-/// Sums the entries that fit `filter`, by group, groups in order. Without groups there is one row.
-pub async fn usage(
-    conn: &mut Conn<'_>,
-    filter: &Filter,
-    group_by: &[GroupBy],
-) -> Result<Vec<UsageRow>, StoreError> {
-    let sql = usage_sql(filter, group_by);
-    let mut rows = on_db!(conn, |db| {
-        let fetched = sql.build().build().fetch_all(db).await;
-        fetched.and_then(|rows| {
-            let read = rows.iter().map(|row| {
-                Ok(UsageRow {
-                    requests: row.try_get(0)?,
-                    denied: row.try_get(1)?,
-                    input_tokens: row.try_get(2)?,
-                    cached_input_tokens: row.try_get(3)?,
-                    cache_write_tokens: row.try_get(4)?,
-                    output_tokens: row.try_get(5)?,
-                    cost: NanoUsd::from_nano(row.try_get(6)?),
-                    group: (0..group_by.len())
-                        .map(|index| row.try_get(SUMS + index))
-                        .collect::<Result<_, _>>()?,
-                })
-            });
-            read.collect::<Result<Vec<_>, sqlx::Error>>()
-        })
-    })
-    .map_err(StoreError::of(TABLE))?;
-    if rows.len() > USAGE_ROWS_MAX {
-        return Err(StoreError::TooManyRows { rows_max: USAGE_ROWS_MAX });
-    }
-    rows.sort_by(|left, right| left.group.cmp(&right.group));
-    Ok(rows)
-}
-
-fn usage_sql(filter: &Filter, group_by: &[GroupBy]) -> Pieces {
-    let mut sql = Pieces::default();
-    sql.sql(
-        "SELECT CAST(COALESCE(SUM(l.count), 0) AS BIGINT),
-                CAST(COALESCE(SUM(CASE WHEN l.decision = 'denied' THEN l.count ELSE 0 END), 0) AS BIGINT),
-                CAST(COALESCE(SUM(l.input_tokens), 0) AS BIGINT),
-                CAST(COALESCE(SUM(l.cached_input_tokens), 0) AS BIGINT),
-                CAST(COALESCE(SUM(l.cache_write_tokens), 0) AS BIGINT),
-                CAST(COALESCE(SUM(l.output_tokens), 0) AS BIGINT),
-                CAST(COALESCE(SUM(l.cost_nano), 0) AS BIGINT)",
-    );
-    for group in group_by {
-        match group {
-            GroupBy::Provider => sql.sql(", l.provider"),
-            GroupBy::Model => sql.sql(", l.model"),
-            GroupBy::Project => sql.sql(", l.project"),
-            GroupBy::Subkey => sql.sql(", l.subkey_id"),
-            GroupBy::Day => sql.sql(", l.day"),
-            GroupBy::Tag(name) => {
-                sql.sql(", (SELECT t.value FROM access_tags t WHERE t.seq = l.seq AND t.name = ");
-                sql.value(name.as_str()).sql(")")
-            }
-        };
-    }
-    sql.sql(" FROM access_log l WHERE 1 = 1").append(conditions(filter));
-    for index in 0..group_by.len() {
-        sql.sql(if index == 0 { " GROUP BY " } else { ", " }).number(SUMS + 1 + index);
-    }
-    sql.sql(" LIMIT ").number(USAGE_ROWS_MAX + 1);
     sql
 }

@@ -6,6 +6,7 @@
 
 mod column;
 mod rows;
+mod usage;
 
 pub use column::{Column, Kind};
 use column::{boolean, bytes, int, json, text, time};
@@ -34,7 +35,7 @@ impl Table {
 }
 
 /// All tables. One that refers to another comes after it.
-pub static TABLES: [Table; 31] = [
+pub static TABLES: [Table; 34] = [
     Table {
         name: "meta",
         key: &["name"],
@@ -333,6 +334,9 @@ pub static TABLES: [Table; 31] = [
         opens_vault: false,
         columns: &[int("seq"), text("name"), text("value")],
     },
+    usage::HOURS,
+    usage::TAGS,
+    usage::UNROLLED,
     Table {
         name: "admin_log",
         key: &["seq"],

@@ -65,6 +65,7 @@ pub mod register;
 mod schema;
 pub mod subkey;
 pub mod term;
+pub mod usage;
 pub mod window_time;
 mod writer;
 

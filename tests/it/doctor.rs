@@ -40,9 +40,16 @@ async fn a_healthy_installation_has_nothing_to_do_with_and_without_a_server() {
         for _ in 0..2 {
             let (code, report) = of(&home).await;
             assert!(code == Some(0) && !report.contains("FAIL"), "{report}");
-            for check in
-                ["data directory", "core dumps", "vault", "seal", "quarantine", "keyring", "provider sandbox"]
-            {
+            for check in [
+                "data directory",
+                "core dumps",
+                "vault",
+                "seal",
+                "quarantine",
+                "keyring",
+                "usage",
+                "provider sandbox",
+            ] {
                 assert!(report.contains(&format!("ok    {check}: ")), "{check}: {report}");
             }
             server.terminate();

@@ -18,6 +18,8 @@ mod kills;
 mod lease;
 mod left;
 mod power;
+mod release;
+mod usage;
 
 use crate::support::server::TestServer;
 use bitting::base::NanoUsd;

@@ -98,6 +98,13 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         }
     }
 
+    /// Takes back what was posted, as an operator says. Never below nothing.
+    pub fn release(&mut self, window: &W, amount: NanoUsd) {
+        if let Some(seat) = self.seats.get_mut(window) {
+            seat.row.posted = seat.row.posted.saturating_sub(amount).max(NanoUsd::ZERO);
+        }
+    }
+
     /// A resolved request turns out to be posted already, by a commit of which nobody knew.
     pub fn was_settled(&mut self, escrow: &mut Escrow<W>, window: &W, drawn: NanoUsd, cost: NanoUsd) {
         if let (Some(seat), Some(lease)) = (self.seats.get_mut(window), escrow.leases.get_mut(window)) {

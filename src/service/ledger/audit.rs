@@ -10,6 +10,7 @@
 use super::RowSeal;
 use super::base::{BASE_ROW, Base};
 use super::books::{Mismatch, Sums, compare};
+use super::usage::Sweep;
 use crate::base::{Clock, NanoUsd};
 use crate::log::{AdminEntry, AlarmKind};
 use crate::service::Alarms;
@@ -48,6 +49,7 @@ pub(super) struct Auditor {
     pub(super) clock: Clock,
     pub(super) alarms: Alarms,
     pub(super) seal: Arc<dyn RowSeal>,
+    pub(super) usage: Sweep,
 }
 
 /// What came of one slice.

@@ -13,6 +13,7 @@
 mod audit;
 mod base;
 mod books;
+mod correct;
 mod desk;
 mod memory;
 mod recover;
@@ -21,6 +22,8 @@ mod rows;
 mod seal;
 mod time;
 mod turn;
+mod usage;
+mod watch;
 mod writer;
 
 use super::Alarms;
@@ -40,13 +43,12 @@ use time::Timekeeper;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use watch::{audit_and_block, audit_regularly, mend};
 
 pub use audit::AuditError;
+pub use correct::{CorrectError, Corrected, Correction};
 pub use reservation::{Reservation, Settled};
 pub use seal::RowSeal;
-
-/// How often the books are compared with the log.
-const AUDIT_EVERY: Duration = Duration::from_mins(10);
 
 /// Bounds of the ledger.
 #[derive(Clone, Copy, Debug)]
@@ -259,6 +261,8 @@ enum Command {
     Admit(Box<Opening>, oneshot::Sender<()>),
     Settle(Box<Settlement>, Option<oneshot::Sender<Vec<Balance>>>),
     Record(Box<Entry>, oneshot::Sender<Result<(), Unrecorded>>),
+    /// Takes back what was charged for an entry.
+    Correct(Box<Correction>, oneshot::Sender<Result<Corrected, CorrectError>>),
     /// Changes windows for the sake of the books.
     Mend(Mending, oneshot::Sender<Result<(), Unrecorded>>),
     /// Asks for an empty transaction, to see whether one can be had.
@@ -297,6 +301,8 @@ enum Mending {
     Block(Vec<WindowId>),
     /// Sets these windows right, and writes an entry like this one for each.
     Repair { which: Blocked, entry: Box<AdminEntry>, seal: Arc<dyn RowSeal> },
+    /// Makes the sums of usage of these hours anew from the log, and writes an entry like this one for each.
+    SumAgain { hours: Vec<String>, entry: Box<AdminEntry> },
 }
 
 impl Mending {
@@ -318,7 +324,8 @@ impl Ledger {
         let epoch = recover::begin_epoch(&store, (&node, durability), clock.now()).await?;
         let unsettled = recover::settle_what_a_crash_left(&store, epoch, (&clock, alarms.outbox())).await?;
         let time = Timekeeper::new(clock.clone(), (node.clone(), alarms.clone()), Arc::clone(&seal));
-        let auditor = Auditor { store: store.clone(), clock, alarms: alarms.clone(), seal };
+        let usage = usage::Sweep::default();
+        let auditor = Auditor { store: store.clone(), clock, alarms: alarms.clone(), seal, usage };
         if unsettled > 0 {
             tracing::warn!(count = unsettled, "admissions that an earlier run left open were posted in full");
         }
@@ -426,6 +433,14 @@ impl Ledger {
         answer.await.map_err(|_| Unrecorded)?
     }
 
+    /// Takes back what was charged for an entry, durably: an entry of its own, and once only.
+    pub async fn correct(&self, correction: Correction) -> Result<Corrected, CorrectError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Correct(Box::new(correction), reply);
+        self.commands.send(command).await.map_err(|_| Unrecorded)?;
+        answer.await.map_err(|_| Unrecorded)?
+    }
+
     /// Takes no further commands. The writer ends once every reservation is settled.
     pub async fn stop(&self) {
         self.stopping.cancel();
@@ -448,38 +463,5 @@ impl Ledger {
         // A full queue is at work, not broken.
         self.commands.try_send(Command::Probe(reply)).is_err()
             || answer.await.is_ok_and(|written| written.is_ok())
-    }
-}
-
-async fn audit_and_block(auditor: &Auditor, commands: &mpsc::Sender<Command>) -> Result<usize, RepairError> {
-    let mismatches = auditor.run().await?;
-    let count = mismatches.len();
-    if count > 0 {
-        let windows = mismatches.into_iter().map(|mismatch| mismatch.window).collect();
-        mend(commands, Mending::Block(windows)).await?;
-    }
-    Ok(count)
-}
-
-async fn mend(commands: &mpsc::Sender<Command>, mending: Mending) -> Result<(), Unrecorded> {
-    let (reply, answer) = oneshot::channel();
-    commands.send(Command::Mend(mending, reply)).await.map_err(|_| Unrecorded)?;
-    answer.await.map_err(|_| Unrecorded)?
-}
-
-/// Ends with the writer, which it does not keep alive.
-async fn audit_regularly(
-    commands: mpsc::WeakSender<Command>,
-    auditor: Arc<Mutex<Auditor>>,
-    stopping: CancellationToken,
-) {
-    while stopping.run_until_cancelled(tokio::time::sleep(AUDIT_EVERY)).await.is_some() {
-        let Some(commands) = commands.upgrade() else { return };
-        let audit = async { audit_and_block(&*auditor.lock().await, &commands).await };
-        match stopping.run_until_cancelled(audit).await {
-            None => return,
-            Some(Ok(_)) => {}
-            Some(Err(error)) => tracing::error!(%error, "the books were not compared with the log"),
-        }
     }
 }

@@ -5,13 +5,13 @@
 use super::reservation::unknown_outcome;
 use super::{Command, Durability, Ledger, Settlement, Unrecorded};
 use crate::base::{Clock, NanoUsd};
-use crate::log::{Decision, Entry, UsageSource};
+use crate::log::{Decision, Entry, Rollup, UsageSource};
 use crate::service::budget::tell_what_stands;
 use crate::service::notice::Outbox;
 use crate::store::access_log::Posting;
 use crate::store::admission::Admission;
 use crate::store::budget::{BudgetOwner, WindowId};
-use crate::store::{Conn, Store, StoreError, access_log, admission, budget, lease, subkey};
+use crate::store::{Conn, Store, StoreError, access_log, admission, budget, lease, subkey, usage};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::oneshot;
@@ -20,7 +20,7 @@ const BATCH_MAX: u32 = 200;
 const LEASES_MAX: u32 = 1_000;
 
 /// Why an entry has no request of its own, as its `rule` says.
-const CRASH_CHARGE: &str = "crash_charge";
+pub(super) const CRASH_CHARGE: &str = "crash_charge";
 
 /// Numbers this run.
 pub(super) async fn begin_epoch(
@@ -45,11 +45,13 @@ pub(super) async fn settle_what_a_crash_left(
     loop {
         let mut tx = store.write().await?;
         let open = admission::list_open(&mut tx.conn(), BATCH_MAX).await?;
+        let mut rollup = Rollup::default();
         for admission in &open {
-            post_in_full(&mut tx.conn(), admission).await?;
+            post_in_full(&mut tx.conn(), &mut rollup, admission).await?;
         }
         let windows = open.iter().flat_map(|admission| &admission.holds).map(window_of).collect();
         tell_what_stands(&mut tx.conn(), outbox, &windows).await?;
+        usage::add(&mut tx.conn(), &rollup).await?;
         tx.commit().await?;
         if open.is_empty() {
             break;
@@ -74,14 +76,18 @@ fn window_of(hold: &admission::Hold) -> WindowId {
     WindowId { budget: hold.budget.clone(), window_start: hold.window_start }
 }
 
-async fn post_in_full(conn: &mut Conn<'_>, admission: &Admission) -> Result<(), StoreError> {
+async fn post_in_full(
+    conn: &mut Conn<'_>,
+    rollup: &mut Rollup,
+    admission: &Admission,
+) -> Result<(), StoreError> {
     let cost = admission.entry.reserved_usd;
     let entry = Entry { cost_usd: cost, ..unknown_outcome(admission.entry.clone()) };
     admission::forget(conn, &admission.request_id).await?;
     let windows: Vec<(WindowId, NanoUsd)> =
         admission.holds.iter().map(|hold| (window_of(hold), hold.amount)).collect();
     let postings: Vec<Posting> = windows.iter().map(|(window, _)| Posting::all(window.clone())).collect();
-    if access_log::append(conn, &entry, &postings).await?.is_none() {
+    if access_log::append(conn, rollup, &entry, &postings).await?.is_none() {
         return Ok(());
     }
     for (window, amount) in windows {
@@ -108,6 +114,7 @@ async fn charge_leases(
             postings.push(Posting { amount_usd: Some(cost), ..Posting::all(window) });
         }
     }
+    let mut rollup = Rollup::default();
     for ((epoch, owner), (node, postings)) in charges {
         let cost = cost_of(&postings);
         // A lease is settled once, so the first of them names the entry for good.
@@ -116,9 +123,9 @@ async fn charge_leases(
         let (budget, start) = first.unwrap_or_default();
         let request_id = format!("crash-{epoch}-{}-{start}", budget.replace([':', '/'], "-"));
         let entry = crash_charge(conn, &owner, (request_id, node), cost, now).await?;
-        access_log::append(conn, &entry, &postings).await?;
+        access_log::append(conn, &mut rollup, &entry, &postings).await?;
     }
-    Ok(())
+    usage::add(conn, &rollup).await
 }
 
 /// A request draws on one window of each budget of its owner: what requests cost is the most that one budget lost, in all

@@ -9,17 +9,19 @@ use super::memory::{Left, Memory};
 use super::rows::Written;
 use super::time::Timekeeper;
 use super::writer::{Admitting, Batch, Pending, Unsettled};
-use super::{AuditError, Blocked, Hold, Mending, Opening, Settlement, base, rows};
+use super::{
+    AuditError, Blocked, CorrectError, Corrected, Hold, Mending, Opening, Settlement, base, correct, rows,
+};
 use crate::base::NanoUsd;
 use crate::budget::Balance;
 use crate::budget::escrow::{Change, Miss as NoRoom, Row, Turn};
-use crate::log::{AdminEntry, AlarmKind};
+use crate::log::{AdminEntry, AlarmKind, Entry, Rollup, Sums};
 use crate::service::Alarms;
 use crate::service::budget::{Spending, tell_what_is_reached, tell_what_stands};
 use crate::store::access_log::Posting;
 use crate::store::admission::Admission;
 use crate::store::budget::WindowId;
-use crate::store::{Conn, StoreError, access_log, admin_log, admission, disorder, lease};
+use crate::store::{Conn, StoreError, access_log, admin_log, admission, disorder, lease, usage};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -54,6 +56,8 @@ pub(super) struct Done {
     pub(super) balances: Vec<Vec<Balance>>,
     /// To be kept.
     pub(super) turn: Turn<WindowId>,
+    /// What came of each correction.
+    pub(super) corrected: Vec<Result<Corrected, CorrectError>>,
 }
 
 /// Why the changes were not made.
@@ -77,6 +81,8 @@ pub(super) struct Tools<'t> {
     pub(super) time: &'t Timekeeper,
     pub(super) memory: &'t mut Memory,
     pub(super) alarms: &'t Alarms,
+    /// What the entries of this turn add to the sums of usage.
+    pub(super) rollup: Rollup,
 }
 
 /// What a turn has to do.
@@ -95,14 +101,17 @@ pub(super) async fn run(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Done, 
     reload(tools).await?;
     let settled = settle(tools, work.unsettled).await?;
     record(tools, work).await?;
+    let corrected = correct::all(tools, &work.batch.corrections).await?;
     let mut misses = admit(tools, &work.batch.reserves).await?;
-    let mut found = load(tools, work, &settled).await?;
+    let mut found = load(tools, work, &settled, &corrected).await?;
     misses_by_cap(tools, &work.batch.reserves, &mut found, &mut misses).await?;
 
-    let (turn, no_room) = plan(tools, work, &settled, found, &misses);
+    let (turn, no_room) = plan(tools, work, (&settled, &corrected), found, &misses);
     let done = write(tools, work, &turn, no_room, misses).await;
     match done {
-        Ok(verdicts) => Ok(Done { verdicts, balances: balances(tools.desk, &turn, &settled), turn }),
+        Ok(verdicts) => {
+            Ok(Done { verdicts, balances: balances(tools.desk, &turn, &settled), turn, corrected })
+        }
         Err(error) => {
             turn.undone(&mut tools.desk.escrow());
             Err(error)
@@ -146,10 +155,20 @@ async fn settle(tools: &mut Tools<'_>, unsettled: &[Unsettled]) -> Result<Vec<Se
             (holds.into_iter().map(|hold| (window(hold), NanoUsd::ZERO)).collect(), is_known)
         };
         let postings: Vec<Posting> = windows.iter().map(|(window, _)| Posting::all(window.clone())).collect();
-        let is_first = is_known && access_log::append(&mut tools.conn, entry, &postings).await?.is_some();
+        let is_first = is_known && append(tools, entry, &postings).await?;
         settled.push(Settled { windows, is_first });
     }
     Ok(settled)
+}
+
+/// Appends the entry; whether it is the first of its request.
+pub(super) async fn append(
+    tools: &mut Tools<'_>,
+    entry: &Entry,
+    postings: &[Posting],
+) -> Result<bool, StoreError> {
+    let seq = access_log::append(&mut tools.conn, &mut tools.rollup, entry, postings).await?;
+    Ok(seq.is_some())
 }
 
 /// Puts on record what was admitted in memory and is not over yet, and writes the entries of refusals.
@@ -163,7 +182,7 @@ async fn record(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<(), StoreError
         }
     }
     for (entry, _) in &work.batch.records {
-        access_log::append(&mut tools.conn, entry, &[]).await?;
+        append(tools, entry, &[]).await?;
     }
     Ok(())
 }
@@ -213,10 +232,13 @@ async fn load(
     tools: &mut Tools<'_>,
     work: &Work<'_>,
     settled: &[Settled],
+    corrected: &[Result<Corrected, CorrectError>],
 ) -> Result<BTreeMap<WindowId, Row>, StoreError> {
     let settled = settled.iter().flat_map(|one| &one.windows).map(|(window, _)| window.clone());
     let asked = work.batch.reserves.iter().flat_map(|pending| &pending.request.demand.holds);
     let mut windows: BTreeSet<WindowId> = settled.chain(asked.map(Hold::window_id)).collect();
+    let released = corrected.iter().flatten().flat_map(|one| &one.windows);
+    windows.extend(released.map(|(window, _)| window.clone()));
     for (mending, _) in &work.batch.mendings {
         if let Mending::Block(blocked) = mending {
             windows.extend(blocked.iter().cloned());
@@ -281,7 +303,7 @@ async fn misses_by_cap(
 fn plan(
     tools: &Tools<'_>,
     work: &Work<'_>,
-    settled: &[Settled],
+    (settled, corrected): (&[Settled], &[Result<Corrected, CorrectError>]),
     found: BTreeMap<WindowId, Row>,
     misses: &[Option<Verdict>],
 ) -> (Turn<WindowId>, Vec<Option<Miss>>) {
@@ -298,6 +320,9 @@ fn plan(
                 turn.block(&mut escrow, window);
             }
         }
+    }
+    for (window, amount) in corrected.iter().flatten().flat_map(|one| &one.windows) {
+        turn.release(window, *amount);
     }
     for (mending, _) in &work.batch.mendings {
         if let Mending::Block(windows) = mending {
@@ -364,9 +389,12 @@ async fn write(
         let refused = no_room.map(|miss| Verdict::Refused(Box::new(miss)));
         verdicts.push(miss.or(refused).unwrap_or(Verdict::Reserved));
     }
+    usage::add(&mut tools.conn, &tools.rollup).await?;
     for (mending, _) in &work.batch.mendings {
-        if let Mending::Repair { which, entry, seal } = mending {
-            repair(tools, which, entry, &**seal).await?;
+        match mending {
+            Mending::Block(_) => {}
+            Mending::Repair { which, entry, seal } => repair(tools, which, entry, &**seal).await?,
+            Mending::SumAgain { hours, entry } => sum_again(tools, hours, entry).await?,
         }
     }
     if tools.time.is_due() || work.closes {
@@ -422,6 +450,19 @@ async fn repair(
         windows.insert(repaired.window);
     }
     Ok(tell_what_stands(&mut tools.conn, tools.alarms.outbox(), &windows).await?)
+}
+
+/// Makes the sums of usage of these hours anew.
+async fn sum_again(tools: &mut Tools<'_>, hours: &[String], entry: &AdminEntry) -> Result<(), TurnError> {
+    for hour in hours {
+        let (before, after) = usage::rebuild(&mut tools.conn, hour).await?;
+        let told =
+            |sums: Sums| json!({"entries": sums.entries, "requests": sums.requests, "cost_usd": sums.cost});
+        let detail = json!({"before": told(before), "after": told(after)});
+        let entry = AdminEntry { target: hour.clone(), detail, ..entry.clone() };
+        admin_log::append(&mut tools.conn, &entry).await?;
+    }
+    Ok(())
 }
 
 /// Where the windows of each settlement stand.

@@ -5,11 +5,12 @@ use super::memory::Memory;
 use super::time::Timekeeper;
 use super::turn::{self, Done, Miss, Tools, TurnError, Verdict, Work};
 use super::{
-    Command, Hold, LedgerLimits, Mending, Opening, Request, Reservation, ReserveError, Settlement, Unrecorded,
+    Command, CorrectError, Corrected, Correction, Hold, LedgerLimits, Mending, Opening, Request, Reservation,
+    ReserveError, Settlement, Unrecorded,
 };
 use crate::base::NanoUsd;
 use crate::budget::Balance;
-use crate::log::{Entry, Outcome};
+use crate::log::{Entry, Outcome, Rollup};
 use crate::service::Alarms;
 use crate::store::{StoreError, Writer, WriterError};
 use std::collections::VecDeque;
@@ -43,6 +44,8 @@ struct Waiting {
 
 /// Told when what was asked for is durable.
 type Reply = oneshot::Sender<Result<(), Unrecorded>>;
+/// Told what came of a correction.
+pub(super) type CorrectReply = oneshot::Sender<Result<Corrected, CorrectError>>;
 /// A settlement, and who waits for the balances after it.
 pub(super) type Unsettled = (Box<Settlement>, Option<oneshot::Sender<Vec<Balance>>>);
 /// An admission that was drawn in memory, and who waits until it is on record.
@@ -54,6 +57,7 @@ pub(super) struct Batch {
     pub(super) reserves: Vec<Pending>,
     pub(super) records: Vec<(Box<Entry>, Reply)>,
     pub(super) mendings: Vec<(Mending, Reply)>,
+    pub(super) corrections: Vec<(Box<Correction>, CorrectReply)>,
     probes: Vec<Reply>,
 }
 
@@ -128,6 +132,7 @@ impl Batch {
         self.reserves.is_empty()
             && self.records.is_empty()
             && self.mendings.is_empty()
+            && self.corrections.is_empty()
             && self.probes.is_empty()
     }
 
@@ -163,6 +168,7 @@ impl State<'_> {
                     self.unsettled.push((settlement, reply));
                 }
                 Command::Record(entry, reply) => batch.records.push((entry, reply)),
+                Command::Correct(correction, reply) => batch.corrections.push((correction, reply)),
                 Command::Mend(mending, reply) => batch.mendings.push((mending, reply)),
                 Command::Probe(reply) => batch.probes.push(reply),
                 Command::Stop => {}
@@ -182,8 +188,8 @@ impl State<'_> {
     }
 
     async fn turn(&mut self, mut batch: Batch, closes: bool) {
-        // Only a settlement makes room: then whoever waits is tried again, before those who came later.
-        if !self.unsettled.is_empty() {
+        // Only a settlement makes room, or a correction: then whoever waits is tried again, before those who came later.
+        if !self.unsettled.is_empty() || !batch.corrections.is_empty() {
             let again = std::mem::take(&mut self.waiting);
             for waiting in &again {
                 self.desk.escrow().stop_waiting(&waiting.hold.window_id());
@@ -235,6 +241,7 @@ impl State<'_> {
                 time: &self.time,
                 memory: &mut self.memory,
                 alarms: self.alarms,
+                rollup: Rollup::default(),
             };
             let work = Work { admitting: &self.admitting, unsettled: &self.unsettled, batch, sweeps, closes };
             let done = turn::run(&mut tools, &work).await;
@@ -282,8 +289,8 @@ impl State<'_> {
     }
 
     /// After the commit: say what became of each.
-    fn answer(&mut self, batch: Batch, done: Done) {
-        let Done { verdicts, balances, turn } = done;
+    fn answer(&mut self, mut batch: Batch, done: Done) {
+        let Done { verdicts, balances, turn, corrected } = done;
         {
             let mut escrow = self.desk.escrow();
             turn.kept(&mut escrow);
@@ -295,6 +302,9 @@ impl State<'_> {
         }
         for ((_, reply), balances) in self.unsettled.drain(..).zip(balances) {
             let _ = reply.map(|reply| reply.send(balances));
+        }
+        for ((_, reply), corrected) in batch.corrections.drain(..).zip(corrected) {
+            let _ = reply.send(corrected);
         }
         let (reserves, others) = batch.split();
         for reply in others {

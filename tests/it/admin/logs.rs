@@ -3,10 +3,12 @@
 use super::plane::{Plane, names, now};
 use crate::support::store::on_both;
 use bitting::base::NanoUsd;
-use bitting::log::{Decision, Entry};
+use bitting::log::{Decision, Entry, Rollup};
+use bitting::store::{Conn, access_log, usage};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 fn entry(n: u32) -> Entry {
     let denied = n.is_multiple_of(10);
@@ -30,11 +32,17 @@ fn entry(n: u32) -> Entry {
     }
 }
 
+async fn append_all(conn: &mut Conn<'_>, numbers: Range<u32>) {
+    let mut rollup = Rollup::default();
+    for n in numbers {
+        access_log::append(conn, &mut rollup, &entry(n), &[]).await.unwrap().unwrap();
+    }
+    usage::add(conn, &rollup).await.unwrap();
+}
+
 async fn fill(plane: &Plane, count: u32) {
     let mut tx = plane.services.store.write().await.unwrap();
-    for n in 0..count {
-        bitting::store::access_log::append(&mut tx.conn(), &entry(n), &[]).await.unwrap().unwrap();
-    }
+    append_all(&mut tx.conn(), 0..count).await;
     tx.commit().await.unwrap();
 }
 
@@ -49,9 +57,7 @@ on_both! {
         // Two full pages of an export and a bit, and exactly two.
         for (before, count) in [(0, 1_000), (1_000, 1_203)] {
             let mut tx = plane.services.store.write().await.unwrap();
-            for n in before..count {
-                bitting::store::access_log::append(&mut tx.conn(), &entry(n), &[]).await.unwrap().unwrap();
-            }
+            append_all(&mut tx.conn(), before..count).await;
             tx.commit().await.unwrap();
             let answer = plane.ask("GET", "/api/v1/access-log/export?format=jsonl", None).await;
             assert_eq!(answer.headers["content-type"], "application/x-ndjson");
@@ -87,7 +93,7 @@ on_both! {
         let plane = Plane::new(test).await;
         fill(&plane, 20).await;
         let all = plane.get("/api/v1/usage").await;
-        assert_eq!(all["items"], json!([{"requests": 20, "denied": 2, "input_tokens": 200, "cached_input_tokens": 0,
+        assert_eq!(all["items"], json!([{"requests": 20, "denied": 2, "failed": 0, "input_tokens": 200, "cached_input_tokens": 0,
             "cache_write_tokens": 0, "output_tokens": 20, "cost_usd": "0.02"}]));
         let by = plane.get("/api/v1/usage?group_by=model,tag:team,day&limit=1000").await;
         let row = |model: &str, team: &str, requests: u32| (json!(model), json!(team), json!("2026-11-22"), json!(requests));

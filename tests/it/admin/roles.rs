@@ -24,7 +24,7 @@ fn granted(permission: Permission) -> &'static [Role] {
         Permission::StopProviders | Permission::StopCredentials | Permission::Seal => {
             &[R::VaultAdmin, R::Responder]
         }
-        Permission::SetPrices => &[R::PolicyAdmin],
+        Permission::SetPrices | Permission::ReleaseCharges => &[R::PolicyAdmin],
         Permission::IssueSubkeys => &[R::Issuer],
         Permission::ChangeSubkeys => &[R::PolicyAdmin, R::Issuer],
         Permission::StopSubkeys => &[R::Issuer, R::Responder],

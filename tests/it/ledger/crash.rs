@@ -67,6 +67,14 @@ async fn no_answer_without_its_record(installation: Installation, rounds: u64) {
             (sum, NanoUsd::ZERO)
         );
         assert!(sum <= CAP.parse().unwrap(), "{sum}");
+        // The sums beside the log are what the log comes to, whenever it was killed.
+        let usage =
+            server.admin(Method::GET, &format!("/api/v1/usage?subkey={id}"), &Value::Null).await.json();
+        let counted = entries.iter().map(|entry| entry["count"].as_u64().unwrap()).sum::<u64>();
+        assert_eq!(
+            (usd(&usage["items"][0]["cost_usd"]), &usage["items"][0]["requests"]),
+            (sum, &json!(counted))
+        );
         let again = server.chat(&secret, &body).await.unwrap();
         assert_eq!(again.status, 200, "{:?}", again.json());
         answered.lock().unwrap().push(again);

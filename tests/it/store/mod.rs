@@ -10,6 +10,7 @@ mod migrating;
 mod opening;
 mod records;
 mod subkeys;
+mod usage;
 
 use bitting::base::{Entropy, NanoUsd};
 use bitting::log::{Decision, Entry};
