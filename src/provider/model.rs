@@ -256,7 +256,7 @@ pub struct Prices {
     /// USD for a picture in the input.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_per_image_usd: Option<NanoUsd>,
-    /// USD for a picture in the output.
+    /// USD for a picture in the output. How many a chat makes is not bounded, so under a cap such a chat is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_per_image_usd: Option<NanoUsd>,
     /// USD for a million input tokens of pictures.
@@ -265,10 +265,10 @@ pub struct Prices {
     /// USD for a million output tokens of pictures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_output_per_mtok_usd: Option<NanoUsd>,
-    /// USD for a second of sound in the input, where it is billed by time.
+    /// USD for a second of sound in the input, where it is billed by time: by no operation of today.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_per_second_usd: Option<NanoUsd>,
-    /// USD for a character of text in the input, where it is billed by length.
+    /// USD for a character of text in the input, where it is billed by length: by no operation of today.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_per_character_usd: Option<NanoUsd>,
     /// USD for one call of a tool that the provider executes, by kind (`web_search`, ...), on top of its tokens.

@@ -57,7 +57,7 @@ pub struct Multipliers {
     /// By where the model is to run: `us`, ...
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub region: BTreeMap<String, Multiplier>,
-    /// Of requests in a batch.
+    /// Of requests in a batch. Kept for when batches are served: they are refused today, so nothing is priced by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<Multiplier>,
 }

@@ -138,7 +138,8 @@ fn read_messages(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     Ok(())
 }
 
-/// Sound or pictures as output have prices of their own.
+/// Sound as output has a price of its own, and its tokens count within the bounds (`completion_tokens` includes
+/// `audio_tokens`); of pictures no provider documents how many there can be.
 fn read_modalities(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     if present(root, "audio").is_some() {
         ask.features.insert(Feature::Audio);
@@ -147,11 +148,13 @@ fn read_modalities(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     if modalities.kind() != Kind::Array {
         return Err(AskError::expected("modalities", "an array of strings"));
     }
-    if modalities.items().any(|modality| !modality.is_str("text")) {
-        ask.unbounded_prices.push("modalities".into());
-    }
-    if modalities.items().any(|modality| modality.is_str("audio")) {
-        ask.features.insert(Feature::Audio);
+    for modality in modalities.items().filter(|modality| !modality.is_str("text")) {
+        if modality.is_str("audio") {
+            ask.features.insert(Feature::Audio);
+            ask.output.sound = true;
+        } else {
+            ask.unbounded_prices.push("modalities".into());
+        }
     }
     Ok(())
 }
@@ -197,10 +200,11 @@ mod tests {
     }
 
     #[test]
-    fn output_that_is_not_text_has_no_known_bound() {
+    fn sound_is_output_by_the_token_and_pictures_have_no_known_bound() {
         let ask = chat(r#""modalities":["text","audio"],"audio":{"voice":"x","format":"wav"}"#);
-        assert!(ask.features.contains(Feature::Audio));
-        assert_eq!(ask.unbounded_prices, ["modalities"]);
+        assert!(ask.features.contains(Feature::Audio) && ask.output.sound);
+        assert!(ask.unbounded_prices.is_empty());
+        assert_eq!(chat(r#""modalities":["text","image"]"#).unbounded_prices, ["modalities"]);
         assert!(chat(r#""modalities":["text"]"#).unbounded_prices.is_empty());
         for member in [r#""prediction":{"type":"content","content":"x"}"#, r#""provider":{"order":["x"]}"#] {
             assert_eq!(chat(member).unbounded_prices.len(), 1, "{member}");
