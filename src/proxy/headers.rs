@@ -90,10 +90,7 @@ pub(super) fn tokens_of(usage: &Usage) -> u64 {
         image_output,
     } = *usage;
     let inputs = [input, cached_input, cache_write, cache_write_1h, audio_input, image_input];
-    inputs
-        .into_iter()
-        .chain([output, audio_output, image_output])
-        .fold(0, u64::saturating_add)
+    inputs.into_iter().chain([output, audio_output, image_output]).fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]

@@ -265,8 +265,8 @@ impl Passage<'_> {
             return None;
         }
         let bytes_max = priced.estimate.output_tokens.saturating_mul(BYTES_PER_TOKEN_MAX);
-        let is_beyond = meter.visible_output_bytes() > bytes_max
-            || is_above_reservation(self.exchange, meter.reading());
+        let is_beyond =
+            meter.visible_output_bytes() > bytes_max || is_above_reservation(self.exchange, meter.reading());
         let message = "The stream passed what was held for it, and was cut at the cap.";
         is_beyond.then(|| Refusal::new(Code::BudgetExceeded, message))
     }

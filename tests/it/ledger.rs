@@ -12,7 +12,9 @@ mod database;
 mod drain;
 mod hang_up;
 mod lease;
+mod modifier;
 mod power;
+mod price;
 
 use crate::support::server::TestServer;
 use bitting::base::NanoUsd;

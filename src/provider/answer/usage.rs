@@ -196,8 +196,14 @@ mod tests {
         assert_eq!(usage, Some(wanted));
         let pictures = r#"{"prompt_tokens":100,"completion_tokens":50,"prompt_tokens_details":{"cached_tokens":30,"image_tokens":60},
             "completion_tokens_details":{"image_tokens":40}}"#;
-        let wanted =
-            Usage { input: 10, cached_input: 30, image_input: 60, output: 10, image_output: 40, ..Usage::default() };
+        let wanted = Usage {
+            input: 10,
+            cached_input: 30,
+            image_input: 60,
+            output: 10,
+            image_output: 40,
+            ..Usage::default()
+        };
         assert_eq!(read(pictures), Some(wanted));
         let deepseek = r#"{"prompt_tokens":9,"completion_tokens":1,"prompt_cache_hit_tokens":4,"prompt_cache_miss_tokens":5}"#;
         let wanted = Usage { input: 5, cached_input: 4, output: 1, ..Usage::default() };

@@ -114,7 +114,10 @@ fn a_broken_stream_is_not_complete_and_its_first_guess_is_no_usage() {
     let cut = &ANTHROPIC.as_bytes()[..ANTHROPIC.find("event: message_delta").unwrap()];
     let (_, reading) = meter(Dialect::Anthropic, false, cut, &[]);
     assert_eq!((reading.complete, reading.usage, reading.visible_output_bytes), (false, None, 9 + 10));
-    let silent = ANTHROPIC.replace(r#","usage":{"output_tokens":25,"speed":"fast","server_tool_use":{"web_search_requests":2}}"#, "");
+    let silent = ANTHROPIC.replace(
+        r#","usage":{"output_tokens":25,"speed":"fast","server_tool_use":{"web_search_requests":2}}"#,
+        "",
+    );
     let (_, reading) = meter(Dialect::Anthropic, false, silent.as_bytes(), &[]);
     assert_eq!((reading.complete, reading.usage), (true, None));
     let stream = openai_stream("\n");
