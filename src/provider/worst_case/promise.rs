@@ -393,6 +393,6 @@ fn play(seed: u64) -> bool {
 
 #[test]
 fn p3_no_bill_that_the_documentation_allows_is_above_the_worst_case() {
-    let priced = (0..40_000).filter(|seed| play(*seed)).count();
-    assert!(priced > 10_000, "only {priced} of the requests had a price");
+    let priced = (0..20_000).filter(|seed| play(*seed)).count();
+    assert!(priced > 5_000, "only {priced} of the requests had a price");
 }
