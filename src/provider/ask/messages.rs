@@ -9,7 +9,7 @@ use crate::{
 
 /// The fields of a message request.
 pub const MESSAGES: &[Field] = &[
-    f("anthropic_beta", Role::Priced { free: None }),
+    f("anthropic_beta", Role::Priced),
     f("cache_control", Role::Own),
     f("container", Role::Own),
     f("context_management", Role::Own),
