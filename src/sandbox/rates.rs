@@ -59,9 +59,17 @@ pub(super) struct Served {
     tier: Tier,
     fast: bool,
     us: bool,
-    is_told: bool,
-    /// What it says of its tier instead, of a name that nobody knows.
-    unknown: bool,
+    told: Told,
+}
+
+/// What an answer says of its tier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// Its name.
+    Truly,
+    /// A name that nobody knows.
+    Unknown,
+    Nothing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +81,7 @@ enum Tier {
 
 impl Served {
     /// As everybody is served who asks for nothing.
-    pub(super) const PLAIN: Self =
-        Self { tier: Tier::Default, fast: false, us: false, is_told: true, unknown: false };
+    pub(super) const PLAIN: Self = Self { tier: Tier::Default, fast: false, us: false, told: Told::Truly };
 
     /// As the request asks, unless a directive has it otherwise. Other models know one way of serving.
     pub(super) fn decide(call: &Call) -> Self {
@@ -95,20 +102,23 @@ impl Served {
             tier,
             fast: asks("speed", "fast") && !told(Directive::ServeDefault),
             us: asks("inference_geo", "us") || told(Directive::ServeUs),
-            is_told: !told(Directive::UnreportedTier),
-            unknown: told(Directive::UnknownTier),
+            told: match () {
+                () if told(Directive::UnreportedTier) => Told::Nothing,
+                () if told(Directive::UnknownTier) => Told::Unknown,
+                () => Told::Truly,
+            },
         }
     }
 
     /// The tier's name in an answer; null where it is not told.
     pub(super) fn tier(self, dialect: Dialect) -> Value {
         let plain = if dialect == Dialect::Anthropic { "standard" } else { "default" };
-        match self.tier {
-            _ if !self.is_told => Value::Null,
-            _ if self.unknown => "turbo".into(),
-            Tier::Default => plain.into(),
-            Tier::Flex => "flex".into(),
-            Tier::Priority => "priority".into(),
+        match (self.told, self.tier) {
+            (Told::Nothing, _) => Value::Null,
+            (Told::Unknown, _) => "turbo".into(),
+            (Told::Truly, Tier::Default) => plain.into(),
+            (Told::Truly, Tier::Flex) => "flex".into(),
+            (Told::Truly, Tier::Priority) => "priority".into(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::provider::Dialect;
 use serde_json::{Value, json};
 
-/// SplitMix64: every draw of a case follows from its seed.
+/// Splits one number into many: every draw of a case follows from its seed.
 struct Dice(u64);
 
 impl Dice {
@@ -127,6 +127,7 @@ fn model(dice: &mut Dice) -> Model {
 
 /// A request as its sender knows it: what the provider's documentation goes by.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts of a request, each by itself")]
 struct Sent {
     body: serde_json::Map<String, Value>,
     /// Bytes of each text that becomes input of its own.
@@ -262,7 +263,9 @@ fn message(dice: &mut Dice) -> Sent {
 fn prompts(dice: &mut Dice, field: &str) -> Sent {
     let mut sent = Sent { candidates: 1, ..Sent::default() };
     let texts: Vec<String> = (0..=dice.below(3)).map(|_| dice.text()).collect();
-    texts.iter().for_each(|text| sent.add_text(text));
+    for text in &texts {
+        sent.add_text(text);
+    }
     if field == "prompt" {
         let each = 1 + dice.below(3);
         sent.candidates = each * u64::try_from(texts.len()).unwrap();

@@ -238,7 +238,7 @@ fn pictures_cost_their_price_by_the_piece_where_they_can_be_counted() {
     let each = version(Prices { input_per_image_usd: usd("0.01"), ..prices() });
     let of = |version: &PriceVersion, input| {
         let features = [Feature::Images].into_iter().collect();
-        let ask = Ask { input, features, ..ask(10, 1) };
+        let ask = Ask { features, input, ..ask(10, 1) };
         worst_case(&model(facts()), version, Operation::Chat, &ask, terms(None))
     };
     let two = InputMeasure { images: 2, ..ask(10, 1).input };

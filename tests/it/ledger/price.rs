@@ -54,7 +54,7 @@ on_both! {
         for (model, times, version) in [(model, 3, "override@1"), ("sandbox-large", 1, "catalog@2026-01-01")] {
             server.sandbox.reset();
             assert_eq!(server.chat(&secret, model).await.status, 200);
-            let entry = server.entries(&id).await.remove(0);
+            let entry = server.entries(&id).await.pop().unwrap();
             let billed = server.sandbox.bill().cost_usd.times(times);
             assert_eq!((usd(&entry["cost_usd"]), &entry["price_version"]), (billed, &json!(version)), "{model}");
         }
