@@ -8,6 +8,8 @@ pub mod catalog;
 mod dialect;
 pub mod endpoint;
 pub mod model;
+pub mod modifier;
+pub mod multiplier;
 pub mod operation;
 pub mod price;
 pub mod resolve;
@@ -25,9 +27,11 @@ pub use endpoint::{
     AuthScheme, Endpoint, EndpointDocument, OnClientGone, Provider, ProviderDocument, ProviderError, Timeouts,
 };
 pub use model::{ContextTier, Model, ModelDocument, ModelFacts, PriceVersion, Prices};
+pub use modifier::Factors;
+pub use multiplier::{Multiplier, Multipliers};
 pub use price::{Unpriced, cost};
 pub use resolve::{Candidate, Choice, ResolveError, Resolved, resolve, resolve_provider};
 pub use slug::{Slug, SlugError};
-pub use usage::{Reading, Usage};
+pub use usage::{HostedCalls, Reading, Usage};
 pub use wellknown::{WELL_KNOWN, WellKnown, output_bound_field, well_known};
-pub use worst_case::{Estimate, Estimated, worst_case};
+pub use worst_case::{Estimate, Estimated, Hosted, Terms, worst_case};

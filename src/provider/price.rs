@@ -2,9 +2,14 @@
 //!
 //! A class without its own price costs the dearest known price of its direction; a direction without any price is
 //! [`Unpriced`], never 0. Each component is rounded up. Once a request's input, all classes together, is above a
-//! context tier's size, all its tokens cost what the tier says, not only those above: so the providers bill.
+//! context tier's size, all its tokens cost what the tier says, not only those above: so the providers bill. What
+//! modifies a request (service tier, speed, region) multiplies the price of every class, after its tier.
+//!
+//! Reasoning and the tokens of pictures are classes of their own only where they have a price of their own: elsewhere
+//! providers bill them as plain output or input (`OpenAI`'s "Images and vision", Google's and Anthropic's price lists).
 
 use super::model::{ContextTier, Prices};
+use super::modifier::Factors;
 use super::usage::Usage;
 use crate::base::NanoUsd;
 
@@ -31,12 +36,12 @@ pub enum Unpriced {
     },
 }
 
-/// What the usage costs.
+/// What the usage costs in these circumstances, with the fee for a request.
 ///
 /// # Errors
 /// Tokens of a direction that has no price. No tokens cost nothing, priced or not.
-pub fn cost(prices: &Prices, usage: &Usage) -> Result<NanoUsd, Unpriced> {
-    let card = Card::of(prices, input_tokens(usage));
+pub fn cost(prices: &Prices, factors: Factors, usage: &Usage) -> Result<NanoUsd, Unpriced> {
+    let card = Card::of(prices, factors, input_tokens(usage));
     let reasoning = usage.reasoning.min(usage.output);
     [
         (Class::Input, usage.input),
@@ -44,9 +49,11 @@ pub fn cost(prices: &Prices, usage: &Usage) -> Result<NanoUsd, Unpriced> {
         (Class::CacheWrite, usage.cache_write),
         (Class::CacheWrite1h, usage.cache_write_1h),
         (Class::AudioInput, usage.audio_input),
+        (Class::ImageInput, usage.image_input),
         (Class::Output, usage.output - reasoning),
         (Class::Reasoning, reasoning),
         (Class::AudioOutput, usage.audio_output),
+        (Class::ImageOutput, usage.image_output),
     ]
     .into_iter()
     .filter(|(_, tokens)| *tokens > 0)
@@ -57,9 +64,16 @@ pub fn cost(prices: &Prices, usage: &Usage) -> Result<NanoUsd, Unpriced> {
 
 /// Input tokens of all classes.
 pub fn input_tokens(usage: &Usage) -> u64 {
-    [usage.input, usage.cached_input, usage.cache_write, usage.cache_write_1h, usage.audio_input]
-        .into_iter()
-        .fold(0, u64::saturating_add)
+    [
+        usage.input,
+        usage.cached_input,
+        usage.cache_write,
+        usage.cache_write_1h,
+        usage.audio_input,
+        usage.image_input,
+    ]
+    .into_iter()
+    .fold(0, u64::saturating_add)
 }
 
 /// A class of tokens with a price.
@@ -70,46 +84,64 @@ pub(super) enum Class {
     CacheWrite,
     CacheWrite1h,
     AudioInput,
+    ImageInput,
     Output,
     Reasoning,
     AudioOutput,
+    ImageOutput,
 }
 
 impl Class {
-    const INPUTS: [Self; 5] =
-        [Self::Input, Self::CachedInput, Self::CacheWrite, Self::CacheWrite1h, Self::AudioInput];
-    const OUTPUTS: [Self; 3] = [Self::Output, Self::Reasoning, Self::AudioOutput];
+    const INPUTS: [Self; 6] = [
+        Self::Input,
+        Self::CachedInput,
+        Self::CacheWrite,
+        Self::CacheWrite1h,
+        Self::AudioInput,
+        Self::ImageInput,
+    ];
+    const OUTPUTS: [Self; 4] = [Self::Output, Self::Reasoning, Self::AudioOutput, Self::ImageOutput];
 
     fn direction(self) -> (&'static str, &'static [Self]) {
         if Self::INPUTS.contains(&self) { ("input", &Self::INPUTS) } else { ("output", &Self::OUTPUTS) }
     }
 }
 
-/// The prices of all classes for requests of one size.
+/// The prices of all classes for requests of one size in certain circumstances: where classes, tiers and factors meet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Card<'a> {
     prices: &'a Prices,
+    factors: Factors,
     /// The tiers that the request's input is above, in ascending order; the last one says the price.
     tiers: &'a [ContextTier],
 }
 
 impl<'a> Card<'a> {
     /// The card of a request with so many input tokens.
-    pub(super) fn of(prices: &'a Prices, input_tokens: u64) -> Self {
+    pub(super) fn of(prices: &'a Prices, factors: Factors, input_tokens: u64) -> Self {
         let passed = prices.context_tiers.partition_point(|tier| tier.above_tokens < input_tokens);
-        Self { prices, tiers: &prices.context_tiers[..passed] }
+        Self { prices, factors, tiers: &prices.context_tiers[..passed] }
     }
 
     /// Every card that a request with at most so many input tokens can get.
-    pub(super) fn reachable(prices: &'a Prices, input_tokens_max: u64) -> impl Iterator<Item = Self> {
-        let top = Self::of(prices, input_tokens_max);
+    pub(super) fn reachable(
+        prices: &'a Prices,
+        factors: Factors,
+        input_tokens_max: u64,
+    ) -> impl Iterator<Item = Self> {
+        let top = Self::of(prices, factors, input_tokens_max);
         (0..=top.tiers.len()).map(move |passed| Self { tiers: &top.tiers[..passed], ..top })
     }
 
     /// The price of a million tokens of the class.
     pub(super) fn price(self, class: Class) -> Result<NanoUsd, Unpriced> {
-        let class = if class == Class::Reasoning && !self.prices_reasoning() { Class::Output } else { class };
-        self.known(class).ok_or(Unpriced::Model { direction: class.direction().0 })
+        let class = match class {
+            Class::Reasoning | Class::ImageOutput if !self.prices_apart(class) => Class::Output,
+            Class::ImageInput if !self.prices_apart(class) => Class::Input,
+            class => class,
+        };
+        let price = self.known(class).ok_or(Unpriced::Model { direction: class.direction().0 })?;
+        Ok(self.factors.of(price))
     }
 
     /// A class that a tier leaves out costs the tier's dearest of its direction, and never less than below the tier.
@@ -125,10 +157,9 @@ impl<'a> Card<'a> {
         }
     }
 
-    /// Reasoning is billed apart only where it has a price of its own.
-    fn prices_reasoning(self) -> bool {
-        self.prices.reasoning_per_mtok_usd.is_some()
-            || self.tiers.iter().any(|tier| tier.reasoning_per_mtok_usd.is_some())
+    /// Whether the class has a price of its own.
+    fn prices_apart(self, class: Class) -> bool {
+        own(self.prices, class).is_some() || self.tiers.iter().any(|tier| own_in(tier, class).is_some())
     }
 }
 
@@ -139,9 +170,11 @@ fn own(prices: &Prices, class: Class) -> Option<NanoUsd> {
         Class::CacheWrite => prices.cache_write_per_mtok_usd,
         Class::CacheWrite1h => prices.cache_write_1h_per_mtok_usd,
         Class::AudioInput => prices.audio_input_per_mtok_usd,
+        Class::ImageInput => prices.image_input_per_mtok_usd,
         Class::Output => prices.output_per_mtok_usd,
         Class::Reasoning => prices.reasoning_per_mtok_usd,
         Class::AudioOutput => prices.audio_output_per_mtok_usd,
+        Class::ImageOutput => prices.image_output_per_mtok_usd,
     }
 }
 
@@ -155,6 +188,7 @@ fn own_in(tier: &ContextTier, class: Class) -> Option<NanoUsd> {
         Class::Output => tier.output_per_mtok_usd,
         Class::Reasoning => tier.reasoning_per_mtok_usd,
         Class::AudioOutput => tier.audio_output_per_mtok_usd,
+        Class::ImageInput | Class::ImageOutput => None,
     }
 }
 
@@ -183,6 +217,8 @@ pub(super) mod tests {
             output_per_mtok_usd: usd("5"),
             reasoning_per_mtok_usd: usd("7"),
             audio_output_per_mtok_usd: usd("11"),
+            image_input_per_mtok_usd: usd("4"),
+            image_output_per_mtok_usd: usd("13"),
             per_request_usd: usd("0.5"),
             ..Prices::default()
         };
@@ -195,9 +231,25 @@ pub(super) mod tests {
             output: 110,
             reasoning: 100,
             audio_output: 1,
+            image_input: 5,
+            image_output: 6,
         };
-        let expected = 1_000 + 1_000 + 125_000 + 2_000_000 + 30_000_000 + 50_000 + 700_000 + 11_000;
-        assert_eq!(nano(cost(&prices, &usage)), 500_000_000 + expected);
+        let inputs = 1_000 + 1_000 + 125_000 + 2_000_000 + 30_000_000 + 20_000;
+        let outputs = 50_000 + 700_000 + 11_000 + 78_000;
+        assert_eq!(nano(cost(&prices, Factors::LIST, &usage)), 500_000_000 + inputs + outputs);
+    }
+
+    #[test]
+    fn pictures_without_a_price_of_their_own_are_plain_tokens() {
+        let prices = Prices {
+            input_per_mtok_usd: usd("1"),
+            audio_input_per_mtok_usd: usd("9"),
+            output_per_mtok_usd: usd("5"),
+            audio_output_per_mtok_usd: usd("20"),
+            ..Prices::default()
+        };
+        let usage = Usage { image_input: 2, image_output: 3, ..Usage::default() };
+        assert_eq!(nano(cost(&prices, Factors::LIST, &usage)), 2_000 + 15_000);
     }
 
     #[test]
@@ -208,19 +260,22 @@ pub(super) mod tests {
             output_per_mtok_usd: usd("5"),
             ..Prices::default()
         };
-        assert_eq!(nano(cost(&prices, &Usage { cached_input: 1, ..Usage::default() })), 2_000);
-        assert_eq!(nano(cost(&prices, &Usage { output: 3, reasoning: 2, ..Usage::default() })), 15_000);
-        assert_eq!(nano(cost(&prices, &Usage { audio_output: 1, ..Usage::default() })), 5_000);
+        assert_eq!(nano(cost(&prices, Factors::LIST, &Usage { cached_input: 1, ..Usage::default() })), 2_000);
+        assert_eq!(
+            nano(cost(&prices, Factors::LIST, &Usage { output: 3, reasoning: 2, ..Usage::default() })),
+            15_000
+        );
+        assert_eq!(nano(cost(&prices, Factors::LIST, &Usage { audio_output: 1, ..Usage::default() })), 5_000);
         let input_only = Prices { input_per_mtok_usd: usd("1"), ..Prices::default() };
         assert_eq!(
-            cost(&input_only, &Usage { input: 1, output: 1, ..Usage::default() }),
+            cost(&input_only, Factors::LIST, &Usage { input: 1, output: 1, ..Usage::default() }),
             Err(Unpriced::Model { direction: "output" })
         );
         assert_eq!(
-            cost(&Prices::default(), &Usage { input: 1, ..Usage::default() }),
+            cost(&Prices::default(), Factors::LIST, &Usage { input: 1, ..Usage::default() }),
             Err(Unpriced::Model { direction: "input" })
         );
-        assert_eq!(nano(cost(&input_only, &Usage { input: 1, ..Usage::default() })), 1_000);
+        assert_eq!(nano(cost(&input_only, Factors::LIST, &Usage { input: 1, ..Usage::default() })), 1_000);
     }
 
     #[test]
@@ -242,7 +297,11 @@ pub(super) mod tests {
             ..Prices::default()
         };
         let of = |input, cached_input, audio_input, output| {
-            nano(cost(&prices, &Usage { input, cached_input, audio_input, output, ..Usage::default() }))
+            nano(cost(
+                &prices,
+                Factors::LIST,
+                &Usage { input, cached_input, audio_input, output, ..Usage::default() },
+            ))
         };
         assert_eq!(of(100, 0, 0, 1), 100_000 + 5_000, "at the size, not above it");
         assert_eq!(of(101, 0, 0, 1), 202_000 + 6_000, "all tokens, the output too");
@@ -258,7 +317,7 @@ pub(super) mod tests {
             output_per_mtok_usd: usd("0.000000001"),
             ..Prices::default()
         };
-        assert_eq!(nano(cost(&prices, &Usage { input: 1, output: 1, ..Usage::default() })), 2);
+        assert_eq!(nano(cost(&prices, Factors::LIST, &Usage { input: 1, output: 1, ..Usage::default() })), 2);
     }
 
     proptest! {
@@ -272,7 +331,7 @@ pub(super) mod tests {
                 input_per_mtok_usd: usd("0.0000013"), output_per_mtok_usd: usd("0.0000013"),
                 context_tiers: vec![tier(100, "0.0000017"), tier(5_000, "3.1")], ..Prices::default()
             };
-            let of = |input, output| cost(&prices, &Usage { input, output, ..Usage::default() }).unwrap();
+            let of = |input, output| cost(&prices, Factors::LIST, &Usage { input, output, ..Usage::default() }).unwrap();
             prop_assert!(of(input, output) <= of(input + more, output));
             prop_assert!(of(input, output) <= of(input, output + more));
         }

@@ -1,10 +1,12 @@
 //! What a provider says a request used, in disjoint classes.
 
+use std::collections::BTreeMap;
+
 /// Tokens by class. Classes are disjoint (a cached input token is not also an input token), except
 /// `reasoning`, which says how many of `output` were reasoning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Input tokens billed at the plain price: neither read from a cache, nor written to one, nor audio.
+    /// Input tokens billed at the plain price: neither read from a cache, nor written to one, nor sound or pictures.
     pub input: u64,
     /// Input tokens read from a cache.
     pub cached_input: u64,
@@ -14,12 +16,32 @@ pub struct Usage {
     pub cache_write_1h: u64,
     /// Input tokens of sound.
     pub audio_input: u64,
-    /// Output tokens, reasoning included, sound not.
+    /// Input tokens of pictures, where the provider counts them apart.
+    pub image_input: u64,
+    /// Output tokens, reasoning included, sound and pictures not.
     pub output: u64,
     /// How many of `output` were reasoning.
     pub reasoning: u64,
     /// Output tokens of sound.
     pub audio_output: u64,
+    /// Output tokens of pictures, where the provider counts them apart.
+    pub image_output: u64,
+}
+
+/// How often the provider ran its tools for an answer, by kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostedCalls {
+    /// Calls by the usage that the provider reported.
+    pub reported: BTreeMap<String, u64>,
+    /// Calls in the answer's content; some may have failed, and are not billed.
+    pub seen: BTreeMap<String, u64>,
+}
+
+impl HostedCalls {
+    /// The calls of a tool that are billed: those reported, else those seen.
+    pub fn of(&self, kind: &str) -> u64 {
+        self.reported.get(kind).or_else(|| self.seen.get(kind)).copied().unwrap_or(0)
+    }
 }
 
 /// What one answer told, read from its JSON or its stream.
@@ -33,6 +55,12 @@ pub struct Reading {
     pub finish_reason: Option<String>,
     /// The service tier that the provider says it billed.
     pub service_tier: Option<String>,
+    /// The speed that the provider says it billed.
+    pub speed: Option<String>,
+    /// The region that the provider says it billed.
+    pub region: Option<String>,
+    /// Calls of hosted tools; `None` where answers of the kind do not tell how many there were.
+    pub hosted_calls: Option<HostedCalls>,
     /// Bytes of output that the client could see: texts, tool arguments, refusals.
     pub visible_output_bytes: u64,
     /// The answer came to its proper end (`[DONE]`, `message_stop`, a whole JSON body).

@@ -15,7 +15,7 @@ use crate::log::{Decision, Entry};
 use crate::policy::{self, BodyFacts, Head, Operation, Permit, Whole};
 use crate::provider::ask::{self, Ask, AskError, Splice};
 use crate::provider::{
-    Candidate, Choice, Dialect, Estimate, Model, PriceVersion, Resolved, Slug, Unpriced, operation,
+    Candidate, Choice, Dialect, Estimate, Model, PriceVersion, Resolved, Slug, Terms, Unpriced, operation,
     output_bound_field, resolve, worst_case,
 };
 use crate::service::{Caller, Demand, Hold, InFlight, Reservation, ReserveError, Snapshot};
@@ -202,8 +202,11 @@ impl Admission<'_> {
             let unpriced = Unpriced::Model { direction: "input and output" };
             let version = model.prices_at(self.arrival.time).ok_or(unpriced)?;
             let operation = self.matched.row.operation;
-            let estimate =
-                worst_case(model, version, operation, &self.ask, definition.default_max_output_tokens)?;
+            let terms = Terms {
+                default_max_output_tokens: definition.default_max_output_tokens,
+                service_tiers: &caller.key.scope.service_tiers,
+            };
+            let estimate = worst_case(model, version, operation, &self.ask, terms)?;
             let estimate = match given {
                 Some(bound) if bound < estimate.output_bound => estimate.with_output_bound(bound),
                 _ => estimate,

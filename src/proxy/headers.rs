@@ -83,13 +83,14 @@ pub(super) fn tokens_of(usage: &Usage) -> u64 {
         cache_write,
         cache_write_1h,
         audio_input,
+        image_input,
         output,
         reasoning: _,
         audio_output,
+        image_output,
     } = *usage;
-    [input, cached_input, cache_write, cache_write_1h, audio_input, output, audio_output]
-        .into_iter()
-        .fold(0, u64::saturating_add)
+    let inputs = [input, cached_input, cache_write, cache_write_1h, audio_input, image_input];
+    inputs.into_iter().chain([output, audio_output, image_output]).fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]

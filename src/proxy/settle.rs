@@ -33,7 +33,7 @@ impl Bill {
         let priced = admitted.priced.as_ref();
         match (reading.usage, priced) {
             (Some(usage), Some(priced)) => {
-                let cost = priced.estimate.charge(&priced.version.prices, &usage);
+                let cost = priced.estimate.charge(&priced.version.prices, &usage, reading);
                 // Tokens of a class that has no price cost the most that the request could: never 0.
                 let cost = cost.unwrap_or_else(|_| admitted.reservation.amount());
                 Self { cost, usage, source: UsageSource::Reported }
@@ -75,15 +75,17 @@ pub(super) async fn settle(exchange: Exchange, bill: Bill, entry: Entry) -> Vec<
         cache_write,
         cache_write_1h,
         audio_input,
+        image_input,
         output,
         reasoning,
         audio_output,
+        image_output,
     } = bill.usage;
     let entry = Entry {
-        input_tokens: input.saturating_add(audio_input),
+        input_tokens: input.saturating_add(audio_input).saturating_add(image_input),
         cached_input_tokens: cached_input,
         cache_write_tokens: cache_write.saturating_add(cache_write_1h),
-        output_tokens: output.saturating_add(audio_output),
+        output_tokens: output.saturating_add(audio_output).saturating_add(image_output),
         reasoning_tokens: reasoning,
         usage_source: bill.source,
         duration_ms: arrival.elapsed_ms(),

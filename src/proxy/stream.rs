@@ -10,6 +10,7 @@ use super::respond;
 use super::settle::{Bill, note_reading, settle};
 use crate::http::HangUp;
 use crate::log::Outcome;
+use crate::provider::Reading;
 use crate::provider::answer::{MeterError, SseMeter, TextWatch};
 use crate::vault::{EchoGuard, TextGuard};
 use axum::body::Body;
@@ -86,7 +87,7 @@ pub(super) async fn pass(
     // Closes the connection to a provider that is not done.
     drop(passage);
     let mut reading = meter.finish();
-    if !reading.complete {
+    if !reading.complete && !is_above_reservation(&exchange, &reading) {
         // Usage that is reported as it grows is not the whole of a stream that broke off.
         reading.usage = None;
     }
@@ -257,16 +258,26 @@ impl Passage<'_> {
         }
     }
 
-    /// A stream that visibly is longer than what was held for it.
+    /// A stream that visibly is longer than what was held for it, or reports usage that costs more.
     fn beyond_reservation(&self, meter: &SseMeter) -> Option<Refusal> {
         let priced = self.exchange.admitted.priced.as_ref()?;
         if self.exchange.admitted.reservation.holds().is_empty() {
             return None;
         }
         let bytes_max = priced.estimate.output_tokens.saturating_mul(BYTES_PER_TOKEN_MAX);
-        let message = "The stream passed the output that was held for it, and was cut at the cap.";
-        (meter.visible_output_bytes() > bytes_max).then(|| Refusal::new(Code::BudgetExceeded, message))
+        let is_beyond =
+            meter.visible_output_bytes() > bytes_max || is_above_reservation(self.exchange, meter.reading());
+        let message = "The stream passed what was held for it, and was cut at the cap.";
+        is_beyond.then(|| Refusal::new(Code::BudgetExceeded, message))
     }
+}
+
+/// Whether what the provider reports costs more than what is held for it.
+fn is_above_reservation(exchange: &Exchange, reading: &Reading) -> bool {
+    let admitted = &exchange.admitted;
+    reading.usage.is_some()
+        && !admitted.reservation.holds().is_empty()
+        && Bill::of(admitted, reading).cost > admitted.reservation.amount()
 }
 
 /// Waits for whatever ends a stream from this side.

@@ -4,7 +4,9 @@
 //! the stream was cut) is billed for its input and for what was produced, or in full if it drains. It posts
 //! before the answer's last byte is handed over, so whoever has read an answer finds it on the bill.
 
+use super::call::Call;
 use super::directive::{Directive, Directives};
+use super::rates::{self, Extras, Served};
 use crate::base::NanoUsd;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -39,7 +41,7 @@ const PRICES: &[(&str, Price)] = &[
 ];
 
 /// What one call used, in disjoint classes, as the bill sees it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Usage {
     /// Input tokens that were not cached.
     pub(super) input: u64,
@@ -51,6 +53,10 @@ pub(super) struct Usage {
     pub(super) reasoning: u64,
     /// Reasoning tokens that usage does not report.
     pub(super) unreported: u64,
+    /// All other classes.
+    pub(super) extras: Extras,
+    /// In which circumstances.
+    pub(super) served: Served,
 }
 
 /// Usage as the answer reports it, true or not. Input is whole, output includes reasoning, as `OpenAI` counts.
@@ -60,19 +66,50 @@ pub(super) struct Reported {
     pub(super) cached: i64,
     pub(super) output: i64,
     pub(super) reasoning: i64,
+    pub(super) cache_write: i64,
+    pub(super) cache_write_1h: i64,
+    pub(super) audio_input: i64,
+    pub(super) image_input: i64,
+    pub(super) audio_output: i64,
+    pub(super) image_output: i64,
+    pub(super) searches: i64,
+    pub(super) served: Served,
 }
 
 impl Usage {
-    /// Splits the input and adds the reasoning that the directives ask for.
+    /// Splits the input and adds what the directives ask for beside it.
     pub(super) fn new(input: u64, output: u64, directives: &Directives) -> Self {
-        let cached = directives.number(Directive::Cached).unwrap_or(0).min(input);
+        let number = |directive| directives.number(directive).unwrap_or(0);
+        let mut rest = input;
+        let mut take = |directive| {
+            let part = number(directive).min(rest);
+            rest -= part;
+            part
+        };
+        let cached = take(Directive::Cached);
+        let extras = Extras {
+            cache_write: take(Directive::CacheWrite),
+            cache_write_1h: take(Directive::CacheWrite1h),
+            audio_input: take(Directive::AudioInput),
+            image_input: take(Directive::ImageInput),
+            audio_output: number(Directive::AudioOutput),
+            image_output: number(Directive::ImageOutput),
+            searches: number(Directive::Searches),
+        };
         Self {
-            input: input - cached,
+            input: rest,
             cached,
             output,
-            reasoning: directives.number(Directive::HiddenReasoning).unwrap_or(0),
-            unreported: directives.number(Directive::UnreportedReasoning).unwrap_or(0),
+            reasoning: number(Directive::HiddenReasoning),
+            unreported: number(Directive::UnreportedReasoning),
+            extras,
+            served: Served::PLAIN,
         }
+    }
+
+    /// The same, served as the call asks.
+    pub(super) fn served(self, call: &Call) -> Self {
+        Self { served: Served::decide(call), ..self }
     }
 
     /// What the answer says of it: `None` when it is to say nothing.
@@ -83,20 +120,37 @@ impl Usage {
         let times = directives.number(Directive::UsageTimes).unwrap_or(1);
         let sign = if directives.has(Directive::NegativeUsage) { -1 } else { 1 };
         let shown = |tokens: u64| i64::try_from(tokens.saturating_mul(times)).unwrap_or(i64::MAX) * sign;
+        let extras = self.extras;
         Some(Reported {
-            input: shown(self.input + self.cached),
+            input: shown(self.input + self.cached + extras.input()),
             cached: shown(self.cached),
-            output: shown(self.output + self.reasoning),
+            output: shown(self.output + self.reasoning + extras.output()),
             reasoning: shown(self.reasoning),
+            cache_write: shown(extras.cache_write),
+            cache_write_1h: shown(extras.cache_write_1h),
+            audio_input: shown(extras.audio_input),
+            image_input: shown(extras.image_input),
+            audio_output: shown(extras.audio_output),
+            image_output: shown(extras.image_output),
+            searches: shown(extras.searches),
+            served: self.served,
         })
     }
 
     fn cost(self, model: &str) -> NanoUsd {
+        if model == rates::MODEL {
+            return rates::cost(&self);
+        }
         let listed = PRICES.iter().find(|(name, _)| *name == model).unwrap_or(&PRICES[0]).1;
-        let output = self.output.saturating_add(self.reasoning).saturating_add(self.unreported);
-        let input =
-            listed.input.per_million(self.input).saturating_add(listed.cached.per_million(self.cached));
-        input.saturating_add(listed.output.per_million(output))
+        let plain = self.input.saturating_add(self.extras.input());
+        let input = listed.input.per_million(plain).saturating_add(listed.cached.per_million(self.cached));
+        input.saturating_add(listed.output.per_million(self.all_output()))
+    }
+
+    fn all_output(self) -> u64 {
+        [self.output, self.reasoning, self.unreported, self.extras.output()]
+            .into_iter()
+            .fold(0, u64::saturating_add)
     }
 }
 
@@ -218,10 +272,10 @@ impl Drop for Meter {
             let cost = used.cost(&self.model);
             let model = row(&mut bill.models, &self.model);
             model.requests += 1;
-            model.input_tokens = model.input_tokens.saturating_add(used.input);
+            model.input_tokens =
+                model.input_tokens.saturating_add(used.input).saturating_add(used.extras.input());
             model.cached_input_tokens = model.cached_input_tokens.saturating_add(used.cached);
-            let output = used.output.saturating_add(used.reasoning).saturating_add(used.unreported);
-            model.output_tokens = model.output_tokens.saturating_add(output);
+            model.output_tokens = model.output_tokens.saturating_add(used.all_output());
             model.cost_usd = model.cost_usd.saturating_add(cost);
             bill.cost_usd = bill.cost_usd.saturating_add(cost);
         });
@@ -245,6 +299,14 @@ mod tests {
         assert_eq!(used.cost("sandbox-of-a-test").to_string(), "0.72");
         assert_eq!(used.cost("sandbox-large").to_string(), "12.00");
         assert_eq!(used.cost("sandbox-embedding").to_string(), "0.02");
+        let (used, _) = usage(
+            100,
+            10,
+            "cached=10,cache_write=20,cache_write_1h=30,audio_input=5,image_input=4,searches=2,hidden_reasoning=3,audio_output=6,image_output=7",
+        );
+        let inputs = 31_000 + 1_000 + 25_000 + 60_000 + 15_000 + 6_000;
+        let outputs = 50_000 + 21_000 + 72_000 + 56_000;
+        assert_eq!(used.cost("sandbox-rates").as_nano(), inputs + outputs + 100_000 + 20_000_000);
     }
 
     #[test]

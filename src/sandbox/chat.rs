@@ -2,6 +2,7 @@
 
 use super::bill::{Reported, Usage};
 use super::call::{Answer, Call, Work, bound, times};
+use super::rates::Served;
 use super::refusal::Refusal;
 use super::reply::{Ask, Choice, Finish, Reply, Tool, Want, text_of};
 use super::stream::{Event, Template, quoted};
@@ -12,7 +13,8 @@ use serde_json::{Value, json};
 pub(super) fn work(call: &Call) -> Result<Work, Refusal> {
     let ask = read(call)?;
     let reply = Reply::compose(&ask, &call.directives, &call.key);
-    let usage = Usage::new(ask.input.total(), reply.tokens() * ask.candidates_made, &call.directives);
+    let usage =
+        Usage::new(ask.input.total(), reply.tokens() * ask.candidates_made, &call.directives).served(call);
     let reported = usage.reported(&call.directives);
     let answer = if ask.stream {
         Answer::sse(events(call, reply, reported))
@@ -75,16 +77,30 @@ pub(super) fn choice(given: &Value) -> Choice {
 /// Usage as chat and legacy completions report it; nothing when there is none to report.
 pub(super) fn usage(reported: Option<Reported>) -> Value {
     reported.map_or(Value::Null, |usage| {
-        json!({
+        let mut told = json!({
             "prompt_tokens": usage.input,
             "completion_tokens": usage.output,
             "total_tokens": usage.input.saturating_add(usage.output),
-            "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": 0},
+            "prompt_tokens_details": {"cached_tokens": usage.cached, "audio_tokens": usage.audio_input},
             "completion_tokens_details": {
-                "reasoning_tokens": usage.reasoning, "audio_tokens": 0,
+                "reasoning_tokens": usage.reasoning, "audio_tokens": usage.audio_output,
                 "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
             },
-        })
+        });
+        for (details, field, tokens) in [
+            (
+                "prompt_tokens_details",
+                "cache_write_tokens",
+                usage.cache_write.saturating_add(usage.cache_write_1h),
+            ),
+            ("prompt_tokens_details", "image_tokens", usage.image_input),
+            ("completion_tokens_details", "image_tokens", usage.image_output),
+        ] {
+            if tokens != 0 {
+                told[details][field] = json!(tokens);
+            }
+        }
+        told
     })
 }
 
@@ -118,7 +134,7 @@ fn json(call: &Call, reply: &Reply, reported: Option<Reported>) -> Value {
     let mut answer = json!({
         "id": call.id("chatcmpl"), "object": "chat.completion", "created": call.created,
         "model": call.model_name(), "choices": (0..reply.candidates).map(choice).collect::<Vec<_>>(),
-        "service_tier": "default", "system_fingerprint": "fp_sandbox",
+        "service_tier": Served::decide(call).tier(call.dialect), "system_fingerprint": "fp_sandbox",
     });
     if reported.is_some() {
         answer["usage"] = usage(reported);
@@ -131,7 +147,8 @@ fn events(call: &Call, reply: Reply, reported: Option<Reported>) -> impl Iterato
     let with_usage = includes_usage(call, reported);
     let mut chunk = json!({
         "id": call.id("chatcmpl"), "object": "chat.completion.chunk", "created": call.created,
-        "model": call.model_name(), "service_tier": "default", "system_fingerprint": "fp_sandbox",
+        "model": call.model_name(), "service_tier": Served::decide(call).tier(call.dialect),
+        "system_fingerprint": "fp_sandbox",
         "choices": [{
             "index": Template::hole(0), "delta": Template::hole(1), "logprobs": null,
             "finish_reason": Template::hole(2),

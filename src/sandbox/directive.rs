@@ -21,6 +21,32 @@ pub(super) enum Directive {
     Tokens,
     /// Input tokens that count as cached.
     Cached,
+    /// Input tokens that count as written to a cache.
+    CacheWrite,
+    /// Input tokens that count as written to a cache for an hour.
+    CacheWrite1h,
+    /// Input tokens that count as sound.
+    AudioInput,
+    /// Input tokens that count as pictures.
+    ImageInput,
+    /// Output tokens of sound, on top.
+    AudioOutput,
+    /// Output tokens of pictures, on top.
+    ImageOutput,
+    /// Calls of the web search.
+    Searches,
+    /// `sandbox-rates` serves, bills and reports this tier whatever was asked for.
+    ServePriority,
+    /// The same.
+    ServeFlex,
+    /// The same; also the standard speed.
+    ServeDefault,
+    /// `sandbox-rates` runs in the USA, bills and reports it.
+    ServeUs,
+    /// `sandbox-rates` reports a service tier that nobody knows.
+    UnknownTier,
+    /// `sandbox-rates` does not report its service tier.
+    UnreportedTier,
     /// Reasoning tokens that are billed and reported.
     HiddenReasoning,
     /// Reasoning tokens that are billed and not reported.
@@ -61,6 +87,19 @@ const KNOWN: &[(&str, Directive, Takes)] = &[
     ("cut", Directive::Cut, Some((0, 1_000_000))),
     ("tokens", Directive::Tokens, Some((1, 1_000_000))),
     ("cached", Directive::Cached, Some((0, 1_000_000_000))),
+    ("cache_write", Directive::CacheWrite, Some((0, 1_000_000_000))),
+    ("cache_write_1h", Directive::CacheWrite1h, Some((0, 1_000_000_000))),
+    ("audio_input", Directive::AudioInput, Some((0, 1_000_000_000))),
+    ("image_input", Directive::ImageInput, Some((0, 1_000_000_000))),
+    ("audio_output", Directive::AudioOutput, Some((0, 1_000_000_000))),
+    ("image_output", Directive::ImageOutput, Some((0, 1_000_000_000))),
+    ("searches", Directive::Searches, Some((0, 1_000))),
+    ("serve_priority", Directive::ServePriority, None),
+    ("serve_flex", Directive::ServeFlex, None),
+    ("serve_default", Directive::ServeDefault, None),
+    ("serve_us", Directive::ServeUs, None),
+    ("unknown_tier", Directive::UnknownTier, None),
+    ("unreported_tier", Directive::UnreportedTier, None),
     ("hidden_reasoning", Directive::HiddenReasoning, Some((0, 1_000_000_000))),
     ("unreported_reasoning", Directive::UnreportedReasoning, Some((0, 1_000_000_000))),
     ("usage_times", Directive::UsageTimes, Some((0, 1_000_000))),

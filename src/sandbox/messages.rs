@@ -2,7 +2,7 @@
 
 use super::bill::{Reported, Usage};
 use super::call::{Answer, Call, Work, bound};
-use super::refusal::Refusal;
+use super::refusal::{Dialect, Refusal};
 use super::reply::{Ask, Choice, Finish, Reply, Tool, Want, text_of};
 use super::stream::{Event, Template, quoted};
 use super::tokens::InputCount;
@@ -15,7 +15,7 @@ pub(super) fn work(call: &Call) -> Result<Work, Refusal> {
         return Err(Refusal::param("max_tokens", "max_tokens: Field required"));
     }
     let reply = Reply::compose(&ask, &call.directives, &call.key);
-    let usage = Usage::new(ask.input.total(), reply.tokens(), &call.directives);
+    let usage = Usage::new(ask.input.total(), reply.tokens(), &call.directives).served(call);
     let reported = usage.reported(&call.directives);
     let answer = if ask.stream {
         Answer::sse(events(call, reply, reported))
@@ -86,16 +86,25 @@ fn stop_reason(finish: Finish) -> &'static str {
     }
 }
 
-/// Usage in Anthropic's classes: input without what was cached.
+/// Usage in Anthropic's classes: input without what was read from a cache or written to one.
 fn usage(reported: Reported) -> Value {
-    json!({
-        "input_tokens": reported.input.saturating_sub(reported.cached),
-        "cache_creation_input_tokens": 0,
+    let written = reported.cache_write.saturating_add(reported.cache_write_1h);
+    let mut told = json!({
+        "input_tokens": reported.input.saturating_sub(reported.cached).saturating_sub(written),
+        "cache_creation_input_tokens": written,
         "cache_read_input_tokens": reported.cached,
-        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": reported.cache_write,
+            "ephemeral_1h_input_tokens": reported.cache_write_1h,
+        },
         "output_tokens": reported.output,
-        "service_tier": "standard",
-    })
+        "service_tier": reported.served.tier(Dialect::Anthropic),
+    });
+    reported.served.note(&mut told);
+    if reported.searches != 0 {
+        told["server_tool_use"] = json!({"web_search_requests": reported.searches});
+    }
+    told
 }
 
 fn message(call: &Call, content: &Value, stop_reason: Option<&str>) -> Value {
@@ -126,7 +135,7 @@ fn events(call: &Call, reply: Reply, reported: Option<Reported>) -> impl Iterato
     let event = |value: Value| Event::named(value["type"].as_str().unwrap_or_default(), &value);
     let mut start = message(call, &json!([]), None);
     if let Some(reported) = reported {
-        start["usage"] = usage(Reported { output: reported.output.signum(), ..reported });
+        start["usage"] = usage(Reported { output: reported.output.signum(), searches: 0, ..reported });
     }
     let block = match &reply.tool {
         Some(name) => json!({"type": "tool_use", "id": call.id("toolu"), "name": name, "input": {}}),
@@ -151,12 +160,11 @@ fn events(call: &Call, reply: Reply, reported: Option<Reported>) -> impl Iterato
         "delta": {"stop_reason": stop_reason(reply.finish), "stop_sequence": null},
     });
     if let Some(reported) = reported {
-        last["usage"] = json!({
-            "input_tokens": reported.input.saturating_sub(reported.cached),
-            "cache_creation_input_tokens": 0,
-            "cache_read_input_tokens": reported.cached,
-            "output_tokens": reported.output,
-        });
+        last["usage"] = usage(reported);
+        // The last event tells neither how writes to the cache are split nor the tier.
+        for field in ["cache_creation", "service_tier"] {
+            last["usage"].as_object_mut().map(|usage| usage.remove(field));
+        }
     }
     let closing = [
         event(json!({"type": "content_block_stop", "index": 0})),

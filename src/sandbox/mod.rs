@@ -15,6 +15,7 @@ mod embeddings;
 mod gemini;
 mod messages;
 mod models;
+mod rates;
 mod record;
 mod refusal;
 mod reply;

@@ -17,7 +17,9 @@ mod hot;
 mod kills;
 mod lease;
 mod left;
+mod modifier;
 mod power;
+mod price;
 mod release;
 mod usage;
 

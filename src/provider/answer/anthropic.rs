@@ -53,6 +53,9 @@ pub(super) fn read_event(name: &str, root: Value<'_>, tally: &mut Tally, reading
             } else if has_output {
                 reading.usage = Some(tally.so_far);
             }
+            if let Some(reported) = root.get("usage") {
+                note_circumstances(reported, reading);
+            }
         }
         "message_stop" => reading.complete = true,
         "error" => reading.failed = true,
@@ -74,11 +77,34 @@ impl Tally {
 
 fn read_head(message: Value<'_>, reading: &mut Reading) {
     reading.model = text(message, "model");
-    reading.service_tier = message.get("usage").and_then(|usage| text(usage, "service_tier"));
+    if let Some(reported) = message.get("usage") {
+        note_circumstances(reported, reading);
+    }
+}
+
+/// What a usage object tells beside tokens; of a stream the later event holds. The calls are told whenever the usage
+/// is: where the count is left out, there were those that were seen.
+fn note_circumstances(reported: Value<'_>, reading: &mut Reading) {
+    for (field, told) in [
+        ("service_tier", &mut reading.service_tier),
+        ("speed", &mut reading.speed),
+        ("inference_geo", &mut reading.region),
+    ] {
+        if let Some(value) = text(reported, field) {
+            *told = Some(value);
+        }
+    }
+    usage::note_hosted_calls(reported, reading);
+    reading.hosted_calls.get_or_insert_default();
 }
 
 /// Counts what the model wrote into a block; results of the provider's own tools are not written by it.
 fn add_block(block: Value<'_>, reading: &mut Reading) {
+    if block.get("type").is_some_and(|kind| kind.is_str("server_tool_use"))
+        && let Some(kind) = text(block, "name")
+    {
+        usage::note_seen_call(kind, reading);
+    }
     for field in ["text", "thinking", "name"] {
         block.get(field).into_iter().for_each(|written| add(written_bytes(written), reading));
     }

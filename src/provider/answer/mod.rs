@@ -107,7 +107,7 @@ mod tests {
             service_tier: Some("default".into()),
             visible_output_bytes: 6 + 1 + 2,
             complete: true,
-            failed: false,
+            ..Reading::default()
         };
         assert_eq!(chat(body), wanted);
     }
@@ -140,6 +140,28 @@ mod tests {
         assert_eq!(reading.service_tier.as_deref(), Some("standard"));
         let counted = read_json(Dialect::Anthropic, Operation::CountTokens, br#"{"input_tokens":3}"#);
         assert_eq!(counted, Reading { complete: true, ..Reading::default() });
+    }
+
+    #[test]
+    fn an_answer_tells_its_circumstances_and_its_hosted_calls() {
+        let message = |usage: &str| {
+            let searches = r#"{"type":"server_tool_use","id":"s","name":"web_search","input":{}}"#;
+            let body = format!(
+                r#"{{"type":"message","model":"claude","content":[{searches},{searches}],
+                    "usage":{{"input_tokens":3,"output_tokens":4,"service_tier":"priority",{usage}}}}}"#
+            );
+            read_json(Dialect::Anthropic, Operation::Chat, body.as_bytes())
+        };
+        let told = message(
+            r#""speed":"fast","inference_geo":"us","server_tool_use":{"web_search_requests":1,"web_fetch_requests":7}"#,
+        );
+        assert_eq!((told.service_tier.as_deref(), told.speed.as_deref()), (Some("priority"), Some("fast")));
+        assert_eq!(told.region.as_deref(), Some("us"));
+        let calls = told.hosted_calls.unwrap();
+        assert_eq!(["web_search", "web_fetch", "mcp"].map(|kind| calls.of(kind)), [1, 7, 0], "as reported");
+        let seen = message(r#""server_tool_use":null"#).hosted_calls.unwrap();
+        assert_eq!(seen.of("web_search"), 2, "what was seen, where nothing was reported");
+        assert_eq!(chat(r#"{"usage":{"prompt_tokens":1,"completion_tokens":1}}"#).hosted_calls, None);
     }
 
     #[test]

@@ -1,15 +1,21 @@
 //! Usage as providers report it, into disjoint classes; or nothing, when it cannot be true.
 
 use crate::{
-    base::json::{Kind, Value},
-    provider::Usage,
+    base::{
+        clip,
+        json::{Kind, Value},
+    },
+    provider::{Reading, Usage},
 };
 
 /// No single call uses more tokens of a class.
 const TOKENS_MAX: u64 = u32::MAX as u64;
 
-/// A usage object of the `OpenAI` dialect: `prompt_tokens` includes cached and sound, `completion_tokens`
-/// includes reasoning and sound. `None` for what cannot be believed.
+/// An answer tells of no more kinds of tools.
+const KINDS_MAX: usize = 32;
+
+/// A usage object of the `OpenAI` dialect: `prompt_tokens` includes cached, sound and pictures, `completion_tokens`
+/// includes reasoning, sound and pictures. `None` for what cannot be believed.
 ///
 /// Some providers leave reasoning out of `completion_tokens` and have it in `total_tokens` only; what the
 /// total has beyond both is output.
@@ -33,7 +39,8 @@ pub(super) fn openai(usage: Value<'_>) -> Option<Usage> {
         of(prompt_details, "cached_tokens")?.max(tokens(usage, "prompt_cache_hit_tokens")?.or_zero());
     let cache_write = of(prompt_details, "cache_write_tokens")?;
     let sound_in = of(prompt_details, "audio_tokens")?;
-    if cached > prompt || cache_write > prompt || sound_in > prompt {
+    let pictures_in = of(prompt_details, "image_tokens")?;
+    if [cached, cache_write, sound_in, pictures_in].into_iter().any(|part| part > prompt) {
         return None;
     }
     // Classes may overlap (cached sound): each takes what the earlier ones left.
@@ -41,22 +48,51 @@ pub(super) fn openai(usage: Value<'_>) -> Option<Usage> {
     let cache_write = cache_write.min(rest);
     let rest = rest - cache_write;
     let audio_input = sound_in.min(rest);
+    let rest = rest - audio_input;
+    let image_input = pictures_in.min(rest);
 
     let output_all = completion.or_zero().max(total.or_zero().saturating_sub(prompt));
     let hidden = output_all - completion.or_zero();
     let reasoning = of(completion_details, "reasoning_tokens")?.max(hidden);
     let audio_output = of(completion_details, "audio_tokens")?;
-    let output = output_all.checked_sub(audio_output)?;
+    let image_output = of(completion_details, "image_tokens")?;
+    let output = output_all.checked_sub(audio_output)?.checked_sub(image_output)?;
     (reasoning <= output).then_some(Usage {
-        input: rest - audio_input,
+        input: rest - image_input,
         cached_input: cached,
         cache_write,
         cache_write_1h: 0,
         audio_input,
+        image_input,
         output,
         reasoning,
         audio_output,
+        image_output,
     })
+}
+
+/// Notes how many calls of hosted tools a usage object reports: `server_tool_use.web_search_requests` and others alike.
+/// Counts only grow in a stream, so the larger one holds.
+pub(super) fn note_hosted_calls(usage: Value<'_>, reading: &mut Reading) {
+    let Some(told) = usage.get("server_tool_use").filter(|told| told.kind() == Kind::Object) else { return };
+    let calls = &mut reading.hosted_calls.get_or_insert_default().reported;
+    for member in told.members() {
+        let name = member.name();
+        let Some(kind) = name.strip_suffix("_requests") else { continue };
+        let Some(count) = member.value.as_u64().filter(|count| *count <= TOKENS_MAX) else { continue };
+        if calls.len() < KINDS_MAX || calls.contains_key(kind) {
+            let so_far = calls.entry(clip(kind, 64)).or_default();
+            *so_far = count.max(*so_far);
+        }
+    }
+}
+
+/// Notes a call of a hosted tool in the answer's content.
+pub(super) fn note_seen_call(kind: String, reading: &mut Reading) {
+    let calls = &mut reading.hosted_calls.get_or_insert_default().seen;
+    if calls.len() < KINDS_MAX || calls.contains_key(&kind) {
+        *calls.entry(kind).or_default() += 1;
+    }
 }
 
 /// A usage object of the Anthropic dialect, laid over what came earlier in the stream: every count is
@@ -158,6 +194,17 @@ mod tests {
             ..Usage::default()
         };
         assert_eq!(usage, Some(wanted));
+        let pictures = r#"{"prompt_tokens":100,"completion_tokens":50,"prompt_tokens_details":{"cached_tokens":30,"image_tokens":60},
+            "completion_tokens_details":{"image_tokens":40}}"#;
+        let wanted = Usage {
+            input: 10,
+            cached_input: 30,
+            image_input: 60,
+            output: 10,
+            image_output: 40,
+            ..Usage::default()
+        };
+        assert_eq!(read(pictures), Some(wanted));
         let deepseek = r#"{"prompt_tokens":9,"completion_tokens":1,"prompt_cache_hit_tokens":4,"prompt_cache_miss_tokens":5}"#;
         let wanted = Usage { input: 5, cached_input: 4, output: 1, ..Usage::default() };
         assert_eq!(read(deepseek), Some(wanted));
@@ -235,19 +282,20 @@ mod tests {
         #[test]
         fn classes_add_up(
             prompt in 0..50_u64, completion in 0..50_u64, cached in 0..60_u64, sound in 0..60_u64,
-            written in 0..60_u64, reasoning in 0..60_u64,
+            written in 0..60_u64, pictures in 0..60_u64, reasoning in 0..60_u64,
         ) {
             let text = format!(
                 r#"{{"prompt_tokens":{prompt},"completion_tokens":{completion},
-                    "prompt_tokens_details":{{"cached_tokens":{cached},"audio_tokens":{sound},"cache_write_tokens":{written}}},
+                    "prompt_tokens_details":{{"cached_tokens":{cached},"audio_tokens":{sound},"cache_write_tokens":{written},"image_tokens":{pictures}}},
                     "completion_tokens_details":{{"reasoning_tokens":{reasoning}}}}}"#
             );
             if let Some(usage) = read(&text) {
-                prop_assert_eq!(usage.input + usage.cached_input + usage.audio_input + usage.cache_write, prompt);
+                let inputs = [usage.input, usage.cached_input, usage.audio_input, usage.cache_write, usage.image_input];
+                prop_assert_eq!(inputs.iter().sum::<u64>(), prompt);
                 prop_assert_eq!(usage.output + usage.audio_output, completion);
                 prop_assert!(usage.reasoning <= usage.output);
             } else {
-                prop_assert!(cached.max(sound).max(written) > prompt || reasoning > completion);
+                prop_assert!(cached.max(sound).max(written).max(pictures) > prompt || reasoning > completion);
             }
         }
     }

@@ -12,17 +12,17 @@ pub const CHAT: &[Field] = &[
     f("best_of", Role::Own),
     f("cache_control", Role::Input),
     f("cached_content", Role::NamesObject),
-    f("chat_template", Role::Priced { free: None }),
+    f("chat_template", Role::Priced),
     f("chat_template_kwargs", Role::Input),
     f("container", Role::NamesObject),
     f("conversation", Role::NamesObject),
-    f("deferred", Role::Priced { free: None }),
+    f("deferred", Role::Priced),
     f("document_image_limit", Role::Neutral),
     f("document_page_limit", Role::Neutral),
     f("documents", Role::Input),
     f("enable_search", Role::Hosted("web_search")),
     f("enable_thinking", Role::Neutral),
-    f("extra_body", Role::Priced { free: None }),
+    f("extra_body", Role::Priced),
     f("fallbacks", Role::NamesModel),
     f("file_ids", Role::NamesObject),
     f("frequency_penalty", Role::Neutral),
@@ -45,7 +45,7 @@ pub const CHAT: &[Field] = &[
     f("parallel_tool_calls", Role::Neutral),
     f("plugins", Role::Input),
     // Rejected predictions are billed as output beside the bound.
-    f("prediction", Role::Priced { free: None }),
+    f("prediction", Role::Priced),
     f("presence_penalty", Role::Neutral),
     f("preset", Role::NamesModel),
     f("previous_response_id", Role::NamesObject),
@@ -53,7 +53,7 @@ pub const CHAT: &[Field] = &[
     f("prompt_cache_key", Role::Neutral),
     f("prompt_cache_retention", Role::Neutral),
     f("prompt_mode", Role::Neutral),
-    f("provider", Role::Priced { free: None }),
+    f("provider", Role::Priced),
     f("random_seed", Role::Neutral),
     f("reasoning", Role::Neutral),
     f("reasoning_effort", Role::Neutral),
@@ -61,7 +61,7 @@ pub const CHAT: &[Field] = &[
     f("response_format", Role::Input),
     f("route", Role::NamesModel),
     // Adds a text of the provider's own.
-    f("safe_prompt", Role::Priced { free: None }),
+    f("safe_prompt", Role::Priced),
     f("safety_identifier", Role::Neutral),
     f("search_options", Role::Hosted("web_search")),
     f("search_parameters", Role::Hosted("web_search")),
@@ -86,7 +86,7 @@ pub const CHAT: &[Field] = &[
     f("truncate_prompt_tokens", Role::Uses(Feature::Truncation)),
     f("truncation", Role::Uses(Feature::Truncation)),
     f("usage", Role::Neutral),
-    f("use_beam_search", Role::Priced { free: None }),
+    f("use_beam_search", Role::Priced),
     f("user", Role::Neutral),
     f("verbosity", Role::Neutral),
     f("web_search_options", Role::Hosted("web_search")),
@@ -138,7 +138,8 @@ fn read_messages(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     Ok(())
 }
 
-/// Sound or pictures as output have prices of their own.
+/// Sound as output has a price of its own, and its tokens count within the bounds (`completion_tokens` includes
+/// `audio_tokens`); of pictures no provider documents how many there can be.
 fn read_modalities(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     if present(root, "audio").is_some() {
         ask.features.insert(Feature::Audio);
@@ -147,11 +148,13 @@ fn read_modalities(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     if modalities.kind() != Kind::Array {
         return Err(AskError::expected("modalities", "an array of strings"));
     }
-    if modalities.items().any(|modality| !modality.is_str("text")) {
-        ask.unbounded_prices.push("modalities".into());
-    }
-    if modalities.items().any(|modality| modality.is_str("audio")) {
-        ask.features.insert(Feature::Audio);
+    for modality in modalities.items().filter(|modality| !modality.is_str("text")) {
+        if modality.is_str("audio") {
+            ask.features.insert(Feature::Audio);
+            ask.output.sound = true;
+        } else {
+            ask.unbounded_prices.push("modalities".into());
+        }
     }
     Ok(())
 }
@@ -196,10 +199,11 @@ mod tests {
     }
 
     #[test]
-    fn output_that_is_not_text_has_no_known_bound() {
+    fn sound_is_output_by_the_token_and_pictures_have_no_known_bound() {
         let ask = chat(r#""modalities":["text","audio"],"audio":{"voice":"x","format":"wav"}"#);
-        assert!(ask.features.contains(Feature::Audio));
-        assert_eq!(ask.unbounded_prices, ["modalities"]);
+        assert!(ask.features.contains(Feature::Audio) && ask.output.sound);
+        assert!(ask.unbounded_prices.is_empty());
+        assert_eq!(chat(r#""modalities":["text","image"]"#).unbounded_prices, ["modalities"]);
         assert!(chat(r#""modalities":["text"]"#).unbounded_prices.is_empty());
         for member in [r#""prediction":{"type":"content","content":"x"}"#, r#""provider":{"order":["x"]}"#] {
             assert_eq!(chat(member).unbounded_prices.len(), 1, "{member}");

@@ -7,7 +7,7 @@ use crate::{base::json::Value, policy::Feature};
 pub const COMPLETIONS: &[Field] = &[
     f("best_of", Role::Own),
     f("echo", Role::Neutral),
-    f("extra_body", Role::Priced { free: None }),
+    f("extra_body", Role::Priced),
     f("fallbacks", Role::NamesModel),
     f("frequency_penalty", Role::Neutral),
     f("ignore_eos", Role::Neutral),
@@ -21,11 +21,11 @@ pub const COMPLETIONS: &[Field] = &[
     f("model", Role::Own),
     f("models", Role::NamesModel),
     f("n", Role::Own),
-    f("plugins", Role::Priced { free: None }),
+    f("plugins", Role::Priced),
     f("presence_penalty", Role::Neutral),
     f("preset", Role::NamesModel),
     f("prompt", Role::Own),
-    f("provider", Role::Priced { free: None }),
+    f("provider", Role::Priced),
     f("random_seed", Role::Neutral),
     f("repetition_penalty", Role::Neutral),
     f("response_format", Role::Input),
@@ -46,7 +46,7 @@ pub const COMPLETIONS: &[Field] = &[
     f("truncate_prompt_tokens", Role::Uses(Feature::Truncation)),
     f("truncation", Role::Uses(Feature::Truncation)),
     f("usage", Role::Neutral),
-    f("use_beam_search", Role::Priced { free: None }),
+    f("use_beam_search", Role::Priced),
     f("user", Role::Neutral),
 ];
 

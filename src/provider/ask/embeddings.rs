@@ -7,7 +7,7 @@ use crate::{base::json::Value, policy::Feature};
 pub const EMBEDDINGS: &[Field] = &[
     f("dimensions", Role::Neutral),
     f("encoding_format", Role::Neutral),
-    f("extra_body", Role::Priced { free: None }),
+    f("extra_body", Role::Priced),
     f("fallbacks", Role::NamesModel),
     f("input", Role::Own),
     f("input_type", Role::Neutral),
@@ -16,7 +16,7 @@ pub const EMBEDDINGS: &[Field] = &[
     f("models", Role::NamesModel),
     f("output_dimension", Role::Neutral),
     f("output_dtype", Role::Neutral),
-    f("provider", Role::Priced { free: None }),
+    f("provider", Role::Priced),
     f("route", Role::NamesModel),
     f("service_tier", Role::Own),
     f("task", Role::Input),

@@ -32,11 +32,8 @@ pub enum Role {
     Input,
     /// Uses a feature, unless it is off.
     Uses(Feature),
-    /// Changes the price in a way for which no bound is known, unless it is off or has the free value.
-    Priced {
-        /// The string value that costs nothing extra.
-        free: Option<&'static str>,
-    },
+    /// Changes the price in a way for which no bound is known, unless it is off.
+    Priced,
     /// Makes the provider run a tool of this kind, unless it is off.
     Hosted(&'static str),
     /// Names another model, or something that stands for one.
@@ -78,7 +75,7 @@ pub(super) fn note(fields: &'static [Field], member: &Member<'_>, ask: &mut Ask)
     match field.role {
         Role::Input => ask.input.add_text(value),
         Role::Uses(feature) if !is_off(value) => ask.features.insert(feature),
-        Role::Priced { free } if !is_off(value) && !free.is_some_and(|free| value.is_str(free)) => {
+        Role::Priced if !is_off(value) => {
             ask.input.add_rewritten(value);
             ask.unbounded_prices.push(field.name.into());
         }
@@ -90,12 +87,7 @@ pub(super) fn note(fields: &'static [Field], member: &Member<'_>, ask: &mut Ask)
             return Err(AskError::field(field.name, FieldProblem::NamesModel));
         }
         Role::NamesObject => ask.add_objects(field.name, value)?,
-        Role::Neutral
-        | Role::Own
-        | Role::Uses(_)
-        | Role::Priced { .. }
-        | Role::Hosted(_)
-        | Role::NamesModel => {}
+        Role::Neutral | Role::Own | Role::Uses(_) | Role::Priced | Role::Hosted(_) | Role::NamesModel => {}
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Anthropic's `POST /v1/messages`, and counting its tokens.
 
-use super::{Ask, AskError, Field, Role, read::present, tool::is_anthropic_client_tool};
+use super::read::{present, word};
+use super::{Ask, AskError, Field, Role, tool::is_anthropic_client_tool};
 use crate::{
     base::json::{Kind, Value},
     policy::Feature,
@@ -8,12 +9,12 @@ use crate::{
 
 /// The fields of a message request.
 pub const MESSAGES: &[Field] = &[
-    f("anthropic_beta", Role::Priced { free: None }),
+    f("anthropic_beta", Role::Priced),
     f("cache_control", Role::Own),
     f("container", Role::Own),
     f("context_management", Role::Own),
     f("fallbacks", Role::NamesModel),
-    f("inference_geo", Role::Priced { free: Some("global") }),
+    f("inference_geo", Role::Own),
     f("max_tokens", Role::Own),
     f("mcp_servers", Role::Input),
     f("messages", Role::Input),
@@ -23,7 +24,7 @@ pub const MESSAGES: &[Field] = &[
     f("output_config", Role::Input),
     f("output_format", Role::Input),
     f("service_tier", Role::Own),
-    f("speed", Role::Priced { free: Some("standard") }),
+    f("speed", Role::Own),
     f("stop_sequences", Role::Neutral),
     f("stream", Role::Own),
     f("system", Role::Input),
@@ -62,6 +63,8 @@ const BLOCK_DEPTH_MAX: usize = 8;
 pub(super) fn read(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     ask.read_stream(root)?;
     ask.read_service_tier(root)?;
+    ask.speed = word(root, "speed")?;
+    ask.region = word(root, "inference_geo")?;
     ask.read_bound(root, "max_tokens")?;
     ask.read_tools(root, "tools", is_anthropic_client_tool)?;
     read_whole_cache_control(root, ask);
@@ -322,9 +325,10 @@ mod tests {
     #[test]
     fn what_changes_the_price_is_seen() {
         let unbounded = |members: &str| message(members).unwrap().unbounded_prices;
-        assert_eq!(unbounded(r#""speed":"fast","inference_geo":"us""#), ["speed", "inference_geo"]);
-        assert!(unbounded(r#""speed":"standard","inference_geo":"global""#).is_empty());
-        assert!(unbounded(r#""speed":null,"inference_geo":null"#).is_empty());
+        let modified = message(r#""speed":"fast","inference_geo":"us""#).unwrap();
+        assert_eq!((modified.speed.as_deref(), modified.region.as_deref()), (Some("fast"), Some("us")));
+        let plain = message(r#""speed":null,"inference_geo":null"#).unwrap();
+        assert_eq!((plain.speed, plain.region), (None, None));
         let clears =
             message(r#""context_management":{"edits":[{"type":"clear_tool_uses_20250919"}]}"#).unwrap();
         assert_eq!(features(&clears), [Feature::Truncation]);
@@ -351,6 +355,8 @@ mod tests {
             r#""system":{}"#,
             r#""container":1"#,
             r#""mcp_servers":{}"#,
+            r#""speed":1"#,
+            r#""inference_geo":["us"]"#,
         ] {
             assert!(message(members).is_err(), "{members}");
         }

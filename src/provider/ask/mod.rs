@@ -40,6 +40,10 @@ pub struct Ask {
     pub hosted_tools: Vec<HostedTool>,
     /// The service tier asked for.
     pub service_tier: Option<String>,
+    /// The speed asked for (Anthropic's `speed`).
+    pub speed: Option<String>,
+    /// The region asked for (Anthropic's `inference_geo`).
+    pub region: Option<String>,
     /// The bounds on the output that the request states.
     pub output: OutputAsk,
     /// How much input the request carries.
@@ -85,11 +89,13 @@ pub struct OutputAsk {
     pub bounds: Vec<Bound>,
     /// How many candidates are generated and billed (`n`, `best_of`, prompts in an array); at least 1.
     pub candidates: u64,
+    /// Sound is wanted; its tokens count within the bounds.
+    pub sound: bool,
 }
 
 impl Default for OutputAsk {
     fn default() -> Self {
-        Self { bounds: Vec::new(), candidates: 1 }
+        Self { bounds: Vec::new(), candidates: 1, sound: false }
     }
 }
 

@@ -69,10 +69,7 @@ impl Ask {
 
     /// Reads `service_tier`.
     pub(super) fn read_service_tier(&mut self, root: Value<'_>) -> Result<(), AskError> {
-        self.service_tier = present(root, "service_tier")
-            .map(|value| value.as_str().ok_or_else(|| AskError::expected("service_tier", "a string")))
-            .transpose()?
-            .map(|tier| crate::base::clip(&tier, 64));
+        self.service_tier = word(root, "service_tier")?;
         Ok(())
     }
 
@@ -186,6 +183,15 @@ pub(super) fn flag(object: Value<'_>, field: &'static str) -> Result<bool, AskEr
     present(object, field)
         .map_or(Some(false), Value::as_bool)
         .ok_or_else(|| AskError::expected(field, "true or false"))
+}
+
+/// A member that is one word of the provider's; absent and null are none.
+pub(super) fn word(object: Value<'_>, field: &str) -> Result<Option<String>, AskError> {
+    let text = |value: Value<'_>| {
+        let text = value.as_str().ok_or_else(|| AskError::expected(field, "a string"))?;
+        Ok(crate::base::clip(&text, 64))
+    };
+    present(object, field).map(text).transpose()
 }
 
 fn count(value: Value<'_>, field: &str) -> Result<u64, AskError> {

@@ -3,8 +3,18 @@
 use super::super::ask::{Bound, HostedTool, InputMeasure, OutputAsk};
 use super::super::model::{ContextTier, ModelFacts};
 use super::super::price::tests::usd;
+use super::super::usage::HostedCalls;
+use super::bound::{MESSAGE_TOKENS, REQUEST_TOKENS, TOOL_TOKENS, TOOLS_TOKENS};
 use super::*;
+use crate::policy::Feature;
 use proptest::prelude::*;
+
+static NO_TIERS: BTreeSet<String> = BTreeSet::new();
+
+/// A key with this default, and nothing else to say.
+fn terms(default_max_output_tokens: Option<u64>) -> Terms<'static> {
+    Terms { default_max_output_tokens, service_tiers: &NO_TIERS }
+}
 
 fn model(facts: ModelFacts) -> Model {
     Model::new("p".parse().unwrap(), "m".into(), facts)
@@ -37,7 +47,7 @@ fn version(prices: Prices) -> PriceVersion {
 }
 
 fn bounded(tokens: u64) -> OutputAsk {
-    OutputAsk { bounds: vec![Bound { field: "max_tokens", tokens, span: 0..1 }], candidates: 1 }
+    OutputAsk { bounds: vec![Bound { field: "max_tokens", tokens, span: 0..1 }], ..OutputAsk::default() }
 }
 
 fn ask(text_bytes: u64, tokens: u64) -> Ask {
@@ -49,7 +59,7 @@ fn ask(text_bytes: u64, tokens: u64) -> Ask {
 }
 
 fn chat(facts: ModelFacts, ask: &Ask) -> Result<Estimate, Unpriced> {
-    worst_case(&model(facts), &version(prices()), Operation::Chat, ask, None)
+    worst_case(&model(facts), &version(prices()), Operation::Chat, ask, terms(None))
 }
 
 fn what(result: Result<Estimate, Unpriced>) -> String {
@@ -106,7 +116,9 @@ fn each_text_of_an_array_may_fill_the_window() {
         input: InputMeasure { text_bytes: 900_000, messages: 3, ..InputMeasure::default() },
         ..Ask::default()
     };
-    let of = |operation| worst_case(&model(facts()), &version(prices()), operation, &many, Some(1)).unwrap();
+    let of = |operation| {
+        worst_case(&model(facts()), &version(prices()), operation, &many, terms(Some(1))).unwrap()
+    };
     assert_eq!(of(Operation::Embeddings).input_tokens, 300_000);
     assert_eq!(of(Operation::Completions).input_tokens, 300_000);
     assert_eq!(of(Operation::Chat).input_tokens, 100_000);
@@ -123,20 +135,37 @@ fn hosted_tools_need_a_bound_and_a_price_and_read_the_window_each_time() {
     assert!(what(chat(facts(), &tool(Some(3)))).contains("web_search"));
     let fee = [("web_search".to_owned(), "0.01".parse().unwrap())].into_iter().collect();
     let priced = version(Prices { hosted_tool_per_call_usd: fee, ..prices() });
-    let of = |ask| worst_case(&model(facts()), &priced, Operation::Chat, &ask, None);
+    let of = |ask| worst_case(&model(facts()), &priced, Operation::Chat, &ask, terms(None));
     let estimate = of(tool(Some(3))).unwrap();
-    assert_eq!((estimate.input_tokens, estimate.fees.to_string()), (400_000, "0.03".to_owned()));
+    assert_eq!((estimate.input_tokens, estimate.hosted[0].calls_max), (400_000, 3));
+    let tokens = 400_000 * 10_000 + 5_000;
+    assert_eq!(
+        estimate.total.as_nano(),
+        30_000_000 + tokens,
+        "what a tool brings can be of the dearest class"
+    );
     assert!(matches!(of(tool(None)), Err(Unpriced::Unbounded { .. })));
     let usage = Usage { input: 1, ..Usage::default() };
-    assert_eq!(estimate.charge(&priced.prices, &usage).unwrap().as_nano(), 30_000_000 + 1_000);
+    let charged = |hosted_calls| {
+        let reading = Reading { hosted_calls, ..Reading::default() };
+        estimate.charge(&priced.prices, &usage, &reading).unwrap().as_nano()
+    };
+    assert_eq!(charged(None), 30_000_000 + 1_000, "all of them, where none are told");
+    let told =
+        |calls| HostedCalls { reported: [("web_search".to_owned(), calls)].into(), ..HostedCalls::default() };
+    assert_eq!(charged(Some(told(2))), 20_000_000 + 1_000);
+    assert_eq!(charged(Some(told(9))), 90_000_000 + 1_000, "also above what was reserved");
+    assert_eq!(charged(Some(HostedCalls::default())), 1_000);
 }
 
 #[test]
 fn output_is_candidates_times_the_largest_bound_else_the_default_else_the_ceiling() {
     let tokens = |facts, ask: &Ask, default| {
-        worst_case(&model(facts), &version(prices()), Operation::Chat, ask, default).map(|e| e.output_tokens)
+        worst_case(&model(facts), &version(prices()), Operation::Chat, ask, terms(default))
+            .map(|e| e.output_tokens)
     };
-    let two = OutputAsk { candidates: 3, bounds: [bounded(10).bounds, bounded(20).bounds].concat() };
+    let two =
+        OutputAsk { candidates: 3, bounds: [bounded(10).bounds, bounded(20).bounds].concat(), sound: false };
     assert_eq!(tokens(facts(), &Ask { output: two, ..ask(1, 1) }, Some(7)), Ok(60));
     let none = Ask { output: OutputAsk::default(), ..ask(1, 1) };
     assert_eq!(tokens(facts(), &none, Some(7)), Ok(7));
@@ -169,18 +198,72 @@ fn what_changes_the_price_unknown_how_is_refused_by_name() {
             "service_tier"
         );
     }
-    let speed = Ask { unbounded_prices: vec!["speed".into()], ..ask(1, 1) };
-    assert_eq!(what(chat(facts(), &speed)), "speed");
+    let other = Ask { unbounded_prices: vec!["prediction".into()], ..ask(1, 1) };
+    assert_eq!(what(chat(facts(), &other)), "prediction");
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(what(chat(facts(), &Ask { speed: text("fast"), ..ask(1, 1) })), "speed");
+    assert_eq!(what(chat(facts(), &Ask { region: text("us"), ..ask(1, 1) })), "inference_geo");
+    let sound = Ask { output: OutputAsk { sound: true, ..bounded(1) }, ..ask(1, 1) };
+    assert!(chat(facts(), &sound).is_ok(), "sound has its price");
+    let silent = version(Prices { audio_output_per_mtok_usd: None, ..prices() });
+    assert_eq!(
+        what(worst_case(&model(facts()), &silent, Operation::Chat, &sound, terms(None))),
+        "modalities"
+    );
     for operation in [Operation::Images, Operation::Audio, Operation::Files, Operation::Batches] {
-        let result = worst_case(&model(facts()), &version(prices()), operation, &ask(1, 1), None);
+        let result = worst_case(&model(facts()), &version(prices()), operation, &ask(1, 1), terms(None));
         assert!(what(result).contains(operation.as_str()));
     }
 }
 
 #[test]
+fn a_modified_request_reserves_and_costs_its_factor_on_every_class() {
+    let multipliers = serde_json::json!({"service_tier": {"priority": "2"}, "speed": {"fast": "6"}});
+    let priced = version(Prices { multipliers: serde_json::from_value(multipliers).unwrap(), ..prices() });
+    let of = |ask: &Ask| worst_case(&model(facts()), &priced, Operation::Chat, ask, terms(None)).unwrap();
+    let plain = of(&ask(1_000, 100));
+    let tier = Ask { service_tier: Some("priority".into()), ..ask(1_000, 100) };
+    let both = Ask { speed: Some("fast".into()), ..tier.clone() };
+    assert_eq!(of(&tier).total, plain.total.times(2));
+    assert_eq!(of(&both).total, plain.total.times(12));
+    let usage = Usage { input: 3, cached_input: 5, cache_write_1h: 7, output: 11, ..Usage::default() };
+    let list = plain.charge(&priced.prices, &usage, &Reading::default()).unwrap();
+    let reading = Reading { speed: Some("standard".into()), ..Reading::default() };
+    assert_eq!(of(&both).charge(&priced.prices, &usage, &reading), Ok(list.times(2)), "as reported");
+    assert_eq!(of(&both).charge(&priced.prices, &usage, &Reading::default()), Ok(list.times(12)));
+}
+
+#[test]
+fn pictures_cost_their_price_by_the_piece_where_they_can_be_counted() {
+    let each = version(Prices { input_per_image_usd: usd("0.01"), ..prices() });
+    let of = |version: &PriceVersion, input| {
+        let features = [Feature::Images].into_iter().collect();
+        let ask = Ask { features, input, ..ask(10, 1) };
+        worst_case(&model(facts()), version, Operation::Chat, &ask, terms(None))
+    };
+    let two = InputMeasure { images: 2, ..ask(10, 1).input };
+    let priced = of(&each, two).unwrap();
+    assert_eq!(
+        priced.total,
+        of(&version(prices()), two).unwrap().total.saturating_add("0.02".parse().unwrap())
+    );
+    assert_eq!(
+        priced.charge(&each.prices, &Usage::default(), &Reading::default()).unwrap().to_string(),
+        "0.02"
+    );
+    let film = InputMeasure { beyond_body: true, ..ask(10, 1).input };
+    assert!(what(of(&each, film)).contains("pictures in the input"));
+    let drawn = version(Prices { output_per_image_usd: usd("0.04"), ..prices() });
+    assert!(what(of(&drawn, two)).contains("pictures in the output"));
+    let by_token = version(Prices { image_output_per_mtok_usd: usd("30"), ..prices() });
+    let drawn = of(&by_token, two).unwrap();
+    assert_eq!(drawn.output_per_mtok, "30".parse().unwrap(), "a model that draws may draw unasked");
+}
+
+#[test]
 fn a_model_without_a_price_is_unpriced_and_counting_is_free_all_the_same() {
     let unpriced = version(Prices::default());
-    let of = |operation, version| worst_case(&model(facts()), version, operation, &ask(1, 1), None);
+    let of = |operation, version| worst_case(&model(facts()), version, operation, &ask(1, 1), terms(None));
     assert_eq!(of(Operation::Chat, &unpriced), Err(Unpriced::Model { direction: "input" }));
     let input_only = version(Prices { input_per_mtok_usd: usd("1"), ..Prices::default() });
     assert_eq!(of(Operation::Chat, &input_only), Err(Unpriced::Model { direction: "output" }));
@@ -267,21 +350,22 @@ proptest! {
         if !ask.input.cache_1h { inputs[3] = 0; }
         if !audio { (inputs[4], outputs[2]) = (0, 0); }
         let version = version(prices);
-        let Ok(estimate) = worst_case(&model(facts()), &version, Operation::Chat, &ask, None) else { return Ok(()) };
+        let Ok(estimate) = worst_case(&model(facts()), &version, Operation::Chat, &ask, terms(None)) else { return Ok(()) };
         let input = share(estimate.input_tokens * part / 4, inputs);
         let output = share(estimate.output_tokens, outputs);
         let usage = Usage {
             input: input[0], cached_input: input[1], cache_write: input[2], cache_write_1h: input[3],
             audio_input: input[4], output: output[0] + output[1], reasoning: output[1], audio_output: output[2],
+            ..Usage::default()
         };
-        let charged = estimate.charge(&version.prices, &usage).unwrap();
+        let charged = estimate.charge(&version.prices, &usage, &Reading::default()).unwrap();
         prop_assert!(charged <= estimate.total, "{charged} > {}", estimate.total);
     }
 
     /// A clamped bound fits, and one token more does not.
     #[test]
     fn a_clamped_bound_is_the_largest_that_fits(prices in any_prices(), ask in any_ask(), part in 0..=100_u64) {
-        let Ok(estimate) = worst_case(&model(facts()), &version(prices), Operation::Chat, &ask, None) else {
+        let Ok(estimate) = worst_case(&model(facts()), &version(prices), Operation::Chat, &ask, terms(None)) else {
             return Ok(())
         };
         let available = NanoUsd::from_nano(estimate.total.as_nano() / 100 * i64::try_from(part).unwrap());

@@ -8,7 +8,7 @@ use crate::policy::{self, BodyFacts, HeadFacts, Operation, Rule};
 use crate::provider::ask::{Ask, Bound, InputMeasure, OutputAsk};
 use crate::provider::price::Unpriced;
 use crate::provider::resolve::{Candidate, Choice, ResolveError, Resolved, resolve};
-use crate::provider::worst_case::{Estimate, worst_case};
+use crate::provider::worst_case::{Estimate, Terms, worst_case};
 use crate::provider::{Dialect, Slug};
 use crate::service::{Actor, Metered, RateOwner, Rates, Services, Snapshot, StoreError};
 use crate::subkey::{Definition, SubKeyId};
@@ -259,8 +259,11 @@ fn estimate(
         },
         ..Ask::default()
     };
-    let estimate =
-        worst_case(model, version, question.operation, &ask, definition.default_max_output_tokens)?;
+    let terms = Terms {
+        default_max_output_tokens: definition.default_max_output_tokens,
+        service_tiers: &definition.service_tiers,
+    };
+    let estimate = worst_case(model, version, question.operation, &ask, terms)?;
     Ok(match definition.max_output_tokens {
         Some(max) if definition.clamp_output && max < estimate.output_bound => {
             estimate.with_output_bound(max)

@@ -1,7 +1,7 @@
 //! What a metered stream tells, and that it passes unchanged.
 
 use super::*;
-use crate::provider::Usage;
+use crate::provider::{HostedCalls, Usage};
 use proptest::prelude::*;
 
 fn meter(dialect: Dialect, strip: bool, stream: &[u8], sizes: &[usize]) -> (Vec<u8>, Reading) {
@@ -61,7 +61,7 @@ fn usage_that_the_client_did_not_ask_for_is_taken_out() {
             service_tier: Some("default".into()),
             visible_output_bytes: 3 + 2,
             complete: true,
-            failed: false,
+            ..Reading::default()
         };
         assert_eq!(reading, wanted);
     }
@@ -71,6 +71,8 @@ const ANTHROPIC: &str = concat!(
     "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"claude\",\"usage\":",
     "{\"input_tokens\":10,\"cache_read_input_tokens\":4,\"output_tokens\":1,\"service_tier\":\"standard\"}}}\n\n",
     "event: ping\ndata: {\"type\":\"ping\"}\n\n",
+    "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":",
+    "{\"type\":\"server_tool_use\",\"name\":\"web_search\"}}\n\n",
     "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":",
     "{\"type\":\"text\",\"text\":\"\"}}\n\n",
     "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":",
@@ -82,7 +84,7 @@ const ANTHROPIC: &str = concat!(
     "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":2,\"delta\":",
     "{\"type\":\"signature_delta\",\"signature\":\"AAAAAAAA\"}}\n\n",
     "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},",
-    "\"usage\":{\"output_tokens\":25}}\n\n",
+    "\"usage\":{\"output_tokens\":25,\"speed\":\"fast\",\"server_tool_use\":{\"web_search_requests\":2}}}\n\n",
     "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
 );
 
@@ -95,9 +97,14 @@ fn an_anthropic_stream_tells_all_and_is_never_changed() {
         model: Some("claude".into()),
         finish_reason: Some("end_turn".into()),
         service_tier: Some("standard".into()),
-        visible_output_bytes: 5 + 2 + 2,
+        visible_output_bytes: 10 + 5 + 2 + 2,
+        hosted_calls: Some(HostedCalls {
+            reported: [("web_search".to_owned(), 2)].into(),
+            seen: [("web_search".to_owned(), 1)].into(),
+        }),
+        speed: Some("fast".into()),
         complete: true,
-        failed: false,
+        ..Reading::default()
     };
     assert_eq!(reading, wanted);
 }
@@ -106,8 +113,11 @@ fn an_anthropic_stream_tells_all_and_is_never_changed() {
 fn a_broken_stream_is_not_complete_and_its_first_guess_is_no_usage() {
     let cut = &ANTHROPIC.as_bytes()[..ANTHROPIC.find("event: message_delta").unwrap()];
     let (_, reading) = meter(Dialect::Anthropic, false, cut, &[]);
-    assert_eq!((reading.complete, reading.usage, reading.visible_output_bytes), (false, None, 9));
-    let silent = ANTHROPIC.replace(r#","usage":{"output_tokens":25}"#, "");
+    assert_eq!((reading.complete, reading.usage, reading.visible_output_bytes), (false, None, 9 + 10));
+    let silent = ANTHROPIC.replace(
+        r#","usage":{"output_tokens":25,"speed":"fast","server_tool_use":{"web_search_requests":2}}"#,
+        "",
+    );
     let (_, reading) = meter(Dialect::Anthropic, false, silent.as_bytes(), &[]);
     assert_eq!((reading.complete, reading.usage), (true, None));
     let stream = openai_stream("\n");
