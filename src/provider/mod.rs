@@ -8,6 +8,7 @@ pub mod catalog;
 mod dialect;
 pub mod endpoint;
 pub mod model;
+pub mod multiplier;
 pub mod operation;
 pub mod price;
 pub mod resolve;
@@ -24,6 +25,7 @@ pub use endpoint::{
     AuthScheme, Endpoint, EndpointDocument, OnClientGone, Provider, ProviderDocument, ProviderError, Timeouts,
 };
 pub use model::{ContextTier, Model, ModelDocument, ModelFacts, PriceVersion, Prices};
+pub use multiplier::{Multiplier, Multipliers};
 pub use price::{Unpriced, cost};
 pub use resolve::{Candidate, Choice, ResolveError, Resolved, resolve, resolve_provider};
 pub use slug::{Slug, SlugError};

@@ -2,6 +2,7 @@
 //!
 //! A price that is absent is unknown, never 0. Which price a token costs is decided in [`super::price`], nowhere else.
 
+use super::multiplier::Multipliers;
 use super::slug::Slug;
 use crate::base::NanoUsd;
 use crate::policy::Operation;
@@ -258,12 +259,27 @@ pub struct Prices {
     /// USD for a picture in the output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_per_image_usd: Option<NanoUsd>,
+    /// USD for a million input tokens of pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_input_per_mtok_usd: Option<NanoUsd>,
+    /// USD for a million output tokens of pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_output_per_mtok_usd: Option<NanoUsd>,
+    /// USD for a second of sound in the input, where it is billed by time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_per_second_usd: Option<NanoUsd>,
+    /// USD for a character of text in the input, where it is billed by length.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_per_character_usd: Option<NanoUsd>,
     /// USD for one call of a tool that the provider executes, by kind (`web_search`, ...), on top of its tokens.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub hosted_tool_per_call_usd: BTreeMap<String, NanoUsd>,
     /// Prices of requests with much input.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub context_tiers: Vec<ContextTier>,
+    /// What service tier, speed, region and batch make of the prices of tokens.
+    #[serde(skip_serializing_if = "Multipliers::is_empty")]
+    pub multipliers: Multipliers,
 }
 
 /// What all tokens of a request cost once its input is above a size.
