@@ -60,6 +60,8 @@ pub(super) struct Reported {
     pub(super) cached: i64,
     pub(super) output: i64,
     pub(super) reasoning: i64,
+    /// What a reseller says it took.
+    pub(super) cost: Option<NanoUsd>,
 }
 
 impl Usage {
@@ -88,6 +90,10 @@ impl Usage {
             cached: shown(self.cached),
             output: shown(self.output + self.reasoning),
             reasoning: shown(self.reasoning),
+            cost: directives
+                .number(Directive::Cost)
+                .and_then(|nano| i64::try_from(nano).ok())
+                .map(NanoUsd::from_nano),
         })
     }
 

@@ -75,7 +75,7 @@ pub(super) fn choice(given: &Value) -> Choice {
 /// Usage as chat and legacy completions report it; nothing when there is none to report.
 pub(super) fn usage(reported: Option<Reported>) -> Value {
     reported.map_or(Value::Null, |usage| {
-        json!({
+        let mut shown = json!({
             "prompt_tokens": usage.input,
             "completion_tokens": usage.output,
             "total_tokens": usage.input.saturating_add(usage.output),
@@ -84,7 +84,13 @@ pub(super) fn usage(reported: Option<Reported>) -> Value {
                 "reasoning_tokens": usage.reasoning, "audio_tokens": 0,
                 "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
             },
-        })
+        });
+        // A number, as resellers write it.
+        if let Some(cost) = usage.cost.and_then(|cost| serde_json::from_str::<Value>(&cost.to_string()).ok()) {
+            shown["cost"] = cost;
+            shown["is_byok"] = Value::Bool(false);
+        }
+        shown
     })
 }
 

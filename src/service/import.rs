@@ -251,7 +251,10 @@ fn plan(
     let Import { models, mut unmapped, approximated, skipped } = listed;
     let (mut added, mut changed, mut kept, mut planned) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut unchanged = 0;
-    let by_hand = set_by_hand(records, now);
+    let deciding = deciding(records, now);
+    let is_by_hand = |provider: &Slug, name: &str| {
+        deciding.get(&(provider.as_str(), name)).is_some_and(|record| imported_from(record).is_none())
+    };
     for Imported { provider, name, document } in models {
         let model = format!("{provider}/{name}");
         let Some(known) = catalog.find(provider.as_str(), &name) else {
@@ -270,7 +273,7 @@ fn plan(
         let changes = import::changes(&before, &after);
         if changes.is_empty() {
             unchanged += 1;
-        } else if by_hand.contains(&(provider.as_str(), name.as_str())) && !order.replace_set {
+        } else if !order.replace_set && is_by_hand(&provider, &name) {
             kept.push(ChangedModel { model, changes });
         } else {
             let detail = json!({"source": order.source, "changes": changes});
@@ -293,8 +296,11 @@ fn plan(
     (report, planned)
 }
 
-/// The models of which an operator said what holds now; or, where nothing has begun, what will. By provider and name.
-fn set_by_hand(records: &[ModelRecord], now: DateTime<Utc>) -> std::collections::HashSet<(&str, &str)> {
+/// Of each model, by provider and name, what was said that holds now; or, where nothing has begun, what will.
+pub(super) fn deciding(
+    records: &[ModelRecord],
+    now: DateTime<Utc>,
+) -> BTreeMap<(&str, &str), &ModelRecord> {
     let mut deciding: BTreeMap<(&str, &str), &ModelRecord> = BTreeMap::new();
     // In the order of their times: the last that has begun decides, and the first of those to come where none has.
     for record in records {
@@ -303,6 +309,5 @@ fn set_by_hand(records: &[ModelRecord], now: DateTime<Utc>) -> std::collections:
             *decides = record;
         }
     }
-    let by_hand = deciding.into_iter().filter(|(_, record)| imported_from(record).is_none());
-    by_hand.map(|(model, _)| model).collect()
+    deciding
 }

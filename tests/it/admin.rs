@@ -4,6 +4,7 @@
 
 mod alarms;
 mod edges;
+mod import;
 mod logs;
 pub(crate) mod plane;
 mod providers;

@@ -54,6 +54,7 @@ fn read_common(root: Value<'_>, reading: &mut Reading) {
     }
     if let Some(reported) = root.get("usage").filter(|usage| !usage.is_null()) {
         reading.usage = usage::openai(reported);
+        reading.reported_cost = usage::cost(reported);
     }
 }
 
