@@ -28,7 +28,8 @@ async fn fetch_model_list(upstream: &Upstream, provider: &Provider) -> Result<St
     let no_answer = |reason: &str| ProbeError::NoAnswer { reason: reason.to_owned() };
     let endpoint = provider.dialects.get(&Dialect::OpenAi);
     let endpoint = endpoint.ok_or_else(|| no_answer("the provider does not speak the OpenAI dialect"))?;
-    let configured = endpoint.headers.iter().map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
+    let configured =
+        endpoint.headers.iter().map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
     let headers: Option<HeaderMap> = configured.collect();
     let headers = headers.ok_or_else(|| no_answer("the provider's headers are none"))?;
     let answer = get(upstream, endpoint, "/models", headers).await;

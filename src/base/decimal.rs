@@ -127,7 +127,10 @@ mod tests {
         ] {
             assert_eq!(nano_per_million(text), Some(nano), "{text}");
         }
-        for bad in ["", "-", "+1", "1.", ".5", "1e", "1e+", "e5", "NaN", "1 ", "0x1", "1_0", "1e99999", "-1", "1e9", "٣"] {
+        for bad in [
+            "", "-", "+1", "1.", ".5", "1e", "1e+", "e5", "NaN", "1 ", "0x1", "1_0", "1e99999", "-1", "1e9",
+            "٣",
+        ] {
             assert_eq!(nano_per_million(bad), None, "{bad}");
         }
         assert_eq!(nano_per_million(&"1".repeat(31)), None);
@@ -135,7 +138,8 @@ mod tests {
 
     #[test]
     fn whole_numbers_and_ratios_are_told() {
-        for (text, whole) in [("128000", Some(128_000)), ("32000.0", Some(32_000)), ("1.28e5", Some(128_000)), ("0.5", None)]
+        for (text, whole) in
+            [("128000", Some(128_000)), ("32000.0", Some(32_000)), ("1.28e5", Some(128_000)), ("0.5", None)]
         {
             assert_eq!(Decimal::parse(text).unwrap().as_whole(), whole, "{text}");
         }

@@ -87,7 +87,8 @@ pub(super) async fn import(args: ImportArgs, client: &Client) -> Result<(), CliE
         CliError::File { doing: "read", path, source }
     })?;
     // Read here too: an error names a line of the file, and nothing is sent.
-    let guessed = Source::guess(&list).map_err(|error| CliError::List { path: file, reason: error.to_string() })?;
+    let guessed =
+        Source::guess(&list).map_err(|error| CliError::List { path: file, reason: error.to_string() })?;
     let source = format.map(Source::from).or(guessed).ok_or(UsageError::ListFormat)?;
     let rest = json!({
         "source": source, "providers": provider.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
@@ -133,7 +134,13 @@ fn told(report: &Value) -> String {
             let changes = one["changes"].as_array().map_or(&[][..], Vec::as_slice);
             changes.iter().map(|change| {
                 let field = cell(&change["field"]).trim_start_matches('/').to_owned();
-                vec![cell(&one["model"]), field, cell(&change["before"]), "->".to_owned(), cell(&change["after"])]
+                vec![
+                    cell(&one["model"]),
+                    field,
+                    cell(&change["before"]),
+                    "->".to_owned(),
+                    cell(&change["after"]),
+                ]
             })
         });
         section(heading, &["MODEL", "FIELD", "WAS", "", "IS"], rows.collect());
@@ -143,7 +150,11 @@ fn told(report: &Value) -> String {
         list(name).iter().map(row).collect()
     };
     section("Taken for something dearer:", &["MODEL", "FIELD", "WHY"], remarks("approximated"));
-    section("Without a place here (no field: the whole model):", &["MODEL", "FIELD", "WHY"], remarks("unmapped"));
+    section(
+        "Without a place here (no field: the whole model):",
+        &["MODEL", "FIELD", "WHY"],
+        remarks("unmapped"),
+    );
     if let Some(skipped) = report["skipped"].as_object().filter(|skipped| !skipped.is_empty()) {
         let rows = skipped.iter().map(|(name, count)| vec![cell(&json!(name)), cell(count)]).collect();
         section("Providers that are not here (--provider NAME=SLUG):", &["NAME", "MODELS"], rows);
@@ -189,7 +200,31 @@ mod tests {
             "unmapped": [{"model": "gpt-x", "field": "input_cost_per_pixel", "why": "there is no price of this kind here"}],
             "approximated": [], "skipped": {"azure": 12},
         });
-        insta::assert_snapshot!(told(&report), @"");
+        insta::assert_snapshot!(told(&report), @r#"
+        Added:
+        MODEL       PRICES
+        openai/new  input=1.00 output=2.00
+
+        Changed:
+        MODEL          FIELD                             WAS       IS
+        openai/gpt-4o  prices/input_per_mtok_usd         2.50  ->  2.00
+        openai/gpt-4o  prices/cached_input_per_mtok_usd  1.25  ->  -
+
+        Kept, because it was set by hand (--replace takes the list's):
+        MODEL        FIELD           WAS      IS
+        openai/mine  context_window  1    ->  2
+
+        Without a place here (no field: the whole model):
+        MODEL  FIELD                 WHY
+        gpt-x  input_cost_per_pixel  there is no price of this kind here
+
+        Providers that are not here (--provider NAME=SLUG):
+        NAME   MODELS
+        azure  12
+
+        1 added, 1 changed, 1 kept, 7 unchanged.
+        Nothing was changed: this is what would be.
+        "#);
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl Bill {
     fn disagreement(&self) -> Option<(NanoUsd, NanoUsd)> {
         let (reported, own) = (self.reported?, self.own?);
         let apart = reported.as_nano().abs_diff(own.as_nano());
-        let is_told = apart > DISAGREEMENT_NANO_MIN && u128::from(apart) * 20 > u128::from(own.as_nano().unsigned_abs());
+        let is_told = apart > DISAGREEMENT_NANO_MIN
+            && u128::from(apart) * 20 > u128::from(own.as_nano().unsigned_abs());
         is_told.then_some((reported, own))
     }
 }
@@ -146,10 +147,14 @@ mod tests {
     #[test]
     fn more_than_five_percent_and_a_thousand_nano_usd_apart_is_told() {
         let own = 1_000_000;
-        for (reported, told) in [(own, false), (1_050_000, false), (1_050_001, true), (950_000, false), (949_999, true)] {
+        for (reported, told) in
+            [(own, false), (1_050_000, false), (1_050_001, true), (950_000, false), (949_999, true)]
+        {
             assert_eq!(disagrees(reported, own), told, "{reported}");
         }
-        for (reported, own, told) in [(1_000, 0, false), (1_001, 0, true), (0, 1_000, false), (0, 1_001, true)] {
+        for (reported, own, told) in
+            [(1_000, 0, false), (1_001, 0, true), (0, 1_000, false), (0, 1_001, true)]
+        {
             assert_eq!(disagrees(reported, own), told, "{reported} {own}");
         }
         assert!(!disagrees(i64::MAX, i64::MAX) && disagrees(i64::MAX, 1));

@@ -86,7 +86,8 @@ pub(super) fn usage(reported: Option<Reported>) -> Value {
             },
         });
         // A number, as resellers write it.
-        if let Some(cost) = usage.cost.and_then(|cost| serde_json::from_str::<Value>(&cost.to_string()).ok()) {
+        if let Some(cost) = usage.cost.and_then(|cost| serde_json::from_str::<Value>(&cost.to_string()).ok())
+        {
             shown["cost"] = cost;
             shown["is_byok"] = Value::Bool(false);
         }

@@ -8,7 +8,9 @@ use super::vault::{Look, Tampered, credential_row, model_row, provider_row};
 use super::{Services, StoreError};
 use crate::base::CidrSet;
 use crate::provider::import::Source;
-use crate::provider::{Catalog, CatalogError, Dialect, Endpoint, ModelDocument, Override, Provider, ProviderDocument, Slug};
+use crate::provider::{
+    Catalog, CatalogError, Dialect, Endpoint, ModelDocument, Override, Provider, ProviderDocument, Slug,
+};
 use crate::store::credential::CredentialRecord;
 use crate::store::model::ModelRecord;
 use crate::store::provider::ProviderStatus;

@@ -6,10 +6,10 @@
 use super::directory::{as_override, imported_from, stored};
 use super::vault::Change;
 use super::{Actor, GuardError, ProbeError, Services, StoreError};
+use crate::provider::Slug;
 use crate::provider::catalog::{Catalog, CatalogError, ModelFault, Override};
 use crate::provider::import::{self, Import, ImportError, Imported, Remark, Selection, Source};
 use crate::provider::model::ModelDocument;
-use crate::provider::Slug;
 use crate::store;
 use crate::store::model::ModelRecord;
 use chrono::{DateTime, SubsecRound, Utc};
@@ -176,7 +176,7 @@ impl Services {
         Ok(report)
     }
 
-    /// Fetches the model list of a provider that has `OpenRouter`'s, and imports it.
+    /// Fetches the model list of a provider that has OpenRouter's, and imports it.
     pub async fn sync_models(
         &self,
         actor: &Actor,
@@ -282,25 +282,13 @@ fn plan(
         }
     }
     let (source, dry_run) = (order.source, order.dry_run);
-    let report = ImportReport {
-        source,
-        dry_run,
-        added,
-        changed,
-        kept,
-        unchanged,
-        unmapped,
-        approximated,
-        skipped,
-    };
+    let report =
+        ImportReport { source, dry_run, added, changed, kept, unchanged, unmapped, approximated, skipped };
     (report, planned)
 }
 
 /// Of each model, by provider and name, what was said that holds now; or, where nothing has begun, what will.
-pub(super) fn deciding(
-    records: &[ModelRecord],
-    now: DateTime<Utc>,
-) -> BTreeMap<(&str, &str), &ModelRecord> {
+pub(super) fn deciding(records: &[ModelRecord], now: DateTime<Utc>) -> BTreeMap<(&str, &str), &ModelRecord> {
     let mut deciding: BTreeMap<(&str, &str), &ModelRecord> = BTreeMap::new();
     // In the order of their times: the last that has begun decides, and the first of those to come where none has.
     for record in records {

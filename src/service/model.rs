@@ -67,7 +67,8 @@ impl Services {
         let state = |model: &Arc<Model>| {
             let key = (model.provider.as_str(), model.name.as_str());
             let version = versions.get(&key).copied().unwrap_or(0);
-            let imported_from = deciding.get(&key).and_then(|record| imported_from(record)).map(str::to_owned);
+            let imported_from =
+                deciding.get(&key).and_then(|record| imported_from(record)).map(str::to_owned);
             ModelState { model: Arc::clone(model), version, imported_from }
         };
         Ok(self.snapshot().catalog.models().map(state).collect())

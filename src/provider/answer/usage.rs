@@ -65,7 +65,7 @@ pub(super) fn openai(usage: Value<'_>) -> Option<Usage> {
     })
 }
 
-/// What a reseller says that the call cost, as `OpenRouter` has it: `cost` in USD. With the customer's own key at the
+/// What a reseller says that the call cost, as OpenRouter has it: `cost` in USD. With the customer's own key at the
 /// provider behind it that is the reseller's fee alone, and what that provider takes comes on top. Read from the number's
 /// text and rounded up. `None` for what is not told or cannot be believed.
 pub(super) fn cost(usage: Value<'_>) -> Option<NanoUsd> {
@@ -167,14 +167,21 @@ mod tests {
     #[test]
     fn a_resellers_cost_is_read_to_the_nano_and_rounded_up() {
         let cost = |text: &str| {
-            super::cost(Document::parse(text.as_bytes(), Limits::REQUEST).unwrap().root()).map(NanoUsd::as_nano)
+            super::cost(Document::parse(text.as_bytes(), Limits::REQUEST).unwrap().root())
+                .map(NanoUsd::as_nano)
         };
         for (text, nano) in [
             (r#"{"cost":0.0000067}"#, Some(6_700)),
-            (r#"{"cost":6.7e-06,"is_byok":false,"cost_details":{"upstream_inference_cost":0.0000067}}"#, Some(6_700)),
+            (
+                r#"{"cost":6.7e-06,"is_byok":false,"cost_details":{"upstream_inference_cost":0.0000067}}"#,
+                Some(6_700),
+            ),
             (r#"{"cost":0.00000670000000001}"#, Some(6_701)),
             (r#"{"cost":0}"#, Some(0)),
-            (r#"{"cost":0.05,"is_byok":true,"cost_details":{"upstream_inference_cost":1}}"#, Some(1_050_000_000)),
+            (
+                r#"{"cost":0.05,"is_byok":true,"cost_details":{"upstream_inference_cost":1}}"#,
+                Some(1_050_000_000),
+            ),
             (r#"{"cost":0.05,"is_byok":true,"cost_details":{"upstream_inference_cost":null}}"#, None),
             (r#"{"cost":10000.000000001}"#, None),
             (r#"{"cost":-1}"#, None),

@@ -34,8 +34,12 @@ impl Class {
     /// The class whose price holds where this one has none.
     fn main(self) -> Self {
         match self {
-            Self::Input | Self::CachedInput | Self::CacheWrite | Self::CacheWrite1h => Self::Input,
-            Self::AudioInput | Self::ImageInput => Self::Input,
+            Self::Input
+            | Self::CachedInput
+            | Self::CacheWrite
+            | Self::CacheWrite1h
+            | Self::AudioInput
+            | Self::ImageInput => Self::Input,
             Self::Output | Self::Reasoning | Self::AudioOutput | Self::ImageOutput => Self::Output,
         }
     }
@@ -234,7 +238,8 @@ impl Draft {
     fn price_tokens(&mut self) {
         for ((class, above), Priced { field, price }) in std::mem::take(&mut self.tokens) {
             if let (true, Some(main)) = (price.is_zero(), self.main_price(class, above)) {
-                let why = format!("0 beside a price of {main} USD is taken for \"not billed apart\", not for free");
+                let why =
+                    format!("0 beside a price of {main} USD is taken for \"not billed apart\", not for free");
                 self.approximated(&field, why);
                 continue;
             }
@@ -254,7 +259,9 @@ impl Draft {
             }
         }
         let tiers = &mut self.document.prices.context_tiers;
-        tiers.retain(|tier| *tier != ContextTier { above_tokens: tier.above_tokens, ..ContextTier::default() });
+        tiers.retain(|tier| {
+            *tier != ContextTier { above_tokens: tier.above_tokens, ..ContextTier::default() }
+        });
         tiers.sort_by_key(|tier| tier.above_tokens);
     }
 

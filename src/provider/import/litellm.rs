@@ -59,8 +59,10 @@ struct Key {
 
 impl Key {
     fn parse(key: &str) -> Option<Self> {
-        let services = [("_priority", Service::Priority), ("_flex", Service::Flex), ("_batches", Service::Batch)];
-        let stripped = services.iter().find_map(|(end, service)| Some((key.strip_suffix(end)?, Some(*service))));
+        let services =
+            [("_priority", Service::Priority), ("_flex", Service::Flex), ("_batches", Service::Batch)];
+        let stripped =
+            services.iter().find_map(|(end, service)| Some((key.strip_suffix(end)?, Some(*service))));
         let (key, service) = stripped.unwrap_or((key, None));
         let size = |key: &'_ str| {
             let (base, size) = key.strip_suffix("k_tokens")?.rsplit_once("_above_")?;
@@ -78,12 +80,14 @@ pub(super) fn read(root: Value<'_>, selection: &Selection, import: &mut Import) 
         if NO_MODELS.contains(&&*key) {
             continue;
         }
-        let shape = |field: &str, why| ImportError::Shape { field: format!("/{}{field}", in_pointer(&key)), why };
+        let shape =
+            |field: &str, why| ImportError::Shape { field: format!("/{}{field}", in_pointer(&key)), why };
         if member.value.kind() != Kind::Object {
             return Err(shape("", "a model's entry should stand there, a JSON object"));
         }
-        let listed = text(member.value, "litellm_provider")
-            .ok_or_else(|| shape("/litellm_provider", "the name of the model's provider should stand there"))?;
+        let listed = text(member.value, "litellm_provider").ok_or_else(|| {
+            shape("/litellm_provider", "the name of the model's provider should stand there")
+        })?;
         let Some(slug) = selection.provider(&listed) else {
             import.skip(&listed);
             continue;
@@ -142,7 +146,10 @@ fn read_facts(entry: Value<'_>, draft: &mut Draft) {
 
 /// Whether a key says what something costs.
 fn is_price(key: &str) -> bool {
-    key.contains("cost") || key.contains("pricing") || key.contains("multiplier") || key == "provider_specific_entry"
+    key.contains("cost")
+        || key.contains("pricing")
+        || key.contains("multiplier")
+        || key == "provider_specific_entry"
 }
 
 fn read_prices(entry: Value<'_>, draft: &mut Draft) {

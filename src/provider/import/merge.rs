@@ -99,13 +99,17 @@ fn merged_prices(known: &Prices, listed: &Prices) -> Prices {
 
 /// A tier that the list says nothing of: no class of it is cheaper than what the list has for any size.
 fn at_least(tier: &ContextTier, listed: &Prices) -> ContextTier {
-    let raised = |old: Option<NanoUsd>, new: Option<NanoUsd>| old.map(|old| new.map_or(old, |new| new.max(old)));
+    let raised =
+        |old: Option<NanoUsd>, new: Option<NanoUsd>| old.map(|old| new.map_or(old, |new| new.max(old)));
     ContextTier {
         above_tokens: tier.above_tokens,
         input_per_mtok_usd: raised(tier.input_per_mtok_usd, listed.input_per_mtok_usd),
         cached_input_per_mtok_usd: raised(tier.cached_input_per_mtok_usd, listed.cached_input_per_mtok_usd),
         cache_write_per_mtok_usd: raised(tier.cache_write_per_mtok_usd, listed.cache_write_per_mtok_usd),
-        cache_write_1h_per_mtok_usd: raised(tier.cache_write_1h_per_mtok_usd, listed.cache_write_1h_per_mtok_usd),
+        cache_write_1h_per_mtok_usd: raised(
+            tier.cache_write_1h_per_mtok_usd,
+            listed.cache_write_1h_per_mtok_usd,
+        ),
         output_per_mtok_usd: raised(tier.output_per_mtok_usd, listed.output_per_mtok_usd),
         reasoning_per_mtok_usd: raised(tier.reasoning_per_mtok_usd, listed.reasoning_per_mtok_usd),
         audio_input_per_mtok_usd: raised(tier.audio_input_per_mtok_usd, listed.audio_input_per_mtok_usd),
@@ -130,16 +134,19 @@ pub fn changes(before: &ModelDocument, after: &ModelDocument) -> Vec<Change> {
         let found = fields.iter().find(|(field, _)| field == wanted);
         found.map_or(Value::Null, |(_, value)| value.clone())
     };
-    let mut changes: Vec<Change> = before
-        .iter()
-        .map(|(field, value)| Change { field: field.clone(), before: value.clone(), after: find(&after, field) })
-        .chain(after.iter().filter(|(field, _)| find(&before, field).is_null()).map(|(field, value)| Change {
-            field: field.clone(),
-            before: Value::Null,
-            after: value.clone(),
-        }))
-        .filter(|change| change.before != change.after)
-        .collect();
+    let mut changes: Vec<Change> =
+        before
+            .iter()
+            .map(|(field, value)| Change {
+                field: field.clone(),
+                before: value.clone(),
+                after: find(&after, field),
+            })
+            .chain(after.iter().filter(|(field, _)| find(&before, field).is_null()).map(|(field, value)| {
+                Change { field: field.clone(), before: Value::Null, after: value.clone() }
+            }))
+            .filter(|change| change.before != change.after)
+            .collect();
     changes.sort_by(|one, other| one.field.cmp(&other.field));
     changes
 }

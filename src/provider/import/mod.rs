@@ -1,4 +1,4 @@
-//! Price lists that others keep, read as models of ours: LiteLLM's price map, models.dev's `api.json`, `OpenRouter`'s model
+//! Price lists that others keep, read as models of ours: LiteLLM's price map, models.dev's `api.json`, OpenRouter's model
 //! list.
 //!
 //! Nothing is dropped silently. A price that we have no field for is named in [`Import::unmapped`], what had to be taken
@@ -32,7 +32,7 @@ pub enum Source {
     Litellm,
     /// The `api.json` of models.dev.
     ModelsDev,
-    /// `OpenRouter`'s `GET /api/v1/models`.
+    /// OpenRouter's `GET /api/v1/models`.
     Openrouter,
 }
 
@@ -92,7 +92,9 @@ impl Selection {
     fn wants(&self, provider: &Slug, name: &str) -> bool {
         let fits = |pattern: &String| match pattern.strip_suffix('*') {
             Some(start) => format!("{provider}/{name}").starts_with(start),
-            None => pattern.strip_prefix(provider.as_str()).and_then(|rest| rest.strip_prefix('/')) == Some(name),
+            None => {
+                pattern.strip_prefix(provider.as_str()).and_then(|rest| rest.strip_prefix('/')) == Some(name)
+            }
         };
         self.only.is_empty() || self.only.iter().any(fits)
     }

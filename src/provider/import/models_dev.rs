@@ -53,13 +53,13 @@ fn read_facts(name: &str, model: Value<'_>, draft: &mut Draft) {
         let kinds = model.get("modalities").and_then(|modalities| modalities.get(direction));
         kinds.is_some_and(|kinds| kinds.items().any(|known| known.is_str(kind)))
     };
-    match () {
-        // The list does not say what serves vectors; the names do.
-        () if name.contains("embed") => draft.serves(Operation::Embeddings),
-        () if has("output", "text") => draft.serves(Operation::Chat),
-        () if has("output", "image") => draft.serves(Operation::Images),
-        () if has("output", "audio") => draft.serves(Operation::Audio),
-        () => {}
+    let made = [("text", Operation::Chat), ("image", Operation::Images), ("audio", Operation::Audio)];
+    // The list does not say what serves vectors; the names do.
+    let is_embedding = name.contains("embed").then_some(Operation::Embeddings);
+    let first_made =
+        || made.into_iter().find(|(kind, _)| has("output", kind)).map(|(_, operation)| operation);
+    if let Some(operation) = is_embedding.or_else(first_made) {
+        draft.serves(operation);
     }
     let capabilities = [
         ("tools", is_true(model, "tool_call")),

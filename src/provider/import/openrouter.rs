@@ -1,4 +1,4 @@
-//! `OpenRouter`'s `GET /api/v1/models`: a list, USD for one token, request or search, as decimal strings.
+//! OpenRouter's `GET /api/v1/models`: a list, USD for one token, request or search, as decimal strings.
 //!
 //! A price of 0 there stands for "not billed apart", except for `prompt` and `completion`. The prices are the lowest of
 //! the providers behind a model, so a request can cost more; what it did cost is in its answer.
@@ -21,6 +21,9 @@ const TOKENS: [(&str, Class); 9] = [
     ("image_token", Class::ImageInput),
 ];
 
+/// What a model always costs: 0 is free there.
+const MAIN: [Class; 2] = [Class::Input, Class::Output];
+
 /// What of an override says when it holds.
 const CONDITIONS: [&str; 4] = ["min_prompt_tokens", "utc_start", "utc_end", "utc_days"];
 
@@ -30,7 +33,8 @@ pub(super) fn read(root: Value<'_>, selection: &Selection, import: &mut Import) 
     let data = data.ok_or_else(|| shape("/data".to_owned(), "the list of models should stand there"))?;
     for (at, model) in data.items().enumerate() {
         let name = text(model, "id");
-        let name = name.ok_or_else(|| shape(format!("/data/{at}/id"), "the model's name should stand there"))?;
+        let name =
+            name.ok_or_else(|| shape(format!("/data/{at}/id"), "the model's name should stand there"))?;
         let Some(slug) = selection.provider("openrouter") else {
             import.skip("openrouter");
             continue;
@@ -87,9 +91,9 @@ fn read_prices(pricing: Value<'_>, draft: &mut Draft) {
         }
         let Some(price) = draft.amount(&name, value) else { continue };
         match class(&field) {
-            Some(class) => draft.tokens(class, 0, &name, price),
-            None if price.is_zero() => {}
-            None => read_other(&field, &name, price, draft),
+            Some(class) if !price.is_zero() || MAIN.contains(&class) => draft.tokens(class, 0, &name, price),
+            _ if price.is_zero() => {}
+            Some(_) | None => read_other(&field, &name, price, draft),
         }
     }
     for override_ in pricing.get("overrides").into_iter().flat_map(Value::items) {
@@ -136,7 +140,10 @@ fn read_override(prices: Value<'_>, draft: &mut Draft) {
             None => draft.unmapped(&name, "there is no price of this kind here"),
         }
     }
-    if ["utc_start", "utc_end", "utc_days"].iter().any(|field| prices.get(field).is_some_and(|at| !at.is_null())) {
+    if ["utc_start", "utc_end", "utc_days"]
+        .iter()
+        .any(|field| prices.get(field).is_some_and(|at| !at.is_null()))
+    {
         draft.approximated("pricing/overrides", "prices by the hour hold at all hours where they are dearer");
     }
 }

@@ -42,17 +42,76 @@ fn model<'a>(import: &'a Import, name: &str) -> &'a ModelDocument {
 
 #[test]
 fn litellms_map_is_read() {
-    insta::assert_snapshot!(told(&imported(Source::Litellm, LITELLM)), @"");
+    insta::assert_snapshot!(told(&imported(Source::Litellm, LITELLM)), @r#"
+    anthropic/cache-and-search {"capabilities":["reasoning"],"context_window":200000,"max_output_tokens":64000,"operations":["chat"]}
+      {"cache_write_1h_per_mtok_usd":"6.00","cache_write_per_mtok_usd":"3.75","cached_input_per_mtok_usd":"0.30","context_tiers":[{"above_tokens":200000,"cache_write_1h_per_mtok_usd":"12.00","input_per_mtok_usd":"6.00"}],"hosted_tool_per_call_usd":{"web_search":"0.025"},"input_per_mtok_usd":"3.00","multipliers":{"region":{"us":"1.1"},"speed":{"fast":"6"}},"output_per_mtok_usd":"15.00"}
+    gemini/sound-and-pictures {"operations":["chat"]}
+      {"audio_input_per_mtok_usd":"1.00","image_output_per_mtok_usd":"30.00","input_per_image_usd":"0.0011","input_per_mtok_usd":"0.30","output_per_mtok_usd":"2.50","reasoning_per_mtok_usd":"3.50"}
+    openai/plain {"capabilities":["tools","vision"],"context_window":128000,"max_output_tokens":16384,"operations":["chat","responses"]}
+      {"cached_input_per_mtok_usd":"0.075","input_per_mtok_usd":"0.15","output_per_mtok_usd":"0.60"}
+    openai/speak {"operations":["audio"]}
+      {"input_per_character_usd":"0.000015"}
+    openai/text-embedding {"context_window":8191,"operations":["embeddings"]}
+      {"input_per_mtok_usd":"0.02","output_per_mtok_usd":"0.00"}
+    openai/tiers-and-services {"context_window":1050000,"max_output_tokens":128000,"operations":["chat"]}
+      {"cached_input_per_mtok_usd":"0.50","context_tiers":[{"above_tokens":272000,"input_per_mtok_usd":"10.00","output_per_mtok_usd":"45.00"}],"input_per_mtok_usd":"5.00","multipliers":{"batch":"0.5","region":{"eu":"1.1"},"service_tier":{"flex":"0.5","priority":"2.1"}},"output_per_mtok_usd":"30.00"}
+    openai/transcribe {"operations":["audio"]}
+      {"input_per_second_usd":"0.000283334"}
+    qwen/by-size {"operations":["chat"]}
+      {"context_tiers":[{"above_tokens":32000,"input_per_mtok_usd":"2.40","output_per_mtok_usd":"12.00"}],"input_per_mtok_usd":"1.20","output_per_mtok_usd":"6.00"}
+    approximated tiers-and-services output_cost_per_token_priority: its factor differs by class; the largest is taken for all
+    approximated anthropic/cache-and-search search_context_cost_per_query: it differs by the size of the search; the dearest is taken
+    approximated gemini/sound-and-pictures cache_creation_input_token_cost: 0 beside a price of 0.30 USD is taken for "not billed apart", not for free
+    unmapped anthropic/cache-and-search provider_specific_entry/mystery: it is not known what it stands for
+    unmapped gemini/sound-and-pictures cache_read_input_audio_token_cost: there is no price of this kind here
+    unmapped speak output_cost_per_second: there is no price of this kind here
+    unmapped hd/1024-x-1024/pictures -: it names a size or quality of a model's pictures, not a model
+    unmapped live -: its mode "realtime" is no operation here
+    unmapped no-price -: it has no price
+    unmapped odd-price -: input_cost_per_token is not a price: "free"
+    skipped {"azure": 1, "vertex_ai-language-models": 1}
+    "#);
 }
 
 #[test]
 fn models_devs_list_is_read() {
-    insta::assert_snapshot!(told(&imported(Source::ModelsDev, MODELS_DEV)), @"");
+    insta::assert_snapshot!(told(&imported(Source::ModelsDev, MODELS_DEV)), @r#"
+    gemini/flash {"capabilities":["image_out"],"context_window":1048576,"max_output_tokens":65536,"operations":["chat"]}
+      {"input_per_mtok_usd":"0.30","output_per_mtok_usd":"2.50"}
+    openai/older-tiers {"context_window":1000000,"max_output_tokens":65536,"operations":["chat"]}
+      {"context_tiers":[{"above_tokens":200000,"input_per_mtok_usd":"2.50","output_per_mtok_usd":"15.00"}],"input_per_mtok_usd":"0.000000001","output_per_mtok_usd":"10.00"}
+    openai/plain {"capabilities":["json_schema","pdf","reasoning","tools","vision"],"context_window":272000,"max_output_tokens":128000,"operations":["chat"]}
+      {"cached_input_per_mtok_usd":"0.125","input_per_mtok_usd":"1.25","output_per_mtok_usd":"10.00"}
+    openai/text-embedding {"context_window":8192,"max_output_tokens":1536,"operations":["embeddings"]}
+      {"input_per_mtok_usd":"0.02","output_per_mtok_usd":"0.00"}
+    openai/tiers {"capabilities":["audio_in","audio_out"],"context_window":1000000,"operations":["chat"]}
+      {"audio_input_per_mtok_usd":"3.10","audio_output_per_mtok_usd":"12.00","context_tiers":[{"above_tokens":200000,"input_per_mtok_usd":"2.50","output_per_mtok_usd":"15.00"}],"input_per_mtok_usd":"1.25","output_per_mtok_usd":"10.00"}
+    approximated openai/plain cost/reasoning: 0 beside a price of 10.00 USD is taken for "not billed apart", not for free
+    unmapped openai/plain experimental/modes/fast/cost: modes have no prices here
+    unmapped openai/older-tiers cost/video: there is no price of this kind here
+    unmapped openai/film -: it serves no operation that is known here
+    unmapped openai/no-price -: it has no price
+    skipped {"elsewhere": 2}
+    "#);
 }
 
 #[test]
 fn openrouters_list_is_read() {
-    insta::assert_snapshot!(told(&imported(Source::Openrouter, OPENROUTER)), @"");
+    insta::assert_snapshot!(told(&imported(Source::Openrouter, OPENROUTER)), @r#"
+    openrouter/deepseek/by-the-hour {"context_window":64000,"operations":["chat"]}
+      {"input_per_mtok_usd":"0.40","output_per_mtok_usd":"0.80"}
+    openrouter/free/gift:free {"context_window":8192,"operations":["chat"]}
+      {"input_per_mtok_usd":"0.00","output_per_mtok_usd":"0.00"}
+    openrouter/google/dear {"capabilities":["audio_in","reasoning"],"context_window":1048576,"operations":["chat"]}
+      {"audio_input_per_mtok_usd":"1.30","cache_write_per_mtok_usd":"0.375","context_tiers":[{"above_tokens":199999,"input_per_mtok_usd":"2.50","output_per_mtok_usd":"15.00"}],"hosted_tool_per_call_usd":{"web_search":"0.014"},"image_input_per_mtok_usd":"1.25","input_per_mtok_usd":"1.25","output_per_mtok_usd":"10.00","reasoning_per_mtok_usd":"10.00"}
+    openrouter/openai/plain {"capabilities":["json_schema","pdf","tools","vision"],"context_window":128000,"max_output_tokens":16384,"operations":["chat"]}
+      {"cached_input_per_mtok_usd":"0.075","input_per_image_usd":"0.000217","input_per_mtok_usd":"0.15","output_per_mtok_usd":"0.60"}
+    approximated google/dear pricing/discount: the discount is not taken off
+    approximated deepseek/by-the-hour pricing/overrides: prices by the hour hold at all hours where they are dearer
+    unmapped google/dear pricing/input_audio_cache: there is no price of this kind here
+    unmapped openrouter/auto -: pricing/prompt is negative: the price is not fixed
+    skipped {}
+    "#);
 }
 
 #[test]
@@ -75,9 +134,14 @@ fn a_provider_is_one_of_ours_by_its_name_or_as_the_caller_says() {
     selection.named.insert("azure".to_owned(), "my-azure".parse().unwrap());
     selection.only = vec!["my-azure/*".to_owned(), "openai/plain".to_owned()];
     let import = read(Source::Litellm, LITELLM, &selection).unwrap();
-    let names: Vec<_> = import.models.iter().map(|model| format!("{}/{}", model.provider, model.name)).collect();
+    let names: Vec<_> =
+        import.models.iter().map(|model| format!("{}/{}", model.provider, model.name)).collect();
     assert_eq!(names, ["my-azure/plain", "openai/plain"]);
-    assert_eq!((import.unmapped.len(), import.approximated.len()), (0, 0), "what was not asked for is not told");
+    assert_eq!(
+        (import.unmapped.len(), import.approximated.len()),
+        (0, 0),
+        "what was not asked for is not told"
+    );
 }
 
 #[test]
@@ -101,7 +165,9 @@ fn a_broken_list_is_refused_with_the_place() {
 #[test]
 fn of_two_entries_for_one_model_the_dearer_holds_whatever_their_order() {
     let entry = |key: &str, price: &str| {
-        format!(r#""{key}": {{"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": {price}, "output_cost_per_token": 1e-6}}"#)
+        format!(
+            r#""{key}": {{"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": {price}, "output_cost_per_token": 1e-6}}"#
+        )
     };
     for (one, other) in [("1e-6", "2e-6"), ("2e-6", "1e-6")] {
         let text = format!("{{{}, {}}}", entry("m", one), entry("openai/m", other));
@@ -147,13 +213,16 @@ fn what_a_list_says_nothing_of_stays_unless_that_would_be_too_cheap() {
         .iter()
         .map(|change| format!("{} {} -> {}", change.field, change.before, change.after))
         .collect();
-    assert_eq!(told, [
-        r#"/prices/cached_input_per_mtok_usd "0.30" -> null"#,
-        r#"/prices/context_tiers/0/input_per_mtok_usd "3.50" -> "4.00""#,
-        r#"/prices/hosted_tool_per_call_usd/mcp null -> "0.02""#,
-        r#"/prices/input_per_mtok_usd "3.00" -> "4.00""#,
-        r#"/prices/output_per_mtok_usd "15.00" -> "10.00""#,
-    ]);
+    assert_eq!(
+        told,
+        [
+            r#"/prices/cached_input_per_mtok_usd "0.30" -> null"#,
+            r#"/prices/context_tiers/0/input_per_mtok_usd "3.50" -> "4.00""#,
+            r#"/prices/hosted_tool_per_call_usd/mcp null -> "0.02""#,
+            r#"/prices/input_per_mtok_usd "3.00" -> "4.00""#,
+            r#"/prices/output_per_mtok_usd "15.00" -> "10.00""#,
+        ]
+    );
     assert_eq!(changes(&after, &merged(&after, &listed)), [], "the second time nothing changes");
 }
 
