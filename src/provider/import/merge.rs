@@ -1,7 +1,8 @@
 //! What a list's model makes of the one that is here, and what that changes.
 //!
 //! What the list says nothing of stays. A price of tokens stays only where it is at least as dear as its absence would be:
-//! beside new prices an old one for cached input may be too low, one for an hour's cache may be all that is known.
+//! beside new prices an old one for cached input may be too low, one for an hour's cache may be all that is known. Of two
+//! bounds on tokens the larger holds: the worst case of a request is made of them.
 
 use super::in_pointer;
 use crate::base::NanoUsd;
@@ -32,8 +33,8 @@ pub fn merged(known: &ModelDocument, listed: &ModelDocument) -> ModelDocument {
         operations,
         aliases: union(&known.aliases, &listed.aliases),
         capabilities: union(&known.capabilities, &listed.capabilities),
-        context_window: listed.context_window.or(known.context_window),
-        max_output_tokens: listed.max_output_tokens.or(known.max_output_tokens),
+        context_window: listed.context_window.max(known.context_window),
+        max_output_tokens: listed.max_output_tokens.max(known.max_output_tokens),
         max_reasoning_tokens: listed.max_reasoning_tokens.or(known.max_reasoning_tokens),
         max_image_tokens: listed.max_image_tokens.or(known.max_image_tokens),
         bound_covers_reasoning: listed.bound_covers_reasoning || known.bound_covers_reasoning,

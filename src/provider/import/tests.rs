@@ -186,6 +186,8 @@ fn document(prices: &serde_json::Value) -> ModelDocument {
 fn what_a_list_says_nothing_of_stays_unless_that_would_be_too_cheap() {
     let known = ModelDocument {
         aliases: vec!["fast".to_owned()],
+        context_window: Some(1_000),
+        max_output_tokens: Some(100),
         max_reasoning_tokens: Some(5),
         bound_covers_reasoning: true,
         ..document(&serde_json::json!({
@@ -194,12 +196,16 @@ fn what_a_list_says_nothing_of_stays_unless_that_would_be_too_cheap() {
             "context_tiers": [{"above_tokens": 200_000, "input_per_mtok_usd": "3.5"}], "multipliers": {"batch": "0.5"},
         }))
     };
-    let listed = document(&serde_json::json!({
+    let prices = serde_json::json!({
         "input_per_mtok_usd": "4", "output_per_mtok_usd": "10", "hosted_tool_per_call_usd": {"mcp": "0.02"},
-    }));
+    });
+    let listed =
+        ModelDocument { context_window: Some(2_000), max_output_tokens: Some(50), ..document(&prices) };
     let after = merged(&known, &listed);
     let wanted = ModelDocument {
         aliases: vec!["fast".to_owned()],
+        context_window: Some(2_000),
+        max_output_tokens: Some(100),
         max_reasoning_tokens: Some(5),
         bound_covers_reasoning: true,
         ..document(&serde_json::json!({
@@ -216,6 +222,7 @@ fn what_a_list_says_nothing_of_stays_unless_that_would_be_too_cheap() {
     assert_eq!(
         told,
         [
+            "/context_window 1000 -> 2000",
             r#"/prices/cached_input_per_mtok_usd "0.30" -> null"#,
             r#"/prices/context_tiers/0/input_per_mtok_usd "3.50" -> "4.00""#,
             r#"/prices/hosted_tool_per_call_usd/mcp null -> "0.02""#,
