@@ -159,11 +159,11 @@ mod tests {
             let up = Decimal::parse(&text).unwrap().shifted_up(shift);
             // up * 10^places >= digits * 10^shift > (up - 1) * 10^places
             let wide = |power: u32| num(10).checked_pow(power);
-            if let (Some(up), Some(low), Some(high)) = (up, wide(places), wide(u32::try_from(shift).unwrap())) {
-                if let (Some(left), Some(right)) = (num(up.unsigned_abs()).checked_mul(low), num(digits).checked_mul(high)) {
-                    prop_assert!(left >= right);
-                    prop_assert!(left - right < low);
-                }
+            if let (Some(up), Some(low), Some(high)) = (up, wide(places), wide(u32::try_from(shift).unwrap()))
+                && let (Some(left), Some(right)) = (num(up.unsigned_abs()).checked_mul(low), num(digits).checked_mul(high))
+            {
+                prop_assert!(left >= right);
+                prop_assert!(left - right < low);
             }
         }
 

@@ -184,14 +184,15 @@ impl Client {
         bytes: Option<Bytes>,
     ) -> Result<Request<Full<Bytes>>, CliError> {
         let patch = method == Method::PATCH;
-        let mut request = Request::new(Full::new(bytes.clone().unwrap_or_default()));
+        let has_body = bytes.is_some();
+        let mut request = Request::new(Full::new(bytes.unwrap_or_default()));
         *request.method_mut() = method;
         *request.uri_mut() = format!("{}{target}", self.settings.url())
             .parse()
             .map_err(|_| UsageError::Url { why: "it is too long together with the request" })?;
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("bitting/", env!("CARGO_PKG_VERSION"))));
-        if bytes.is_some() {
+        if has_body {
             let kind = if patch { "application/merge-patch+json" } else { "application/json" };
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         }

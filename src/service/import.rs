@@ -270,14 +270,14 @@ fn plan(
         }
         let before = known.document_at(now);
         let after = import::merged(&before, &document);
-        let changes = import::changes(&before, &after);
-        if changes.is_empty() {
+        let differences = import::changes(&before, &after);
+        if differences.is_empty() {
             unchanged += 1;
         } else if !order.replace_set && is_by_hand(&provider, &name) {
-            kept.push(ChangedModel { model, changes });
+            kept.push(ChangedModel { model, changes: differences });
         } else {
-            let detail = json!({"source": order.source, "changes": changes});
-            changed.push(ChangedModel { model, changes });
+            let detail = json!({"source": order.source, "changes": differences});
+            changed.push(ChangedModel { model, changes: differences });
             planned.push(Planned { imported: Imported { provider, name, document: after }, detail });
         }
     }

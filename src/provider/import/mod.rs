@@ -181,7 +181,7 @@ pub fn read(source: Source, text: &str, selection: &Selection) -> Result<Import,
 fn not_json(text: &str, error: JsonError) -> ImportError {
     let at = error.at().unwrap_or(0).min(text.len());
     let before = &text.as_bytes()[..at];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = memchr::memchr_iter(b'\n', before).count() + 1;
     let column = at - before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1) + 1;
     ImportError::NotJson { line, column, error }
 }

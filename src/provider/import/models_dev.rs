@@ -88,8 +88,8 @@ fn read_prices(model: Value<'_>, draft: &mut Draft) {
             field => read_class("cost", field, member.value, 0, draft),
         }
     }
-    let modes = model.get("experimental").and_then(|experimental| experimental.get("modes"));
-    for mode in modes.into_iter().flat_map(Value::members) {
+    let special = model.get("experimental").and_then(|experimental| experimental.get("modes"));
+    for mode in special.into_iter().flat_map(Value::members) {
         if mode.value.get("cost").is_some() {
             draft.unmapped(&format!("experimental/modes/{}/cost", mode.name()), "modes have no prices here");
         }
