@@ -59,8 +59,8 @@ on_both! {
         let changed = &report["changed"][0];
         assert_eq!(changed["model"], "openai/gpt-4o-mini");
         let change = |field: &str| {
-            let changes = changed["changes"].as_array().unwrap();
-            let found = changes.iter().find(|change| change["field"] == field).cloned();
+            let told = changed["changes"].as_array().unwrap();
+            let found = told.iter().find(|change| change["field"] == field).cloned();
             found.map(|change| (change["before"].clone(), change["after"].clone()))
         };
         assert_eq!(change("/prices/input_per_mtok_usd"), Some((json!("0.15"), json!("0.14"))));
