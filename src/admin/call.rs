@@ -81,6 +81,7 @@ pub(super) struct Call<P> {
     parts: Parts,
     body: Body,
     bound: BodyBound,
+    import_bound: BodyBound,
     permission: PhantomData<P>,
 }
 
@@ -106,7 +107,8 @@ impl<P: Needs> FromRequest<Admin> for Call<P> {
         let idempotency_key = idempotency_key(&parts.headers)?;
         let actor = Actor { operator, request_id: id.as_str().to_owned(), idempotency_key };
         let services = admin.services.clone();
-        Ok(Self { services, actor, path, parts, body, bound: admin.body, permission: PhantomData })
+        let (bound, import_bound) = (admin.body, admin.import_body);
+        Ok(Self { services, actor, path, parts, body, bound, import_bound, permission: PhantomData })
     }
 }
 
@@ -172,6 +174,11 @@ impl<P> Call<P> {
         StrictJson::from_request(Request::from_parts(parts, body), &Bound(bound))
             .await
             .map(|StrictJson(value)| value)
+    }
+
+    /// The JSON body of a route that takes price lists.
+    pub(super) async fn import_json<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        Self { bound: self.import_bound, ..self }.json().await
     }
 
     /// The JSON body, or what its absence means.

@@ -10,6 +10,7 @@ mod call;
 mod credential;
 mod entity;
 mod health;
+mod import;
 mod merge_patch;
 mod model;
 mod params;
@@ -41,6 +42,7 @@ use routes::Routes;
 struct Admin {
     services: Services,
     body: BodyBound,
+    import_body: BodyBound,
 }
 
 impl FromRef<Admin> for BodyBound {
@@ -49,8 +51,8 @@ impl FromRef<Admin> for BodyBound {
     }
 }
 
-/// The admin plane. `body` bounds what is read of a request.
-pub fn router(services: Services, body: BodyBound) -> Router {
+/// The admin plane. `body` bounds what is read of a request, `import_body` what is read of a price list.
+pub fn router(services: Services, body: BodyBound, import_body: BodyBound) -> Router {
     let (guarded, _) = guarded().into_parts();
     guarded
         .route("/healthz", routing::get(health::healthz))
@@ -59,7 +61,7 @@ pub fn router(services: Services, body: BodyBound) -> Router {
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(middleware::from_fn_with_state(services.clone(), carry_through))
         .layer(middleware::map_response(no_store))
-        .with_state(Admin { services, body })
+        .with_state(Admin { services, body, import_body })
 }
 
 /// Metrics by themselves, without a token: for a listener that only a scraper reaches.
@@ -69,7 +71,7 @@ pub fn metrics_router(services: Services) -> Router {
         .route("/metrics", routing::get(health::bare_metrics))
         .fallback(|| async { refusal::no_such_path() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .with_state(Admin { services, body })
+        .with_state(Admin { services, body, import_body: body })
 }
 
 /// Every route that needs a permission, with the permission: for tests and documents, from the same table as the router.
@@ -84,6 +86,7 @@ fn guarded() -> Routes {
     let routes = credential::routes(routes);
     let routes = subkey::routes(routes);
     let routes = model::routes(routes);
+    let routes = import::routes(routes);
     let routes = usage::routes(routes);
     let routes = vault_rotate::routes(routes);
     let routes = access_log::routes(routes);

@@ -25,11 +25,12 @@ struct ModelView {
     price_version: Option<String>,
     retires: Option<NaiveDate>,
     source: Option<String>,
+    imported_from: Option<String>,
     version: i64,
 }
 
 impl ModelView {
-    fn new(ModelState { model, version }: &ModelState, now: DateTime<Utc>) -> Self {
+    fn new(ModelState { model, version, imported_from }: &ModelState, now: DateTime<Utc>) -> Self {
         Self {
             provider: model.provider.to_string(),
             model: model.name.clone(),
@@ -37,6 +38,7 @@ impl ModelView {
             price_version: model.prices_at(now).map(|prices| prices.version.to_string()),
             retires: model.retires,
             source: model.source.clone(),
+            imported_from: imported_from.clone(),
             version: *version,
         }
     }

@@ -18,6 +18,27 @@ impl KeyProbe for Upstream {
     fn probe<'a>(&'a self, trial: Trial<'a>) -> BoxFuture<'a, Result<(), ProbeError>> {
         Box::pin(async move { count_models(self, &trial).await.map(drop) })
     }
+
+    fn model_list<'a>(&'a self, provider: &'a Provider) -> BoxFuture<'a, Result<String, ProbeError>> {
+        Box::pin(fetch_model_list(self, provider))
+    }
+}
+
+async fn fetch_model_list(upstream: &Upstream, provider: &Provider) -> Result<String, ProbeError> {
+    let no_answer = |reason: &str| ProbeError::NoAnswer { reason: reason.to_owned() };
+    let endpoint = provider.dialects.get(&Dialect::OpenAi);
+    let endpoint = endpoint.ok_or_else(|| no_answer("the provider does not speak the OpenAI dialect"))?;
+    let configured =
+        endpoint.headers.iter().map(|(name, value)| Some((name.parse().ok()?, value.parse().ok()?)));
+    let headers: Option<HeaderMap> = configured.collect();
+    let headers = headers.ok_or_else(|| no_answer("the provider's headers are none"))?;
+    let answer = get(upstream, endpoint, "/models", headers).await;
+    match answer.map_err(|reason| ProbeError::NoAnswer { reason })? {
+        (StatusCode::OK, body) => {
+            String::from_utf8(body.into()).map_err(|_| no_answer("the model list is not UTF-8"))
+        }
+        (status, _) => Err(no_answer(&format!("the provider answered {status}"))),
+    }
 }
 
 /// Asks for the model list with the key, and says how many models there are.

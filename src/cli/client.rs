@@ -114,6 +114,14 @@ impl Client {
         self.json(request).await
     }
 
+    /// Does something with a body that is JSON as it is written, once.
+    pub(super) async fn post_text(&self, path: &str, body: String) -> Result<Value, CliError> {
+        let mut request = self.request_with(Method::POST, path, Some(Bytes::from(body)))?;
+        let key = HeaderValue::try_from(self.entropy.base62(32)).map_err(|_| UsageError::Token)?;
+        request.headers_mut().insert(IDEMPOTENCY_KEY, key);
+        self.json(request).await
+    }
+
     /// Puts a whole document.
     pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, CliError> {
         self.json(self.request(Method::PUT, path, Some(body))?).await
@@ -166,16 +174,25 @@ impl Client {
         target: &str,
         body: Option<&Value>,
     ) -> Result<Request<Full<Bytes>>, CliError> {
-        let bytes = body.map(|body| Bytes::from(body.to_string()));
+        self.request_with(method, target, body.map(|body| Bytes::from(body.to_string())))
+    }
+
+    fn request_with(
+        &self,
+        method: Method,
+        target: &str,
+        bytes: Option<Bytes>,
+    ) -> Result<Request<Full<Bytes>>, CliError> {
         let patch = method == Method::PATCH;
-        let mut request = Request::new(Full::new(bytes.clone().unwrap_or_default()));
+        let has_body = bytes.is_some();
+        let mut request = Request::new(Full::new(bytes.unwrap_or_default()));
         *request.method_mut() = method;
         *request.uri_mut() = format!("{}{target}", self.settings.url())
             .parse()
             .map_err(|_| UsageError::Url { why: "it is too long together with the request" })?;
         let headers = request.headers_mut();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("bitting/", env!("CARGO_PKG_VERSION"))));
-        if bytes.is_some() {
+        if has_body {
             let kind = if patch { "application/merge-patch+json" } else { "application/json" };
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         }

@@ -63,6 +63,14 @@ pub enum CliError {
         /// Why not.
         source: io::Error,
     },
+    /// A price list does not read.
+    #[error("{} is not a price list: {reason}", path.display())]
+    List {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
     /// The secret was made and could not be kept.
     #[error("the secret was made, and writing it to {place} failed: {reason}")]
     SecretLost {
@@ -136,6 +144,9 @@ pub enum UsageError {
     /// The input is nothing that unseals.
     #[error("the input is no unseal code, key or passphrase: it is above 64 KiB, or not text")]
     UnsealShape,
+    /// What a price list is cannot be told from it.
+    #[error("this is none of the price lists that are known here")]
+    ListFormat,
     /// An update without a change.
     #[error("nothing to change: give at least one flag")]
     NothingToChange,
@@ -207,6 +218,7 @@ impl CliError {
             | Self::TimedOut { .. }
             | Self::NotOurs { .. }
             | Self::File { .. }
+            | Self::List { .. }
             | Self::SecretLost { .. }
             | Self::NotMoved { .. }
             | Self::Apart { .. }
@@ -273,6 +285,10 @@ impl CliError {
                  or keep it in a file that only you can read, and give --secret-file PATH."
             }
             Self::Usage(UsageError::NothingToChange) => "See --help for the flags, or use --set FIELD=JSON.",
+            Self::List { .. } => "Nothing was sent. Fetch the file again, or correct it there.",
+            Self::Usage(UsageError::ListFormat) => {
+                "Say --format litellm, models-dev or openrouter, if it is one of them."
+            }
             Self::Usage(UsageError::NotConfirmed) => "In scripts, say --yes.",
             Self::Apart { .. } => {
                 "What is charged after a crash and was not billed can be taken back: bitting usage release"

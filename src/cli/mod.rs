@@ -10,6 +10,7 @@ mod credential;
 mod definition;
 mod error;
 mod hidden_input;
+mod import;
 mod listing;
 mod local;
 mod log;

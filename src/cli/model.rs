@@ -2,6 +2,7 @@
 //! the flags say, and puts the whole back.
 
 use super::client::{Client, Query, path};
+use super::import::{self, ImportArgs, SyncArgs};
 use super::listing::{Extent, Listing};
 use super::render::{self, Form, cell, field};
 use super::values::{Field, ModelName, Moment};
@@ -37,6 +38,10 @@ pub enum ModelCommand {
         --input 0 --output 0\n\nA price that is not known is not 0: under a cap, a model without a price is refused."
     )]
     Set(Box<SetArgs>),
+    /// Take over the models and prices of a list: LiteLLM's, models.dev's or OpenRouter's
+    Import(ImportArgs),
+    /// Fetch a provider's own model list, in OpenRouter's format, and take it over
+    Sync(SyncArgs),
 }
 
 /// Arguments of `model list`.
@@ -104,6 +109,8 @@ pub(super) async fn run(command: ModelCommand, client: &Client, now: DateTime<Ut
     match command {
         ModelCommand::List(args) => list(args, client).await,
         ModelCommand::Set(args) => set(*args, client, now).await,
+        ModelCommand::Import(args) => import::import(args, client).await,
+        ModelCommand::Sync(args) => import::sync(args, client).await,
     }
 }
 

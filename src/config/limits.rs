@@ -67,6 +67,8 @@ limits! {
     json_body_bytes = 33_554_432, 1_024..=GIB;
     /// A body on the admin plane.
     admin_body_bytes = 262_144, 1_024..=1 << 26;
+    /// A price list that is imported.
+    import_body_bytes = 16_777_216, 1_024..=1 << 28;
     /// For a connection to a provider: name service, TCP and TLS.
     connect_seconds = 5, 1..=300;
     /// How long an unused connection to a provider is kept.
@@ -112,6 +114,11 @@ impl Bounds {
     /// The bound of a body on the admin plane.
     pub fn admin_body(&self) -> http::BodyBound {
         self.body(self.admin_body_bytes)
+    }
+
+    /// The bound of a price list.
+    pub fn import_body(&self) -> http::BodyBound {
+        self.body(self.import_body_bytes)
     }
 
     /// The bound of a JSON body on the proxy.

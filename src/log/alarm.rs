@@ -40,6 +40,8 @@ kinds! {
     BillAboveBound = "bill_above_bound";
     /// The wall clock is more than a minute off the time that windows go by, and is not followed until this is closed. Subject: the node.
     ClockOff = "clock_off";
+    /// A reseller says another cost of a request than our prices come to, by more than 5 %. Subject: provider and model.
+    CostDisagreement = "cost_disagreement";
     /// What is posted to a budget's window is not what the log adds up to; the window is blocked. Subject: the budget.
     BooksDoNotAddUp = "books_do_not_add_up";
     /// The sums of usage of an hour are not what the log adds up to; they were made anew from it. Subject: the sums.

@@ -91,6 +91,12 @@ pub struct Entry {
     /// What was charged; negative in an entry that corrects another.
     #[serde(deserialize_with = "signed::deserialize")]
     pub cost_usd: NanoUsd,
+    /// What the provider says it cost, where it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported_cost_usd: Option<NanoUsd>,
+    /// What it costs by our prices, where the provider says a cost of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_cost_usd: Option<NanoUsd>,
     /// The price list that priced it.
     pub price_version: Option<String>,
     /// Where the token counts come from.

@@ -7,6 +7,7 @@ pub mod base_url;
 pub mod catalog;
 mod dialect;
 pub mod endpoint;
+pub mod import;
 pub mod model;
 pub mod modifier;
 pub mod multiplier;

@@ -17,6 +17,11 @@ impl Multiplier {
     /// Leaves the price as it is.
     pub const ONE: Self = Self(Self::UNIT);
 
+    /// So many billionths; `None` for what is no factor.
+    pub fn from_billionths(billionths: i64) -> Option<Self> {
+        u64::try_from(billionths).ok().filter(|number| (1..=Self::MAX).contains(number)).map(Self)
+    }
+
     /// The price times the factor, rounded up; the largest amount where that is more.
     pub fn of(self, price: NanoUsd) -> NanoUsd {
         let product = i128::from(price.as_nano()) * i128::from(self.0);

@@ -1,5 +1,6 @@
 //! What a provider says a request used, in disjoint classes.
 
+use crate::base::NanoUsd;
 use std::collections::BTreeMap;
 
 /// Tokens by class. Classes are disjoint (a cached input token is not also an input token), except
@@ -49,6 +50,8 @@ impl HostedCalls {
 pub struct Reading {
     /// The usage that the provider reported; `None` when it reported none that can be believed.
     pub usage: Option<Usage>,
+    /// What the provider says the request cost, where it says so: a reseller knows what it took.
+    pub reported_cost: Option<NanoUsd>,
     /// The model that the provider says it served.
     pub model: Option<String>,
     /// Why the output ended, in the provider's words; the first candidate's.

@@ -15,38 +15,67 @@ pub(super) struct Bill {
     pub(super) cost: NanoUsd,
     pub(super) usage: Usage,
     pub(super) source: UsageSource,
+    /// What the provider says it took, where it says so, and what it is by our prices.
+    pub(super) reported: Option<NanoUsd>,
+    pub(super) own: Option<NanoUsd>,
 }
 
 impl Bill {
     /// Nothing was used: the provider refused before it generated.
     pub(super) fn nothing() -> Self {
-        Self { cost: NanoUsd::ZERO, usage: Usage::default(), source: UsageSource::None }
+        Self {
+            cost: NanoUsd::ZERO,
+            usage: Usage::default(),
+            source: UsageSource::None,
+            reported: None,
+            own: None,
+        }
     }
 
     /// Nobody knows what was used.
     pub(super) fn reservation(admitted: &Admitted) -> Self {
-        Self { cost: admitted.reservation.amount(), usage: Usage::default(), source: UsageSource::Reserved }
+        Self { cost: admitted.reservation.amount(), source: UsageSource::Reserved, ..Self::nothing() }
     }
 
-    /// By the usage that the provider reported, or by what was seen where it reported none.
+    /// By the usage that the provider reported, or by what was seen where it reported none. Where the provider says what
+    /// it took, no less than that.
     pub(super) fn of(admitted: &Admitted, reading: &Reading) -> Self {
+        let own = Self::by_our_prices(admitted, reading);
+        let Some(reported) = reading.reported_cost else { return own };
+        Self { cost: own.cost.max(reported), reported: Some(reported), ..own }
+    }
+
+    fn by_our_prices(admitted: &Admitted, reading: &Reading) -> Self {
         let priced = admitted.priced.as_ref();
         match (reading.usage, priced) {
             (Some(usage), Some(priced)) => {
-                let cost = priced.estimate.charge(&priced.version.prices, &usage, reading);
+                let own = priced.estimate.charge(&priced.version.prices, &usage, reading).ok();
                 // Tokens of a class that has no price cost the most that the request could: never 0.
-                let cost = cost.unwrap_or_else(|_| admitted.reservation.amount());
-                Self { cost, usage, source: UsageSource::Reported }
+                let cost = own.unwrap_or_else(|| admitted.reservation.amount());
+                Self { cost, usage, source: UsageSource::Reported, own, ..Self::nothing() }
             }
-            (Some(usage), None) => Self { cost: NanoUsd::ZERO, usage, source: UsageSource::Reported },
+            (Some(usage), None) => Self { usage, source: UsageSource::Reported, ..Self::nothing() },
             (None, Some(priced)) => {
                 let estimated = priced.estimate.without_usage(&priced.model, reading);
-                Self { cost: estimated.cost, usage: estimated.usage, source: UsageSource::Estimated }
+                let (cost, usage) = (estimated.cost, estimated.usage);
+                Self { cost, usage, source: UsageSource::Estimated, ..Self::nothing() }
             }
-            (None, None) => Self { source: UsageSource::None, ..Self::nothing() },
+            (None, None) => Self::nothing(),
         }
     }
+
+    /// What the provider says it took and what our prices come to, where they are more than 5 % of ours apart.
+    fn disagreement(&self) -> Option<(NanoUsd, NanoUsd)> {
+        let (reported, own) = (self.reported?, self.own?);
+        let apart = reported.as_nano().abs_diff(own.as_nano());
+        let is_told = apart > DISAGREEMENT_NANO_MIN
+            && u128::from(apart) * 20 > u128::from(own.as_nano().unsigned_abs());
+        is_told.then_some((reported, own))
+    }
 }
+
+/// Differences up to this come of rounding, not of prices.
+const DISAGREEMENT_NANO_MIN: u64 = 1_000;
 
 /// What the answer told, in its entry.
 pub(super) fn note_reading(entry: &mut Entry, reading: &Reading) {
@@ -69,6 +98,14 @@ pub(super) async fn settle(exchange: Exchange, bill: Bill, entry: Entry) -> Vec<
         let provider = resolved.provider.to_string();
         proxy.services.alarms.raise(AlarmKind::BillAboveBound, &provider, &detail);
     }
+    if let Some((reported, own)) = bill.disagreement() {
+        let detail = json!({
+            "request_id": arrival.id.as_str(), "reported_cost_usd": reported, "own_cost_usd": own,
+            "price_version": entry.price_version,
+        });
+        let subject = format!("{}/{}", resolved.provider, resolved.model);
+        proxy.services.alarms.raise(AlarmKind::CostDisagreement, &subject, &detail);
+    }
     let Usage {
         input,
         cached_input,
@@ -88,6 +125,8 @@ pub(super) async fn settle(exchange: Exchange, bill: Bill, entry: Entry) -> Vec<
         output_tokens: output.saturating_add(audio_output).saturating_add(image_output),
         reasoning_tokens: reasoning,
         usage_source: bill.source,
+        reported_cost_usd: bill.reported,
+        own_cost_usd: bill.reported.and(bill.own),
         duration_ms: arrival.elapsed_ms(),
         overhead_us: if entry.overhead_us == 0 { overhead_us } else { entry.overhead_us },
         ..entry
@@ -102,4 +141,31 @@ pub(super) async fn settle(exchange: Exchange, bill: Bill, entry: Entry) -> Vec<
     }
     drop(in_flight);
     reservation.settle(bill.cost, entry).durable().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disagrees(reported: i64, own: i64) -> bool {
+        let nano = |amount| Some(NanoUsd::from_nano(amount));
+        Bill { reported: nano(reported), own: nano(own), ..Bill::nothing() }.disagreement().is_some()
+    }
+
+    #[test]
+    fn more_than_five_percent_and_a_thousand_nano_usd_apart_is_told() {
+        let own = 1_000_000;
+        for (reported, told) in
+            [(own, false), (1_050_000, false), (1_050_001, true), (950_000, false), (949_999, true)]
+        {
+            assert_eq!(disagrees(reported, own), told, "{reported}");
+        }
+        for (reported, own, told) in
+            [(1_000, 0, false), (1_001, 0, true), (0, 1_000, false), (0, 1_001, true)]
+        {
+            assert_eq!(disagrees(reported, own), told, "{reported} {own}");
+        }
+        assert!(!disagrees(i64::MAX, i64::MAX) && disagrees(i64::MAX, 1));
+        assert!(Bill { own: Some(NanoUsd::MAX), ..Bill::nothing() }.disagreement().is_none());
+    }
 }

@@ -74,6 +74,8 @@ pub(super) struct Reported {
     pub(super) image_output: i64,
     pub(super) searches: i64,
     pub(super) served: Served,
+    /// What a reseller says it took.
+    pub(super) cost: Option<NanoUsd>,
 }
 
 impl Usage {
@@ -134,6 +136,10 @@ impl Usage {
             image_output: shown(extras.image_output),
             searches: shown(extras.searches),
             served: self.served,
+            cost: directives
+                .number(Directive::Cost)
+                .and_then(|nano| i64::try_from(nano).ok())
+                .map(NanoUsd::from_nano),
         })
     }
 

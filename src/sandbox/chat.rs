@@ -100,6 +100,12 @@ pub(super) fn usage(reported: Option<Reported>) -> Value {
                 told[details][field] = json!(tokens);
             }
         }
+        // A number, as resellers write it.
+        if let Some(cost) = usage.cost.and_then(|cost| serde_json::from_str::<Value>(&cost.to_string()).ok())
+        {
+            told["cost"] = cost;
+            told["is_byok"] = Value::Bool(false);
+        }
         told
     })
 }

@@ -55,6 +55,8 @@ pub(super) enum Directive {
     UsageTimes,
     /// Bytes of text that the first piece of the answer has.
     HugeEvent,
+    /// Reports a cost beside the usage, as a reseller does: so many nano-USD. Bills what it bills.
+    Cost,
     /// Reports usage below zero.
     NegativeUsage,
     /// Reports no usage.
@@ -103,6 +105,7 @@ const KNOWN: &[(&str, Directive, Takes)] = &[
     ("hidden_reasoning", Directive::HiddenReasoning, Some((0, 1_000_000_000))),
     ("unreported_reasoning", Directive::UnreportedReasoning, Some((0, 1_000_000_000))),
     ("usage_times", Directive::UsageTimes, Some((0, 1_000_000))),
+    ("cost", Directive::Cost, Some((0, 1_000_000_000_000))),
     ("huge_event", Directive::HugeEvent, Some((1, 67_108_864))),
     ("negative_usage", Directive::NegativeUsage, None),
     ("no_usage", Directive::NoUsage, None),

@@ -9,7 +9,10 @@ use super::vault::{Look, Tampered, credential_row, model_row, provider_row};
 use super::{Services, StoreError};
 use crate::base::CidrSet;
 use crate::budget::RateLimit;
-use crate::provider::{Catalog, CatalogError, Dialect, Endpoint, Override, Provider, ProviderDocument, Slug};
+use crate::provider::import::Source;
+use crate::provider::{
+    Catalog, CatalogError, Dialect, Endpoint, ModelDocument, Override, Provider, ProviderDocument, Slug,
+};
 use crate::store::credential::CredentialRecord;
 use crate::store::model::ModelRecord;
 use crate::store::provider::ProviderStatus;
@@ -385,11 +388,28 @@ fn catalog(built_in: &Catalog, records: &[ModelRecord]) -> Catalog {
     }
 }
 
+/// Says in a stored model that it came from a list.
+const IMPORTED_FROM: &str = "imported_from";
+
+/// A model from a list as it is stored.
+pub(super) fn stored(document: &ModelDocument, source: Source) -> serde_json::Value {
+    let mut stored = serde_json::to_value(document).unwrap_or_default();
+    stored[IMPORTED_FROM] = source.as_str().into();
+    stored
+}
+
+/// The list that a stored model came from; `None` for what an operator set.
+pub(super) fn imported_from(record: &ModelRecord) -> Option<&str> {
+    record.document.get(IMPORTED_FROM).and_then(serde_json::Value::as_str)
+}
+
 /// A stored model as the catalog takes it.
 pub(super) fn as_override(record: &ModelRecord) -> Option<Override> {
     let read = || {
         let provider = record.provider.parse().ok()?;
-        let document = serde_json::from_value(record.document.clone()).ok()?;
+        let mut document = record.document.clone();
+        document.as_object_mut()?.remove(IMPORTED_FROM);
+        let document = serde_json::from_value(document).ok()?;
         let version = u64::try_from(record.version).ok()?;
         Some(Override {
             provider,

@@ -1,4 +1,4 @@
-//! Trying a provider's key before it is used. The verbs have no HTTP client: whoever starts them brings one.
+//! Asking a provider what is free: trying a key before it is used, fetching the model list. The verbs have no HTTP client: whoever starts them brings one.
 
 use crate::base::Secret;
 use crate::provider::Provider;
@@ -16,10 +16,13 @@ pub struct Trial<'a> {
     pub openai_project: Option<&'a str>,
 }
 
-/// Asks a provider for something that is free, with a key.
+/// Asks a provider for something that is free.
 pub trait KeyProbe: Send + Sync {
     /// Whether the provider takes the key. Bounded in time; costs nothing.
     fn probe<'a>(&'a self, trial: Trial<'a>) -> BoxFuture<'a, Result<(), ProbeError>>;
+
+    /// The provider's model list as it came, asked for without a key. Bounded in time and size; no redirect is followed.
+    fn model_list<'a>(&'a self, provider: &'a Provider) -> BoxFuture<'a, Result<String, ProbeError>>;
 }
 
 /// Why a key was not found good. The texts hold nothing of the key, nor of what the provider said.

@@ -12,6 +12,7 @@ mod directory;
 mod erase;
 mod health;
 mod idempotency;
+mod import;
 mod install;
 mod kek;
 mod key_probe;
@@ -47,6 +48,7 @@ pub use checkpoint::{DoubtError, ForeignCheckpoint, KeepError, doubt_of_database
 pub use credential::{CredentialError, CredentialFault, NewCredential, Rotation};
 pub use directory::{Credential, DrainingVersion, KeyVersion, ProviderEntry, Snapshot, binding};
 pub use idempotency::AlreadyDone;
+pub use import::{AddedModel, ChangedModel, ImportModelsError, ImportOrder, ImportReport};
 pub use install::{
     InstallError, Installed, RecoverError, Recovered, install, is_installed, log_key, recover,
 };

@@ -1,6 +1,7 @@
 //! Models for operators: the catalog with what they said about it, and setting that.
 
-use super::directory::as_override;
+use super::directory::{as_override, imported_from};
+use super::import::deciding;
 use super::{Actor, GuardError, Services, StoreError};
 use crate::provider::catalog::{Catalog, CatalogError, ModelFault};
 use crate::provider::model::{Model, ModelDocument};
@@ -16,8 +17,10 @@ use std::sync::Arc;
 pub struct ModelState {
     /// The model with its prices.
     pub model: Arc<Model>,
-    /// Counts what operators said about it; 0 for a model that is as the catalog has it.
+    /// Counts what was said about it; 0 for a model that is as the catalog has it.
     pub version: i64,
+    /// The price list that what holds of it came from; `None` for the catalog's own, and for what an operator set.
+    pub imported_from: Option<String>,
 }
 
 /// Why a model was not set.
@@ -60,9 +63,13 @@ impl Services {
         for record in &records {
             *versions.entry((&record.provider, &record.name)).or_default() += record.version;
         }
+        let deciding = deciding(&records, self.clock.now());
         let state = |model: &Arc<Model>| {
-            let version = versions.get(&(model.provider.as_str(), model.name.as_str())).copied().unwrap_or(0);
-            ModelState { model: Arc::clone(model), version }
+            let key = (model.provider.as_str(), model.name.as_str());
+            let version = versions.get(&key).copied().unwrap_or(0);
+            let imported_from =
+                deciding.get(&key).and_then(|record| imported_from(record)).map(str::to_owned);
+            ModelState { model: Arc::clone(model), version, imported_from }
         };
         Ok(self.snapshot().catalog.models().map(state).collect())
     }
@@ -119,7 +126,8 @@ impl Services {
         tx.commit().await?;
         self.reload_directory().await.map_err(SetModelError::NotInForce)?;
         let model = self.snapshot().catalog.find(provider, name).cloned();
-        Ok(ModelState { model: model.ok_or(SetModelError::NoProvider)?, version: version + 1 })
+        let model = model.ok_or(SetModelError::NoProvider)?;
+        Ok(ModelState { model, version: version + 1, imported_from: None })
     }
 }
 

@@ -5,6 +5,7 @@
 mod alarms;
 mod bad_input;
 mod edges;
+mod import;
 mod logs;
 pub(crate) mod plane;
 mod providers;

@@ -21,6 +21,7 @@ mod modifier;
 mod power;
 mod price;
 mod release;
+mod reseller;
 mod usage;
 
 use crate::support::server::TestServer;

@@ -121,6 +121,25 @@ pub enum JsonError {
     },
 }
 
+impl JsonError {
+    /// Where, in bytes from the start.
+    pub fn at(&self) -> Option<usize> {
+        match self {
+            Self::Empty | Self::TooLong { .. } | Self::ByteOrderMark | Self::TooManyNodes { .. } => None,
+            Self::InvalidUtf8 { at }
+            | Self::UnexpectedEnd { at }
+            | Self::Unexpected { at, .. }
+            | Self::ControlCharacter { at }
+            | Self::InvalidEscape { at }
+            | Self::LoneSurrogate { at }
+            | Self::InvalidNumber { at }
+            | Self::DuplicateKey { at, .. }
+            | Self::TrailingData { at }
+            | Self::TooDeep { at, .. } => Some(*at),
+        }
+    }
+}
+
 /// Checked JSON, and where its values stand.
 #[derive(Debug)]
 pub struct Document<'a> {

@@ -102,6 +102,7 @@ mod tests {
             "usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}"#;
         let wanted = Reading {
             usage: Some(Usage { input: 10, output: 5, ..Usage::default() }),
+            reported_cost: None,
             model: Some("gpt-4o-2024".into()),
             finish_reason: Some("stop".into()),
             service_tier: Some("default".into()),

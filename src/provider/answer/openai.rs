@@ -55,6 +55,7 @@ fn read_common(root: Value<'_>, reading: &mut Reading) {
     if let Some(reported) = root.get("usage").filter(|usage| !usage.is_null()) {
         reading.usage = usage::openai(reported);
         usage::note_hosted_calls(reported, reading);
+        reading.reported_cost = usage::cost(reported);
     }
 }
 

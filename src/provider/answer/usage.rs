@@ -2,11 +2,14 @@
 
 use crate::{
     base::{
-        clip,
+        Decimal, NanoUsd, clip,
         json::{Kind, Value},
     },
     provider::{Reading, Usage},
 };
+
+/// No single call costs more.
+const COST_MAX: NanoUsd = NanoUsd::from_nano(10_000_000_000_000);
 
 /// No single call uses more tokens of a class.
 const TOKENS_MAX: u64 = u32::MAX as u64;
@@ -95,6 +98,23 @@ pub(super) fn note_seen_call(kind: String, reading: &mut Reading) {
     }
 }
 
+/// What a reseller says that the call cost, as OpenRouter has it: `cost` in USD. With the customer's own key at the
+/// provider behind it that is the reseller's fee alone, and what that provider takes comes on top. Read from the number's
+/// text and rounded up. `None` for what is not told or cannot be believed.
+pub(super) fn cost(usage: Value<'_>) -> Option<NanoUsd> {
+    let usd = |object: Value<'_>, field| {
+        let number = object.get(field).filter(|value| value.kind() == Kind::Number)?;
+        let nano = Decimal::parse(number.raw())?.shifted_up(9)?;
+        Some(NanoUsd::from_nano(nano)).filter(|cost| *cost <= COST_MAX)
+    };
+    let cost = usd(usage, "cost")?;
+    if usage.get("is_byok").and_then(Value::as_bool) != Some(true) {
+        return Some(cost);
+    }
+    let behind = usage.get("cost_details").and_then(|details| usd(details, "upstream_inference_cost"));
+    Some(cost.saturating_add(behind?))
+}
+
 /// A usage object of the Anthropic dialect, laid over what came earlier in the stream: every count is
 /// cumulative, so the larger one holds. `None` for what cannot be believed.
 pub(super) fn anthropic(usage: Value<'_>, earlier: Usage) -> Option<Usage> {
@@ -175,6 +195,36 @@ mod tests {
         texts.iter().try_fold(Usage::default(), |earlier, text| {
             anthropic(Document::parse(text.as_bytes(), Limits::REQUEST).unwrap().root(), earlier)
         })
+    }
+
+    #[test]
+    fn a_resellers_cost_is_read_to_the_nano_and_rounded_up() {
+        let cost = |text: &str| {
+            super::cost(Document::parse(text.as_bytes(), Limits::REQUEST).unwrap().root())
+                .map(NanoUsd::as_nano)
+        };
+        for (text, nano) in [
+            (r#"{"cost":0.0000067}"#, Some(6_700)),
+            (
+                r#"{"cost":6.7e-06,"is_byok":false,"cost_details":{"upstream_inference_cost":0.0000067}}"#,
+                Some(6_700),
+            ),
+            (r#"{"cost":0.00000670000000001}"#, Some(6_701)),
+            (r#"{"cost":0}"#, Some(0)),
+            (
+                r#"{"cost":0.05,"is_byok":true,"cost_details":{"upstream_inference_cost":1}}"#,
+                Some(1_050_000_000),
+            ),
+            (r#"{"cost":0.05,"is_byok":true,"cost_details":{"upstream_inference_cost":null}}"#, None),
+            (r#"{"cost":10000.000000001}"#, None),
+            (r#"{"cost":-1}"#, None),
+            (r#"{"cost":"0.1"}"#, None),
+            (r#"{"cost":{"total_cost":0.1}}"#, None),
+            (r#"{"cost":null}"#, None),
+            ("{}", None),
+        ] {
+            assert_eq!(cost(text), nano, "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use axum::body::Body;
 use bitting::app::kek::FileKek;
 use bitting::base::{CidrSet, Clock, Entropy};
 use bitting::http::BodyBound;
+use bitting::provider::Provider;
 use bitting::service::{
     self, Actor, KeyProbe, LedgerLimits, Metrics, NoticeSettings, ProbeError, RegistryLimits, Role, Services,
     Settings, Trial,
@@ -69,6 +70,11 @@ impl KeyProbe for NoNetwork {
         let reason = "there is no network".to_owned();
         Box::pin(async { Err(ProbeError::NoAnswer { reason }) })
     }
+
+    fn model_list<'a>(&'a self, _: &'a Provider) -> BoxFuture<'a, Result<String, ProbeError>> {
+        let reason = "there is no network".to_owned();
+        Box::pin(async { Err(ProbeError::NoAnswer { reason }) })
+    }
 }
 
 pub(crate) fn now() -> DateTime<Utc> {
@@ -111,7 +117,7 @@ impl Plane {
         let tasks = TaskTracker::new();
         let services = Services::start(test.store.clone(), kek, settings, &tasks).await.ok().unwrap();
         let bound = BodyBound { bytes_max: 256 * 1024, read_timeout: Duration::from_secs(5) };
-        let app = bitting::admin::router(services.clone(), bound);
+        let app = bitting::admin::router(services.clone(), bound, BodyBound { bytes_max: 16 << 20, ..bound });
         let owner = installed.operator_token.expose().clone();
         Self { services, clock, owner, app, _test: test }
     }

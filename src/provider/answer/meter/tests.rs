@@ -56,6 +56,7 @@ fn usage_that_the_client_did_not_ask_for_is_taken_out() {
         assert_eq!(String::from_utf8(out).unwrap(), wanted);
         let wanted = Reading {
             usage: Some(Usage { input: 7, output: 3, ..Usage::default() }),
+            reported_cost: None,
             model: Some("m-1".into()),
             finish_reason: Some("tool_calls".into()),
             service_tier: Some("default".into()),
@@ -94,6 +95,7 @@ fn an_anthropic_stream_tells_all_and_is_never_changed() {
     assert_eq!(out, ANTHROPIC.as_bytes());
     let wanted = Reading {
         usage: Some(Usage { input: 10, cached_input: 4, output: 25, ..Usage::default() }),
+        reported_cost: None,
         model: Some("claude".into()),
         finish_reason: Some("end_turn".into()),
         service_tier: Some("standard".into()),
