@@ -13,6 +13,7 @@ mod health;
 mod merge_patch;
 mod model;
 mod params;
+mod project;
 mod provider;
 mod refusal;
 mod routes;
@@ -80,6 +81,7 @@ pub fn declared_routes() -> Vec<Declared> {
 fn guarded() -> Routes {
     let routes = Routes::default();
     let routes = health::routes(routes);
+    let routes = project::routes(routes);
     let routes = provider::routes(routes);
     let routes = credential::routes(routes);
     let routes = subkey::routes(routes);

@@ -12,6 +12,7 @@ mod reasons;
 mod refusal;
 mod respond;
 mod settle;
+mod stops;
 mod stream;
 pub mod upstream;
 mod whole;

@@ -5,7 +5,7 @@
 
 use super::provider::sealed_credential;
 use super::vault::{Look, Tampered, credential_row, model_row, provider_row};
-use super::{Services, StoreError};
+use super::{Lineage, Services, StoreError};
 use crate::base::CidrSet;
 use crate::provider::{Catalog, CatalogError, Dialect, Endpoint, Override, Provider, ProviderDocument, Slug};
 use crate::store::credential::CredentialRecord;
@@ -62,7 +62,7 @@ pub struct Credential {
     pub id: String,
     /// Its share of the provider's requests, among credentials that a key may use.
     pub weight: u64,
-    /// Projects that may use it; `None` is all.
+    /// Projects that may use it, with those below them; `None` is all.
     pub projects: Option<Vec<String>>,
     /// Sent as `openai-organization`.
     pub organization: Option<String>,
@@ -95,10 +95,11 @@ pub struct DrainingVersion {
 }
 
 impl Credential {
-    /// Whether a key of the project, pinned to `pin` or to nothing, may use it. A credential without weight is for
-    /// those pinned to it.
-    pub fn is_usable(&self, project: &str, pin: Option<&str>) -> bool {
-        let project_fits = self.projects.as_ref().is_none_or(|list| list.iter().any(|one| one == project));
+    /// Whether a key of the project, pinned to `pin` or to nothing, may use it: what is for a project is for those below
+    /// it, too. A credential without weight is for those pinned to it.
+    pub fn is_usable(&self, project: &Lineage, pin: Option<&str>) -> bool {
+        let is_for = |list: &Vec<String>| list.iter().any(|one| project.is_within(one));
+        let project_fits = self.projects.as_ref().is_none_or(is_for);
         project_fits && pin.map_or(self.weight > 0, |pinned| pinned == self.id)
     }
 

@@ -5,6 +5,7 @@ mod admin_log;
 mod alarm;
 mod authenticate;
 pub mod backup;
+mod budget;
 mod checkpoint;
 mod credential;
 mod directory;
@@ -19,6 +20,7 @@ mod ledger;
 mod metrics;
 mod model;
 mod operator;
+mod project;
 mod provider;
 mod quarantine;
 mod rates;
@@ -41,6 +43,7 @@ pub use crate::store::StoreError;
 pub use access_log::ReadLogError;
 pub use alarm::{Alarms, CloseAlarmError};
 pub use authenticate::{AuthenticateError, Caller};
+pub use budget::{BudgetState, ProjectBudgets};
 pub use checkpoint::{DoubtError, ForeignCheckpoint, KeepError, doubt_of_database};
 pub use credential::{CredentialError, CredentialFault, NewCredential, Rotation};
 pub use directory::{Credential, DrainingVersion, KeyVersion, ProviderEntry, Snapshot, binding};
@@ -57,13 +60,17 @@ pub use ledger::{
 pub use metrics::Metrics;
 pub use model::{ModelState, SetModelError};
 pub use operator::{Actor, CreateOperatorError, Operator, OperatorError, OutOfReach, Permission, Role};
+pub use project::{
+    ChangeProjectError, CreateProjectError, DeleteProjectError, ExceedsCeiling, Forest, Lineage,
+    ProjectStanding, Standing,
+};
 pub use provider::{ChangeProviderError, CreateProviderError, DeleteProviderError};
 pub use rates::{InFlight, RateRefusal, Rates};
 pub use registry::{ActiveKey, Registry, RegistryLimits};
 pub use release::{PostedSpend, ReleaseError, ReleaseOrder, Released, Spend};
 pub use subkey::{
-    BudgetState, ChangeSubkeyError, Explanation, ListSubkeysError, MintError, Minted, Question,
-    RotateRefusal, Rotated, StateRefusal, Step, SubKeyQuery, SubKeyState, SubKeyStatus,
+    ChangeSubkeyError, Explanation, ListSubkeysError, MintError, Minted, Question, RotateRefusal, Rotated,
+    StateRefusal, Step, SubKeyQuery, SubKeyState, SubKeyStatus,
 };
 pub use vault::{
     Added, ChangeKekError, Confirmed, GuardError, KekLease, OpenVaultError, Opened, Presented, RewrapState,
@@ -93,6 +100,8 @@ pub struct Inner {
     pub ledger: Ledger,
     /// Sub-keys in memory.
     pub registry: Registry,
+    /// Projects in memory.
+    pub projects: Forest,
     /// What the server counts.
     pub metrics: Metrics,
     /// Where alarms are raised.
@@ -209,6 +218,7 @@ impl Services {
             node: settings.node,
             ledger,
             registry: Registry::new(settings.registry),
+            projects: Forest::default(),
             doubts: vault::Doubts::new(alarms.clone(), settings.clock),
             alarms,
             metrics: settings.metrics,

@@ -1,6 +1,10 @@
 //! Why a request would be refused or admitted: the same rules in the same order as the proxy's, nothing spent.
+//!
+//! What a project above the sub-key says is named by it: `project:SLUG/status`, `project:SLUG/ceiling/FIELD` and
+//! `project:SLUG/budgets/WINDOW`.
 
-use super::{BudgetState, SubKeyState};
+use super::SubKeyState;
+use crate::base::NanoUsd;
 use crate::budget::Refusal;
 use crate::policy::{self, BodyFacts, HeadFacts, Operation, Rule};
 use crate::provider::ask::{Ask, Bound, InputMeasure, OutputAsk};
@@ -8,7 +12,8 @@ use crate::provider::price::Unpriced;
 use crate::provider::resolve::{Candidate, Choice, ResolveError, Resolved, resolve};
 use crate::provider::worst_case::{Estimate, worst_case};
 use crate::provider::{Dialect, Slug};
-use crate::service::{Actor, Services, Snapshot, StoreError};
+use crate::service::{Actor, BudgetState, Lineage, Services, Snapshot, Standing, StoreError};
+use crate::store::budget::BudgetOwner;
 use crate::subkey::{Definition, SubKeyId};
 use crate::vault::Quarantine;
 use std::net::IpAddr;
@@ -38,7 +43,8 @@ pub struct Explanation {
 /// One rule's verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The rule: `quarantined`, a field of the sub-key, `status`, `model` (what the name means), `price`, or `budgets/WINDOW`.
+    /// The rule: `quarantined`, a field of the sub-key, `status`, `model` (what the name means), `price`, `budgets/WINDOW`, or
+    /// what a project says.
     pub rule: String,
     /// What it saw.
     pub value: String,
@@ -68,7 +74,14 @@ impl Services {
         question: &Question,
     ) -> Result<Option<Explanation>, StoreError> {
         let Some(state) = self.subkey(actor, id).await? else { return Ok(None) };
-        let mut explanation = explain(&state, &self.snapshot(), question, self.clock.now());
+        let lineage = self.projects.lineage(&state.subkey.definition.project);
+        let owners: Vec<_> = lineage
+            .definitions()
+            .map(|one| (BudgetOwner::project(&one.slug), one.budgets.as_slice()))
+            .collect();
+        let budgets = self.budgets_of(&mut self.store.read().await?.conn(), &owners).await?;
+        let binding = Binding { state: &state, lineage: &lineage, budgets: &budgets };
+        let mut explanation = explain(&binding, &self.snapshot(), question, self.clock.now());
         if let Some(quarantine) = self.quarantine() {
             explanation.trace.insert(0, quarantined(&quarantine));
         }
@@ -83,19 +96,44 @@ fn quarantined(Quarantine { since, reason, .. }: &Quarantine) -> Step {
     Step::new("quarantined", value, false)
 }
 
+/// What a request of the sub-key is held against.
+struct Binding<'a> {
+    state: &'a SubKeyState,
+    lineage: &'a Lineage,
+    /// Those of each project of the lineage.
+    budgets: &'a [Vec<BudgetState>],
+}
+
+/// Whether the projects admit anything, told by the one that does not, or else by the nearest.
+fn of_projects(lineage: &Lineage, own: &str) -> Step {
+    match lineage.standing() {
+        Standing::Active => Step::new(format!("project:{own}/status"), "active", true),
+        Standing::Suspended { project } => Step::new(format!("project:{project}/status"), "suspended", false),
+        Standing::Unusable { project } => {
+            Step::new(format!("project:{project}/status"), "changed outside of Bitting", false)
+        }
+    }
+}
+
 fn explain(
-    state: &SubKeyState,
+    binding: &Binding<'_>,
     snapshot: &Snapshot,
     question: &Question,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Explanation {
+    let Binding { state, lineage, .. } = *binding;
     let definition = &state.subkey.definition;
     let stopped = state.subkey.state;
-    let mut trace = vec![Step::new("status", stopped.as_str(), stopped == crate::subkey::State::Active)];
+    let mut trace = vec![
+        Step::new("status", stopped.as_str(), stopped == crate::subkey::State::Active),
+        of_projects(lineage, &definition.project),
+    ];
+    let own = definition.scope();
+    let bounds = lineage.bounds(&own);
 
     let needs_model = question.operation != Operation::Models;
     let written = question.model.as_deref().unwrap_or_default();
-    let resolved = needs_model.then(|| resolve_any(definition, snapshot, question.operation, written));
+    let resolved = needs_model.then(|| resolve_any(binding, snapshot, question.operation, written));
     let head = HeadFacts { now, client_ip: question.client_ip, operation: question.operation };
     let found = resolved.as_ref().and_then(|resolved| resolved.as_ref().ok());
     let body = BodyFacts {
@@ -103,28 +141,35 @@ fn explain(
         output_bound: output_bound(definition, found, question),
         ..BodyFacts::default()
     };
-    for (rule, verdict) in policy::explain(&definition.scope(), &head, &body) {
+    for policy::Verdict { rule, ceiling, said } in policy::explain(bounds, &head, &body) {
+        let name = match &ceiling {
+            Some(project) => format!("project:{project}/ceiling/{}", rule.as_str()),
+            None => rule.as_str().to_owned(),
+        };
         match (rule, &resolved) {
-            (Rule::Model, Some(Err(error))) => trace.push(unresolved(written, error)),
-            _ => trace.push(match verdict {
-                Ok(value) => Step::new(rule.as_str(), value, true),
-                Err(denial) => Step::new(rule.as_str(), denial.value, false),
+            // There is no model that a ceiling could be asked about.
+            (Rule::Model, Some(Err(error))) if ceiling.is_none() => trace.push(unresolved(written, error)),
+            (Rule::Model, Some(Err(_))) => {}
+            _ => trace.push(match said {
+                Ok(value) => Step::new(name, value, true),
+                Err(denial) => Step::new(name, denial.value, false),
             }),
         }
     }
     if let Some(found) = found {
-        trace.extend(money(state, found, question, now));
+        trace.extend(money(binding, found, question, now));
     }
     Explanation { trace }
 }
 
 /// What the name means in the first dialect that the model is served in.
 fn resolve_any(
-    definition: &Definition,
+    binding: &Binding<'_>,
     snapshot: &Snapshot,
     operation: Operation,
     written: &str,
 ) -> Result<Resolved, ResolveError> {
+    let (definition, lineage) = (&binding.state.subkey.definition, binding.lineage);
     let dialects: Vec<Vec<Dialect>> =
         snapshot.providers.values().map(|entry| entry.provider.dialects.keys().copied().collect()).collect();
     let pin = definition.credential.as_deref();
@@ -133,12 +178,13 @@ fn resolve_any(
         .iter()
         .zip(&dialects)
         .map(|((slug, entry), dialects)| {
-            let fits = |one: &crate::service::Credential| one.is_usable(&definition.project, pin);
+            let fits = |one: &crate::service::Credential| one.is_usable(lineage, pin);
             Candidate { slug, dialects, usable: entry.active && entry.credentials.iter().any(fits) }
         })
         .collect();
     let order: Vec<Slug> = definition.provider_order.iter().filter_map(|slug| slug.parse().ok()).collect();
-    let scope = definition.scope();
+    let own = definition.scope();
+    let bounds = lineage.bounds(&own);
     let in_dialect = |dialect| {
         let choice = Choice {
             catalog: &snapshot.catalog,
@@ -146,7 +192,7 @@ fn resolve_any(
             dialect,
             operation,
             fixed: None,
-            allowed: &|name| scope.admits_model(name),
+            allowed: &|name| bounds.admits_model(name),
             provider_order: &order,
         };
         resolve(&choice, written)
@@ -182,16 +228,19 @@ fn output_bound(definition: &Definition, found: Option<&Resolved>, question: &Qu
     Some(stated.or(ceiling).unwrap_or(u64::MAX))
 }
 
-/// Price and budgets.
+/// Price and budgets, in the order in which they refuse.
 fn money(
-    state: &SubKeyState,
+    binding: &Binding<'_>,
     found: &Resolved,
     question: &Question,
     now: chrono::DateTime<chrono::Utc>,
 ) -> Vec<Step> {
+    let Binding { state, lineage, budgets } = *binding;
     let definition = &state.subkey.definition;
-    let is_capped = !definition.budgets.is_empty() || definition.max_request_usd.is_some();
-    let estimate = match estimate(definition, found, question, now) {
+    let is_capped =
+        !definition.budgets.is_empty() || definition.max_request_usd.is_some() || lineage.is_capped();
+    let max_output = lineage.bounds(&definition.scope()).max_output_tokens();
+    let estimate = match estimate(definition, max_output, found, question, now) {
         Ok(estimate) => estimate,
         Err(error) => {
             let free = question.operation.is_free();
@@ -199,15 +248,27 @@ fn money(
         }
     };
     let mut steps = vec![Step::new("price", format!("at most {} USD", estimate.total), true)];
+    let fits =
+        |max: NanoUsd| estimate.total <= max || definition.clamp_to_budget && estimate.clamp(max).is_some();
+    let value = |max: NanoUsd| format!("{} of {max} USD", estimate.total);
     if let Some(max) = definition.max_request_usd {
-        let fits = estimate.total <= max || definition.clamp_to_budget && estimate.clamp(max).is_some();
-        steps.push(Step::new("max_request_usd", format!("{} of {max} USD", estimate.total), fits));
+        steps.push(Step::new("max_request_usd", value(max), fits(max)));
     }
-    steps.extend(state.budgets.iter().map(|budget| of_budget(definition, budget, &estimate)));
+    for (project, max) in lineage.request_caps() {
+        let name = format!("project:{project}/ceiling/max_request_usd");
+        steps.push(Step::new(name, value(max), fits(max)));
+    }
+    let own = std::iter::once((String::new(), state.budgets.as_slice()));
+    let above = lineage.slugs().zip(budgets).map(|(slug, of)| (format!("project:{slug}/"), of.as_slice()));
+    for (owner, budgets) in own.chain(above) {
+        let mut by_window: Vec<&BudgetState> = budgets.iter().collect();
+        by_window.sort_by_key(|budget| budget.spec.window);
+        steps.extend(by_window.into_iter().map(|budget| of_budget(definition, &owner, budget, &estimate)));
+    }
     steps
 }
 
-fn of_budget(definition: &Definition, budget: &BudgetState, estimate: &Estimate) -> Step {
+fn of_budget(definition: &Definition, owner: &str, budget: &BudgetState, estimate: &Estimate) -> Step {
     let remaining = budget.balance.remaining();
     let clamped = || definition.clamp_to_budget && estimate.clamp(remaining).is_some();
     let (allowed, why) = match budget.balance.admit(estimate.total) {
@@ -217,11 +278,12 @@ fn of_budget(definition: &Definition, budget: &BudgetState, estimate: &Estimate)
         Err(Refusal::Exceeded) => (false, ""),
     };
     let value = format!("{} of {remaining} USD left{why}", estimate.total);
-    Step::new(format!("budgets/{}", budget.spec.window.as_str()), value, allowed)
+    Step::new(format!("{owner}budgets/{}", budget.spec.window.as_str()), value, allowed)
 }
 
 fn estimate(
     definition: &Definition,
+    max_output: Option<u64>,
     found: &Resolved,
     question: &Question,
     now: chrono::DateTime<chrono::Utc>,
@@ -240,7 +302,7 @@ fn estimate(
     };
     let estimate =
         worst_case(model, version, question.operation, &ask, definition.default_max_output_tokens)?;
-    Ok(match definition.max_output_tokens {
+    Ok(match max_output {
         Some(max) if definition.clamp_output && max < estimate.output_bound => {
             estimate.with_output_bound(max)
         }
