@@ -128,6 +128,9 @@ pub enum UsageError {
     /// The input is nothing that unseals.
     #[error("the input is no unseal code, key or passphrase: it is above 64 KiB, or not text")]
     UnsealShape,
+    /// A file that should hold a document.
+    #[error("{} does not hold a JSON object", .0.display())]
+    NoObject(PathBuf),
     /// An update without a change.
     #[error("nothing to change: give at least one flag")]
     NothingToChange,
@@ -251,6 +254,7 @@ impl CliError {
             }
             Self::Usage(UsageError::NothingToChange) => "See --help for the flags, or use --set FIELD=JSON.",
             Self::Usage(UsageError::NotConfirmed) => "In scripts, say --yes.",
+            Self::Usage(UsageError::NoObject(_)) => "Write the fields as one object, like {\"models\": [\"openai/*\"]}.",
             Self::Usage(UsageError::SecretShape | UsageError::UnsealShape | UsageError::Time(_))
             | Self::File { .. }
             | Self::Input(_)

@@ -14,8 +14,8 @@ use crate::log::{Decision, Entry};
 use crate::policy::{self, BodyFacts, Head, Operation, Permit, Whole};
 use crate::provider::ask::{self, Ask, AskError, Splice};
 use crate::provider::{
-    Candidate, Choice, Dialect, Estimate, Model, PriceVersion, Resolved, Slug, Unpriced, operation,
-    output_bound_field, resolve, worst_case,
+    Candidate, Choice, Dialect, Estimate, Model, PriceVersion, ResolveError, Resolved, Slug, Unpriced,
+    operation, output_bound_field, resolve, worst_case,
 };
 use crate::service::{Caller, Demand, InFlight, Reservation, ReserveError, Snapshot};
 use bytes::Bytes;
@@ -141,17 +141,27 @@ impl Admission<'_> {
             .collect();
         let key_order = definition.provider_order.iter().filter_map(|slug| slug.parse::<Slug>().ok());
         let order: Vec<Slug> = key_order.chain(self.proxy.settings.provider_order.iter().cloned()).collect();
-        let choice = Choice {
-            catalog: &snapshot.catalog,
-            providers: &candidates,
-            dialect: self.matched.row.dialect,
-            operation: self.matched.row.operation,
-            fixed: self.matched.provider,
-            allowed: &|name| caller.bounds().admits_model(name),
-            provider_order: &order,
+        let choice = |allowed: &dyn Fn(&str) -> bool| {
+            let choice = Choice {
+                catalog: &snapshot.catalog,
+                providers: &candidates,
+                dialect: self.matched.row.dialect,
+                operation: self.matched.row.operation,
+                fixed: self.matched.provider,
+                allowed,
+                provider_order: &order,
+            };
+            let written = self.ask.model.as_ref().map(|model| model.name.as_str()).unwrap_or_default();
+            resolve(&choice, written)
         };
-        let written = self.ask.model.as_ref().map(|model| model.name.as_str()).unwrap_or_default();
-        resolve(&choice, written).map_err(|error| unresolved(&error))
+        // What a ceiling alone refuses goes on to the decision, which names the ceiling.
+        let meant = choice(&|name| caller.bounds().admits_model(name)).or_else(|error| match error {
+            ResolveError::ModelNotAllowed { .. } => {
+                choice(&|name| caller.key.scope.admits_model(name)).map_err(|_| error)
+            }
+            error => Err(error),
+        });
+        meant.map_err(|error| unresolved(&error))
     }
 
     fn decide(

@@ -6,6 +6,7 @@ mod alarms;
 mod edges;
 mod logs;
 pub(crate) mod plane;
+mod projects;
 mod providers;
 mod roles;
 mod subkeys;

@@ -17,6 +17,7 @@ mod kills;
 mod lease;
 mod left;
 mod power;
+mod projects;
 
 use crate::support::server::TestServer;
 use bitting::base::NanoUsd;

@@ -185,24 +185,29 @@ fn resolve_any(
     let order: Vec<Slug> = definition.provider_order.iter().filter_map(|slug| slug.parse().ok()).collect();
     let own = definition.scope();
     let bounds = lineage.bounds(&own);
-    let in_dialect = |dialect| {
+    let in_dialect = |dialect, allowed: &dyn Fn(&str) -> bool| {
         let choice = Choice {
             catalog: &snapshot.catalog,
             providers: &candidates,
             dialect,
             operation,
             fixed: None,
-            allowed: &|name| bounds.admits_model(name),
+            allowed,
             provider_order: &order,
         };
         resolve(&choice, written)
     };
-    match in_dialect(Dialect::OpenAi) {
+    let in_any = |allowed: &dyn Fn(&str) -> bool| match in_dialect(Dialect::OpenAi, allowed) {
         Err(ResolveError::DialectNotSupported { .. }) => {
-            in_dialect(Dialect::Anthropic).or_else(|_| in_dialect(Dialect::Gemini))
+            in_dialect(Dialect::Anthropic, allowed).or_else(|_| in_dialect(Dialect::Gemini, allowed))
         }
         answer => answer,
-    }
+    };
+    // As the proxy does: what a ceiling alone refuses is refused by its name.
+    in_any(&|name| bounds.admits_model(name)).or_else(|error| match error {
+        ResolveError::ModelNotAllowed { .. } => in_any(&|name| own.admits_model(name)).map_err(|_| error),
+        error => Err(error),
+    })
 }
 
 fn unresolved(written: &str, error: &ResolveError) -> Step {

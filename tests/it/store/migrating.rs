@@ -85,7 +85,7 @@ first_on_both! {
         for refused in [&["serve"][..], &["doctor"], &["backup", "b"]] {
             let (code, out, err) = run_on(place, refused).await;
             let said = out + &err;
-            let told = "the database lacks 0002_vault, 0003_leases; run: bitting migrate";
+            let told = "the database lacks 0002_vault, 0003_leases, 0004_projects; run: bitting migrate";
             assert!(code == Some(1) && said.contains(told), "{refused:?}: {said}");
         }
 

@@ -7,7 +7,7 @@ use sqlx::Connection;
 use std::os::unix::fs::PermissionsExt;
 
 fn first() -> Vec<String> {
-    vec!["0001_first".to_owned(), "0002_vault".to_owned(), "0003_leases".to_owned()]
+    ["0001_first", "0002_vault", "0003_leases", "0004_projects"].map(str::to_owned).to_vec()
 }
 
 async fn a_schema_is_judged_by_name((url, _folder): (String, tempfile::TempDir)) {
