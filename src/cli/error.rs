@@ -254,7 +254,9 @@ impl CliError {
             }
             Self::Usage(UsageError::NothingToChange) => "See --help for the flags, or use --set FIELD=JSON.",
             Self::Usage(UsageError::NotConfirmed) => "In scripts, say --yes.",
-            Self::Usage(UsageError::NoObject(_)) => "Write the fields as one object, like {\"models\": [\"openai/*\"]}.",
+            Self::Usage(UsageError::NoObject(_)) => {
+                "Write the fields as one object, like {\"models\": [\"openai/*\"]}."
+            }
             Self::Usage(UsageError::SecretShape | UsageError::UnsealShape | UsageError::Time(_))
             | Self::File { .. }
             | Self::Input(_)

@@ -172,7 +172,9 @@ impl ProjectDefinition {
             let detail = error.inner().to_string();
             DefinitionError { field: pointer(error.path()), detail }
         });
-        definition.and_then(|definition| definition.validate_new()).map_err(|error| within("/defaults", error))
+        definition
+            .and_then(|definition| definition.validate_new())
+            .map_err(|error| within("/defaults", error))
     }
 
     /// The latest expiry of a sub-key that was minted at `minted_at`; `None` when it may have none.

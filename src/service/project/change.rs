@@ -3,8 +3,8 @@
 //! As with sub-keys, nothing is waited for between the commit and its coming into force; then whatever the writer had
 //! begun by the old state is committed or refused before the call returns.
 
-use super::place::{Tree, check_place};
 use super::ProjectStanding;
+use super::place::{Tree, check_place};
 use crate::service::subkey::difference;
 use crate::service::{Actor, AlreadyDone, GuardError, OutOfReach, Services, StoreError};
 use crate::store;
