@@ -222,6 +222,6 @@ mod tests {
         assert!(forest.is_current(&leaf));
         forest.changed(&project("top", None, 2, ProjectState::Active));
         assert!(!forest.is_current(&leaf));
-        assert_eq!(leaf.stopped.is_cancelled(), false);
+        assert!(!leaf.stopped.is_cancelled());
     }
 }

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_about_a_provider_a_model_and_a_project_is_signed() {
+    fn everything_about_a_provider_and_a_model_is_signed() {
         let provider = ProviderRecord {
             slug: "p".into(),
             version: 1,

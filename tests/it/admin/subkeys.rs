@@ -226,7 +226,7 @@ on_both! {
         assert!(plane.services.authenticate(&token).await.unwrap().key.scope.admits_model("openai/gpt-4o"));
         let path = format!("/api/v1/subkeys/{}", token.id());
         plane.ask("PATCH", &path, Some(json!({"models": ["anthropic/*"]}))).await.expect(200);
-        let caller = plane.services.authenticate(&token).await.unwrap();
+        let key = plane.services.authenticate(&token).await.unwrap().key;
         assert!(!key.scope.admits_model("openai/gpt-4o") && !key.stopped.is_cancelled());
     }
 
