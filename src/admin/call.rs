@@ -48,6 +48,8 @@ needs!(
     IssueSubkeys,
     ChangeSubkeys,
     StopSubkeys,
+    ChangeProjects,
+    StopProjects,
     ViewAlarms,
     CloseAlarms,
     Seal,

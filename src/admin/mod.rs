@@ -14,6 +14,7 @@ mod import;
 mod merge_patch;
 mod model;
 mod params;
+mod project;
 mod provider;
 mod refusal;
 mod routes;
@@ -82,6 +83,7 @@ pub fn declared_routes() -> Vec<Declared> {
 fn guarded() -> Routes {
     let routes = Routes::default();
     let routes = health::routes(routes);
+    let routes = project::routes(routes);
     let routes = provider::routes(routes);
     let routes = credential::routes(routes);
     let routes = subkey::routes(routes);

@@ -1,7 +1,7 @@
 //! What the admin plane answers where it refuses, by stable codes; and what the verbs' common reasons come to.
 
 use crate::http::Problem;
-use crate::service::{AlreadyDone, GuardError, OutOfReach, Sealed, StoreError};
+use crate::service::{AlreadyDone, ExceedsCeiling, GuardError, OutOfReach, Sealed, StoreError};
 use crate::subkey::DefinitionError;
 use http::StatusCode;
 
@@ -21,6 +21,12 @@ pub(super) fn forbidden() -> Problem {
 /// 403 by project.
 pub(super) fn out_of_reach(error: OutOfReach) -> Problem {
     Problem::forbidden("forbidden", error.to_string())
+}
+
+/// 403 by the ceiling of a project.
+pub(super) fn exceeds_ceiling(error: ExceedsCeiling) -> Problem {
+    let (detail, ExceedsCeiling { project, field, allowed }) = (error.to_string(), error);
+    Problem::forbidden("exceeds_ceiling", detail).with_field(field, allowed).with_member("project", project)
 }
 
 /// 404 for a path that is no route.

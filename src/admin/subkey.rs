@@ -8,16 +8,18 @@ use super::refusal;
 use super::routes::Routes;
 use super::subkey_view::{ExplanationView, SubKeyView};
 use crate::http::Problem;
+use crate::http::json::parse_strict;
 use crate::policy::Operation;
 use crate::service::{
     ChangeSubkeyError, ListSubkeysError, MintError, Question, RotateRefusal, Services, StateRefusal,
     SubKeyQuery, SubKeyState, SubKeyStatus,
 };
 use crate::store::Cursor;
-use crate::subkey::{Definition, State, SubKeyId};
+use crate::subkey::{DEFAULT_PROJECT, Definition, State, SubKeyId};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::net::IpAddr;
 
 pub(super) fn routes(routes: Routes) -> Routes {
@@ -100,11 +102,20 @@ fn label(text: String) -> (String, Option<String>) {
 async fn mint(call: Call<IssueSubkeys>) -> Result<Response, Problem> {
     call.no_params()?;
     let (services, actor) = (call.services.clone(), call.actor.clone());
-    let definition: Definition = call.json().await?;
+    let asked: Map<String, Value> = call.json().await?;
+    let definition = completed(asked, &services)?;
     let minted = services.mint_subkey(&actor, definition).await?;
     let version = minted.subkey.subkey.version;
     let subkey = SubKeyView::new(minted.subkey, &services);
     Ok(entity::created(&WithSecret { subkey, secret: minted.token.expose() }, version))
+}
+
+/// The definition that is asked for, with what the project gives to sub-keys that say nothing of it.
+fn completed(asked: Map<String, Value>, services: &Services) -> Result<Definition, Problem> {
+    let project = asked.get("project").and_then(Value::as_str).unwrap_or(DEFAULT_PROJECT);
+    let mut document = services.subkey_defaults(project);
+    document.extend(asked);
+    parse_strict(Value::Object(document).to_string().as_bytes())
 }
 
 async fn show(call: Call<View>) -> Result<Response, Problem> {
@@ -204,6 +215,7 @@ impl From<MintError> for Problem {
         match error {
             MintError::Definition(error) => refusal::invalid_definition(&error),
             MintError::OutOfReach(error) => refusal::out_of_reach(error),
+            MintError::ExceedsCeiling(error) => refusal::exceeds_ceiling(error),
             MintError::NameTaken { id } => taken(id),
             MintError::AlreadyDone(error) => refusal::already_done(error),
             MintError::Guard(error) => refusal::guard(&error),
@@ -230,6 +242,7 @@ fn changed<R>(error: ChangeSubkeyError<R>, refused: impl FnOnce(R) -> Problem) -
         ChangeSubkeyError::Refused(reason) => refused(reason),
         ChangeSubkeyError::Definition(error) => refusal::invalid_definition(&error),
         ChangeSubkeyError::OutOfReach(error) => refusal::out_of_reach(error),
+        ChangeSubkeyError::ExceedsCeiling(error) => refusal::exceeds_ceiling(error),
         ChangeSubkeyError::NameTaken { id } => taken(id),
         ChangeSubkeyError::AlreadyDone(error) => refusal::already_done(error),
         ChangeSubkeyError::Guard(error) => refusal::guard(&error),

@@ -37,7 +37,7 @@ struct SecretView {
 
 /// A budget, and where it stands.
 #[derive(Serialize)]
-struct BudgetView {
+pub(super) struct BudgetView {
     #[serde(flatten)]
     spec: BudgetSpec,
     spent_usd: NanoUsd,

@@ -40,6 +40,14 @@ impl CidrSet {
         self.0.iter().any(|network| network.contains(ip))
     }
 
+    /// Whether each of the other's networks lies in one of these.
+    pub fn covers(&self, other: &Self) -> bool {
+        let lies_in = |inner: &IpNetwork, outer: &IpNetwork| {
+            outer.prefix() <= inner.prefix() && outer.contains(inner.network())
+        };
+        other.0.iter().all(|inner| self.0.iter().any(|outer| lies_in(inner, outer)))
+    }
+
     /// Whether the set holds no network.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -147,6 +147,9 @@ pub enum UsageError {
     /// What a price list is cannot be told from it.
     #[error("this is none of the price lists that are known here")]
     ListFormat,
+    /// A file that should hold a document.
+    #[error("{} does not hold a JSON object", .0.display())]
+    NoObject(PathBuf),
     /// An update without a change.
     #[error("nothing to change: give at least one flag")]
     NothingToChange,
@@ -290,6 +293,9 @@ impl CliError {
                 "Say --format litellm, models-dev or openrouter, if it is one of them."
             }
             Self::Usage(UsageError::NotConfirmed) => "In scripts, say --yes.",
+            Self::Usage(UsageError::NoObject(_)) => {
+                "Write the fields as one object, like {\"models\": [\"openai/*\"]}."
+            }
             Self::Apart { .. } => {
                 "What is charged after a crash and was not billed can be taken back: bitting usage release"
             }

@@ -16,6 +16,7 @@ mod local;
 mod log;
 mod mint;
 mod model;
+mod project;
 mod provider;
 mod render;
 mod secret_file;
@@ -45,7 +46,7 @@ use client::Client;
 #[command(
     name = "bitting",
     version,
-    after_help = "The commands subkey, provider, credential, model, usage, log, vault and alarm ask the admin API of a running \
+    after_help = "The commands subkey, project, provider, credential, model, usage, log, vault and alarm ask the admin API of a running \
         server:\n  BITTING_URL    where it listens [default: http://127.0.0.1:8401]\n  BITTING_TOKEN  the token of the \
         operator who asks (bo_...)\n\nExit codes: 0 done, 1 refused or failed, 2 wrong usage."
 )]
@@ -80,6 +81,9 @@ pub enum Remote {
     /// Mint sub-keys, and change, stop or explain them
     #[command(subcommand)]
     Subkey(subkey::SubkeyCommand),
+    /// The tree of projects that own sub-keys
+    #[command(subcommand)]
+    Project(project::ProjectCommand),
     /// The upstream APIs
     #[command(subcommand)]
     Provider(provider::ProviderCommand),
@@ -123,6 +127,7 @@ pub async fn run_remote(
     let now = surroundings.clock.now();
     match command {
         Remote::Subkey(command) => subkey::run(command, &client, now).await,
+        Remote::Project(command) => project::run(command, &client).await,
         Remote::Provider(command) => provider::run(command, &client).await,
         Remote::Credential(command) => credential::run(command, &client).await,
         Remote::Model(command) => model::run(command, &client, now).await,
@@ -173,6 +178,15 @@ mod tests {
             "subkey resume x",
             "subkey revoke x",
             "subkey explain x --operation chat --model openai/gpt-4o --client-ip 10.0.0.1",
+            "project list --all --json",
+            "project show search",
+            "project create search --parent products --cap 25/month --rate concurrent:8 --max-subkey-ttl 90d \
+             --ceiling-file c --defaults-file d",
+            "project create search --file -",
+            "project update search --if-match 3 --owner ana",
+            "project suspend search",
+            "project resume search",
+            "project delete search",
             "provider list",
             "provider show openai",
             "provider create local --openai http://127.0.0.1:9000/v1",

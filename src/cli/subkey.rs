@@ -4,7 +4,7 @@ use super::client::{Client, Query, path};
 use super::definition::DefinitionFlags;
 use super::listing::{Extent, Listing};
 use super::render::{self, Form, cell, field};
-use super::values::{self, Label, Moment};
+use super::values::{self, Label, Moment, caps};
 use super::{CliError, UsageError, mint};
 use chrono::{DateTime, Utc};
 use clap::builder::NonEmptyStringValueParser;
@@ -245,23 +245,6 @@ fn few(models: &Value) -> String {
             format!("{},{},+{}", cell(&models[0]), cell(&models[1]), models.len() - 2)
         }
         Some(_) | None => cell(models),
-    }
-}
-
-fn caps(subkey: &Value) -> String {
-    let budgets = subkey["budgets"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let cap = |budget: &Value| {
-        format!(
-            "{} of {}/{}",
-            cell(&budget["spent_usd"]),
-            cell(&budget["limit_usd"]),
-            cell(&budget["window"])
-        )
-    };
-    if budgets.is_empty() {
-        "no cap".to_owned()
-    } else {
-        budgets.iter().map(cap).collect::<Vec<_>>().join(", ")
     }
 }
 

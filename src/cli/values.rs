@@ -2,6 +2,7 @@
 //! it makes sense is for the server to say.
 
 use super::UsageError;
+use super::render::cell;
 use crate::base::NanoUsd;
 use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -67,6 +68,24 @@ impl Cap {
             budget["timezone"] = json!(zone);
         }
         budget
+    }
+}
+
+/// What is spent of each cap of a sub-key or project.
+pub(super) fn caps(owner: &Value) -> String {
+    let budgets = owner["budgets"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let cap = |budget: &Value| {
+        format!(
+            "{} of {}/{}",
+            cell(&budget["spent_usd"]),
+            cell(&budget["limit_usd"]),
+            cell(&budget["window"])
+        )
+    };
+    if budgets.is_empty() {
+        "no cap".to_owned()
+    } else {
+        budgets.iter().map(cap).collect::<Vec<_>>().join(", ")
     }
 }
 

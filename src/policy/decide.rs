@@ -1,10 +1,11 @@
-//! The decision: a scope held against the facts of one request.
+//! The decision: a scope and the ceilings over it held against the facts of one request.
 //!
 //! One list of rules in the order in which refusals are reported, one function that judges a rule.
-//! The proxy stops at the first refusal, first with what the request's head tells and then with the
+//! Each rule is asked of the innermost scope first, then of each ceiling upwards. The proxy stops at the first refusal, first with what the request's head tells and then with the
 //! whole; `explain` lists every verdict. A permit is made here and nowhere else.
 
-use super::{FeatureSet, Operation, Scope};
+use super::scope::Bound;
+use super::{Bounds, FeatureSet, Operation};
 use chrono::{DateTime, Utc};
 use std::marker::PhantomData;
 use std::net::IpAddr;
@@ -89,6 +90,8 @@ impl Rule {
 pub struct Denial {
     /// The rule.
     pub rule: Rule,
+    /// The project whose ceiling refused; `None` when it was the innermost scope.
+    pub ceiling: Option<String>,
     /// The value that the rule does not admit, in words for the caller.
     pub value: String,
 }
@@ -105,22 +108,44 @@ pub struct Whole(());
 pub struct Permit<Extent>(PhantomData<Extent>);
 
 /// Decides what needs no body.
-pub fn decide_head(scope: &Scope, head: &HeadFacts) -> Result<Permit<Head>, Denial> {
-    HEAD.iter().try_for_each(|rule| judge_head(*rule, scope, head).map(drop))?;
+pub fn decide_head(bounds: Bounds<'_>, head: &HeadFacts) -> Result<Permit<Head>, Denial> {
+    HEAD.iter()
+        .try_for_each(|rule| bounds.iter().try_for_each(|one| judge_head(*rule, one, head).map(drop)))?;
     Ok(Permit(PhantomData))
 }
 
 /// Decides the whole request; the head was admitted before.
-pub fn decide(scope: &Scope, _head: &Permit<Head>, body: &BodyFacts) -> Result<Permit<Whole>, Denial> {
-    BODY.iter().try_for_each(|rule| judge_body(*rule, scope, body).map(drop))?;
+pub fn decide(bounds: Bounds<'_>, _head: &Permit<Head>, body: &BodyFacts) -> Result<Permit<Whole>, Denial> {
+    BODY.iter()
+        .try_for_each(|rule| bounds.iter().try_for_each(|one| judge_body(*rule, one, body).map(drop)))?;
     Ok(Permit(PhantomData))
 }
 
-/// Every rule's verdict in order: the value it saw, or the denial.
-pub fn explain(scope: &Scope, head: &HeadFacts, body: &BodyFacts) -> Vec<(Rule, Result<String, Denial>)> {
-    let of_head = HEAD.into_iter().map(|rule| (rule, judge_head(rule, scope, head)));
-    let of_body = BODY.into_iter().map(|rule| (rule, judge_body(rule, scope, body)));
-    of_head.chain(of_body).map(|(rule, verdict)| (rule, verdict.map(|seen| seen.to_string()))).collect()
+/// One rule of one scope, and what it said: the value it saw, or the denial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The rule.
+    pub rule: Rule,
+    /// The project whose ceiling was asked; `None` for the innermost scope.
+    pub ceiling: Option<String>,
+    /// What it said.
+    pub said: Result<String, Denial>,
+}
+
+/// Every verdict, in the order in which refusals are reported.
+pub fn explain(bounds: Bounds<'_>, head: &HeadFacts, body: &BodyFacts) -> Vec<Verdict> {
+    let verdict = |rule, one: Bound<'_>, said: Result<Seen<'_>, Denial>| Verdict {
+        rule,
+        ceiling: one.project.map(str::to_owned),
+        said: said.map(|seen| seen.to_string()),
+    };
+    let of_head = HEAD
+        .into_iter()
+        .flat_map(|rule| bounds.iter().map(move |one| verdict(rule, one, judge_head(rule, one, head))));
+    let of_body = BODY
+        .into_iter()
+        .flat_map(|rule| bounds.iter().map(move |one| verdict(rule, one, judge_body(rule, one, body))));
+    of_head.chain(of_body).collect()
 }
 
 /// What a rule saw, rendered only when somebody asks.
@@ -146,7 +171,8 @@ impl std::fmt::Display for Seen<'_> {
     }
 }
 
-fn judge_head<'a>(rule: Rule, scope: &Scope, head: &HeadFacts) -> Result<Seen<'a>, Denial> {
+fn judge_head<'a>(rule: Rule, one: Bound<'_>, head: &HeadFacts) -> Result<Seen<'a>, Denial> {
+    let scope = one.scope;
     let (admitted, seen) = match rule {
         Rule::NotBefore => (scope.not_before.is_none_or(|start| head.now >= start), Seen::Time(head.now)),
         Rule::Expiry => (scope.expires_at.is_none_or(|end| head.now < end), Seen::Time(head.now)),
@@ -169,11 +195,12 @@ fn judge_head<'a>(rule: Rule, scope: &Scope, head: &HeadFacts) -> Result<Seen<'a
         | Rule::StrictFields
         | Rule::OutputBound => (true, Seen::Text("")),
     };
-    if admitted { Ok(seen) } else { Err(Denial { rule, value: seen.to_string() }) }
+    if admitted { Ok(seen) } else { Err(denial(rule, one, &seen.to_string())) }
 }
 
-fn judge_body<'a>(rule: Rule, scope: &Scope, body: &'a BodyFacts) -> Result<Seen<'a>, Denial> {
-    let refuse = |value: &str| Err(Denial { rule, value: value.to_owned() });
+fn judge_body<'a>(rule: Rule, one: Bound<'_>, body: &'a BodyFacts) -> Result<Seen<'a>, Denial> {
+    let scope = one.scope;
+    let refuse = |value: &str| Err(denial(rule, one, value));
     match rule {
         Rule::Model => match &body.model {
             Some(model) if !scope.admits_model(model) => refuse(model),
@@ -188,7 +215,7 @@ fn judge_body<'a>(rule: Rule, scope: &Scope, body: &'a BodyFacts) -> Result<Seen
             None => Ok(Seen::Many(body.hosted_tools.iter().map(String::as_str).collect())),
         },
         Rule::ServiceTier => match &body.service_tier {
-            Some(tier) if !scope.service_tiers.contains(tier) => refuse(tier),
+            Some(tier) if !scope.service_tiers.admits(tier) => refuse(tier),
             tier => Ok(Seen::Text(tier.as_deref().unwrap_or("none"))),
         },
         Rule::StrictFields => match body.unknown_fields.first() {
@@ -196,169 +223,16 @@ fn judge_body<'a>(rule: Rule, scope: &Scope, body: &'a BodyFacts) -> Result<Seen
             _ => Ok(Seen::Many(body.unknown_fields.iter().map(String::as_str).collect())),
         },
         Rule::OutputBound => match (body.output_bound, scope.max_output_tokens) {
-            (Some(bound), Some(max)) if bound > max && !scope.clamp_output => refuse(&bound.to_string()),
+            (Some(bound), Some(max)) if bound > max && !one.clamp_output => refuse(&bound.to_string()),
             (bound, _) => Ok(Seen::Number(bound)),
         },
         Rule::NotBefore | Rule::Expiry | Rule::ClientIp | Rule::Operation => Ok(Seen::Text("")),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::CidrSet;
-    use crate::policy::{Feature, Glob, OneOf};
-    use proptest::prelude::*;
-
-    fn at(seconds: i64) -> DateTime<Utc> {
-        DateTime::from_timestamp(seconds, 0).unwrap()
-    }
-
-    fn globs(patterns: &[&str]) -> Vec<Glob> {
-        patterns.iter().map(|pattern| Glob::parse(pattern).unwrap()).collect()
-    }
-
-    fn open_scope() -> Scope {
-        Scope {
-            models: globs(&["*"]),
-            deny_models: vec![],
-            operations: OneOf::Any,
-            ip_allow: None,
-            features: Scope::default_features(),
-            hosted_tools: OneOf::Listed(vec![]),
-            service_tiers: ["auto".to_owned(), "default".to_owned()].into(),
-            max_output_tokens: None,
-            clamp_output: false,
-            strict_fields: false,
-            not_before: None,
-            expires_at: None,
-        }
-    }
-
-    fn chat_from(ip: &str) -> HeadFacts {
-        HeadFacts { now: at(1_000), client_ip: Some(ip.parse().unwrap()), operation: Operation::Chat }
-    }
-
-    fn asking(model: &str) -> BodyFacts {
-        BodyFacts { model: Some(model.to_owned()), ..BodyFacts::default() }
-    }
-
-    fn refusal(scope: &Scope, head: &HeadFacts, body: &BodyFacts) -> Option<Rule> {
-        match decide_head(scope, head) {
-            Err(denial) => Some(denial.rule),
-            Ok(permit) => decide(scope, &permit, body).err().map(|denial| denial.rule),
-        }
-    }
-
-    #[test]
-    fn each_rule_refuses_what_it_does_not_admit() {
-        let head = chat_from("192.0.2.1");
-        let body = asking("openai/gpt-4o");
-        let with = |change: fn(&mut Scope)| {
-            let mut scope = open_scope();
-            change(&mut scope);
-            scope
-        };
-        assert_eq!(refusal(&open_scope(), &head, &body), None);
-        let cases: [(Scope, Rule); 8] = [
-            (with(|s| s.not_before = Some(at(1_001))), Rule::NotBefore),
-            (with(|s| s.expires_at = Some(at(1_000))), Rule::Expiry),
-            (with(|s| s.ip_allow = Some(CidrSet::default())), Rule::ClientIp),
-            (with(|s| s.ip_allow = Some(CidrSet::parse(&["10.0.0.0/8"]).unwrap())), Rule::ClientIp),
-            (with(|s| s.operations = OneOf::Listed(vec![Operation::Embeddings])), Rule::Operation),
-            (with(|s| s.models = vec![]), Rule::Model),
-            (with(|s| s.models = globs(&["anthropic/*"])), Rule::Model),
-            (with(|s| s.deny_models = globs(&["openai/gpt-4*"])), Rule::Model),
-        ];
-        for (scope, rule) in cases {
-            assert_eq!(refusal(&scope, &head, &body), Some(rule), "{rule:?}");
-        }
-        let ask = |change: fn(&mut BodyFacts)| {
-            let mut body = asking("openai/gpt-4o");
-            change(&mut body);
-            body
-        };
-        let cases: [(BodyFacts, Rule); 4] = [
-            (ask(|b| b.features.insert(Feature::Truncation)), Rule::Feature),
-            (ask(|b| b.hosted_tools.push("web_search".into())), Rule::HostedTool),
-            (ask(|b| b.service_tier = Some("priority".into())), Rule::ServiceTier),
-            (ask(|b| b.output_bound = Some(11)), Rule::OutputBound),
-        ];
-        let bounded = with(|s| s.max_output_tokens = Some(10));
-        for (body, rule) in cases {
-            assert_eq!(refusal(&bounded, &head, &body), Some(rule), "{rule:?}");
-        }
-        let clamped = Scope { clamp_output: true, ..bounded };
-        assert_eq!(refusal(&clamped, &head, &ask(|b| b.output_bound = Some(11))), None);
-        let strict = with(|s| s.strict_fields = true);
-        assert_eq!(
-            refusal(&strict, &head, &ask(|b| b.unknown_fields.push("x".into()))),
-            Some(Rule::StrictFields)
-        );
-    }
-
-    #[test]
-    fn an_unreadable_address_fits_no_list() {
-        let mut scope = open_scope();
-        let head = HeadFacts { client_ip: None, ..chat_from("192.0.2.1") };
-        assert_eq!(refusal(&scope, &head, &asking("a/b")), None);
-        scope.ip_allow = Some(CidrSet::parse(&["0.0.0.0/0", "::/0"]).unwrap());
-        assert_eq!(refusal(&scope, &head, &asking("a/b")), Some(Rule::ClientIp));
-    }
-
-    prop_compose! {
-        fn scopes()(
-            models in prop::sample::subsequence(vec!["a/*", "a/x", "b/*", "*"], 0..3),
-            deny in prop::sample::subsequence(vec!["a/x", "b/*"], 0..2),
-            ops in prop::option::of(prop::sample::subsequence(vec![Operation::Chat, Operation::Embeddings], 0..2)),
-            ip in prop::option::of(prop::sample::subsequence(vec!["10.0.0.0/8", "192.0.2.0/24"], 0..2)),
-            features in prop::sample::subsequence(Feature::ALL.to_vec(), 0..8),
-            max in prop::option::of(0..20_u64),
-        ) -> Scope {
-            Scope {
-                models: globs(&models), deny_models: globs(&deny),
-                operations: ops.map_or(OneOf::Any, OneOf::Listed),
-                ip_allow: ip.map(|list| CidrSet::parse(&list).unwrap()),
-                features: features.into_iter().collect(),
-                max_output_tokens: max, ..open_scope()
-            }
-        }
-    }
-    prop_compose! {
-        fn requests()(
-            ip in prop::sample::select(vec!["10.1.1.1", "192.0.2.9", "198.51.100.1"]),
-            operation in prop::sample::select(vec![Operation::Chat, Operation::Embeddings, Operation::CountTokens]),
-            model in prop::sample::select(vec!["a/x", "a/y", "b/x", "c/x"]),
-            features in prop::sample::subsequence(Feature::ALL.to_vec(), 0..3),
-            output_bound in prop::option::of(0..20_u64),
-        ) -> (HeadFacts, BodyFacts) {
-            let features = features.into_iter().collect();
-            (HeadFacts { operation, ..chat_from(ip) }, BodyFacts { features, output_bound, ..asking(model) })
-        }
-    }
-
-    proptest! {
-        /// `explain` and the proxy never disagree, and the proxy reports the first refusal of the list.
-        #[test]
-        fn explain_is_the_decision(scope in scopes(), (head, body) in requests()) {
-            let first = explain(&scope, &head, &body).into_iter().find_map(|(_, verdict)| verdict.err());
-            prop_assert_eq!(refusal(&scope, &head, &body), first.map(|denial| denial.rule));
-        }
-
-        /// Taking anything out of a scope never admits more.
-        #[test]
-        fn narrowing_never_admits_more(scope in scopes(), (head, body) in requests(), which in 0..5) {
-            let mut narrow = scope.clone();
-            match which {
-                0 => { narrow.models.pop(); }
-                1 => narrow.deny_models.push(Glob::parse("a/*").unwrap()),
-                2 => narrow.operations = OneOf::Listed(vec![]),
-                3 => narrow.ip_allow = Some(CidrSet::default()),
-                _ => narrow.features = FeatureSet::default(),
-            }
-            if refusal(&narrow, &head, &body).is_none() {
-                prop_assert_eq!(refusal(&scope, &head, &body), None);
-            }
-        }
-    }
+fn denial(rule: Rule, one: Bound<'_>, value: &str) -> Denial {
+    Denial { rule, ceiling: one.project.map(str::to_owned), value: value.to_owned() }
 }
+
+#[cfg(test)]
+mod tests;

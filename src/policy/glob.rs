@@ -64,6 +64,29 @@ impl Glob {
         }
     }
 
+    /// Whether every name that fits `other` fits this one, too.
+    pub fn covers(&self, other: &Self) -> bool {
+        // A star of `other` is matched as a character that only a star of this one takes: so it stands for any run.
+        self.matches(&other.0)
+    }
+
+    /// Whether there is a name that fits both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (Some((start, end)), Some((other_start, other_end))) = (self.ends(), other.ends()) else {
+            // One of them is a name itself.
+            return self.covers(other) || other.covers(self);
+        };
+        // What stands between the first and the last star of each can always be put side by side.
+        let starts_fit = start.starts_with(other_start) || other_start.starts_with(start);
+        starts_fit && (end.ends_with(other_end) || other_end.ends_with(end))
+    }
+
+    /// What stands before the first star and behind the last; `None` without stars.
+    fn ends(&self) -> Option<(&str, &str)> {
+        let (start, rest) = self.0.split_once('*')?;
+        Some((start, rest.rsplit_once('*').map_or(rest, |(_, end)| end)))
+    }
+
     /// The pattern as written.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -118,6 +141,29 @@ mod tests {
     }
 
     proptest! {
+        /// Covering and overlapping say of two patterns what all of a small alphabet's names say.
+        #[test]
+        fn covering_and_overlapping_agree_with_the_names(
+            one in "[ab*]{0,3}/[ab*]{0,3}", other in "[ab*]{0,3}/[ab*]{0,3}", name in "[abc]{0,4}/[abc/]{0,5}",
+        ) {
+            let (one, other) = (Glob::parse(&one).unwrap(), Glob::parse(&other).unwrap());
+            if one.covers(&other) && other.matches(&name) {
+                prop_assert!(one.matches(&name));
+            }
+            if one.matches(&name) && other.matches(&name) {
+                prop_assert!(one.overlaps(&other) && other.overlaps(&one));
+            }
+            // A name that shows what is not covered: what no letter of either stands for, in the place of each star.
+            let shown = other.as_str().replace('*', "c");
+            prop_assert_eq!(one.covers(&other), one.matches(&shown));
+            if one.overlaps(&other) && let (Some((a, z)), Some((b, y))) = (one.ends(), other.ends()) {
+                let longer = |p: &str, q: &str| if p.len() > q.len() { p.to_owned() } else { q.to_owned() };
+                let middle = |glob: &Glob| glob.as_str().replace('*', "");
+                let both = format!("{}{}{}{}", longer(a, b), middle(&one), middle(&other), longer(z, y));
+                prop_assert!(one.matches(&both) && other.matches(&both), "{both}");
+            }
+        }
+
         /// The matcher agrees with the plain recursive definition.
         #[test]
         fn agrees_with_the_definition(pattern in "[ab*]{1,8}/[ab*]{0,6}", name in "[ab]{0,8}/[ab]{0,8}") {

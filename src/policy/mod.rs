@@ -6,8 +6,10 @@ mod glob;
 mod operation;
 mod scope;
 
-pub use decide::{BodyFacts, Denial, Head, HeadFacts, Permit, Rule, Whole, decide, decide_head, explain};
+pub use decide::{
+    BodyFacts, Denial, Head, HeadFacts, Permit, Rule, Verdict, Whole, decide, decide_head, explain,
+};
 pub use feature::{Feature, FeatureSet};
 pub use glob::{Glob, GlobError};
 pub use operation::Operation;
-pub use scope::{OneOf, Scope};
+pub use scope::{Bounds, Ceiling, OneOf, Scope};

@@ -10,15 +10,14 @@ use super::reasons::{
 use super::refusal::{Code, Refusal};
 use super::respond;
 use crate::base::{NanoUsd, clip};
-use crate::budget::BudgetSpec;
 use crate::log::{Decision, Entry};
 use crate::policy::{self, BodyFacts, Head, Operation, Permit, Whole};
 use crate::provider::ask::{self, Ask, AskError, Splice};
 use crate::provider::{
-    Candidate, Choice, Dialect, Estimate, Model, PriceVersion, Resolved, Slug, Terms, Unpriced, operation,
-    output_bound_field, resolve, worst_case,
+    Candidate, Choice, Dialect, Estimate, Model, PriceVersion, ResolveError, Resolved, Slug, Terms, Unpriced,
+    operation, output_bound_field, resolve, worst_case,
 };
-use crate::service::{Caller, Demand, Hold, InFlight, Reservation, ReserveError, Snapshot};
+use crate::service::{Caller, Demand, InFlight, Reservation, ReserveError, Snapshot};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -122,7 +121,7 @@ impl Admission<'_> {
             .collect();
         let usable = |entry: &crate::service::ProviderEntry| {
             let pin = definition.credential.as_deref();
-            entry.active && entry.credentials.iter().any(|one| one.is_usable(&definition.project, pin))
+            entry.active && entry.credentials.iter().any(|one| one.is_usable(&caller.lineage, pin))
         };
         let candidates: Vec<Candidate<'_>> = snapshot
             .providers
@@ -132,17 +131,27 @@ impl Admission<'_> {
             .collect();
         let key_order = definition.provider_order.iter().filter_map(|slug| slug.parse::<Slug>().ok());
         let order: Vec<Slug> = key_order.chain(self.proxy.settings.provider_order.iter().cloned()).collect();
-        let choice = Choice {
-            catalog: &snapshot.catalog,
-            providers: &candidates,
-            dialect: self.matched.row.dialect,
-            operation: self.matched.row.operation,
-            fixed: self.matched.provider,
-            allowed: &|name| caller.key.scope.admits_model(name),
-            provider_order: &order,
+        let choice = |allowed: &dyn Fn(&str) -> bool| {
+            let choice = Choice {
+                catalog: &snapshot.catalog,
+                providers: &candidates,
+                dialect: self.matched.row.dialect,
+                operation: self.matched.row.operation,
+                fixed: self.matched.provider,
+                allowed,
+                provider_order: &order,
+            };
+            let written = self.ask.model.as_ref().map(|model| model.name.as_str()).unwrap_or_default();
+            resolve(&choice, written)
         };
-        let written = self.ask.model.as_ref().map(|model| model.name.as_str()).unwrap_or_default();
-        resolve(&choice, written).map_err(|error| unresolved(&error))
+        // What a ceiling alone refuses goes on to the decision, which names the ceiling.
+        let meant = choice(&|name| caller.bounds().admits_model(name)).or_else(|error| match error {
+            ResolveError::ModelNotAllowed { .. } => {
+                choice(&|name| caller.key.scope.admits_model(name)).map_err(|_| error)
+            }
+            error => Err(error),
+        });
+        meant.map_err(|error| unresolved(&error))
     }
 
     fn decide(
@@ -159,7 +168,7 @@ impl Admission<'_> {
             unknown_fields: self.ask.unknown_fields.clone(),
             output_bound: self.effective_output_bound(caller, resolved),
         };
-        policy::decide(&caller.key.scope, head, &facts).map_err(|denial| denied(&denial))
+        policy::decide(caller.bounds(), head, &facts).map_err(|denial| denied(&denial))
     }
 
     /// The bound that the provider will go by: stated, else the key's default, else the model's ceiling;
@@ -180,7 +189,7 @@ impl Admission<'_> {
     fn given_output_bound(&self, caller: &Caller, resolved: &Resolved) -> Option<u64> {
         let definition = &caller.key.subkey.definition;
         let effective = self.effective_output_bound(caller, resolved)?;
-        let clamped = match definition.max_output_tokens {
+        let clamped = match caller.bounds().max_output_tokens() {
             Some(max) if definition.clamp_output => effective.min(max),
             _ => effective,
         };
@@ -196,7 +205,7 @@ impl Admission<'_> {
     /// Step 7. Without a price a request is refused where a cap binds, and free of charge elsewhere.
     fn price(&self, caller: &Caller, resolved: &Resolved) -> Result<Option<Priced>, Refusal> {
         let definition = &caller.key.subkey.definition;
-        let is_capped = !definition.budgets.is_empty() || definition.max_request_usd.is_some();
+        let is_capped = caller.is_capped();
         let given = self.given_output_bound(caller, resolved);
         let priced = resolved.entry.as_ref().map(|model| {
             let unpriced = Unpriced::Model { direction: "input and output" };
@@ -204,7 +213,7 @@ impl Admission<'_> {
             let operation = self.matched.row.operation;
             let terms = Terms {
                 default_max_output_tokens: definition.default_max_output_tokens,
-                service_tiers: &caller.key.scope.service_tiers,
+                service_tiers: &caller.key.subkey.definition.service_tiers,
             };
             let estimate = worst_case(model, version, operation, &self.ask, terms)?;
             let estimate = match given {
@@ -223,7 +232,7 @@ impl Admission<'_> {
             }
             Some(Err(_)) | None => None,
         };
-        match (&priced, definition.max_request_usd) {
+        match (&priced, caller.max_request_usd()) {
             (Some(priced), Some(max)) if priced.estimate.total > max && !definition.clamp_to_budget => {
                 Err(too_expensive(priced.estimate.total, max))
             }
@@ -245,7 +254,7 @@ impl Admission<'_> {
     ) -> Result<Outcome, Refusal> {
         let definition = &caller.key.subkey.definition;
         let mut given = self.given_output_bound(caller, &resolved);
-        if let (Some(one), Some(max)) = (&mut priced, definition.max_request_usd)
+        if let (Some(one), Some(max)) = (&mut priced, caller.max_request_usd())
             && one.estimate.total > max
         {
             let bound = one.estimate.clamp(max).ok_or_else(|| too_expensive(one.estimate.total, max))?;
@@ -307,7 +316,7 @@ impl Admission<'_> {
                 }
                 Err(ReserveError::Held { hold, balance }) => return Err(budget_held(&hold, &balance)),
                 Err(ReserveError::Blocked { hold }) => return Err(books_in_disorder(&hold)),
-                Err(ReserveError::Tampered { .. }) => return Err(budget_tampered()),
+                Err(ReserveError::Tampered { hold }) => return Err(budget_tampered(&hold)),
                 Err(ReserveError::Overloaded) => return Err(respond::overloaded()),
                 Err(ReserveError::Unavailable) => return Err(respond::store_unavailable()),
             }
@@ -320,15 +329,11 @@ impl Admission<'_> {
         let subkey = &caller.key.subkey;
         let amount = amount(priced);
         let now = self.proxy.services.ledger.now();
-        let hold = |spec: &BudgetSpec| Hold::of(&subkey.id, spec, now, amount);
-        let holds = if amount == NanoUsd::ZERO {
-            Vec::new()
-        } else {
-            subkey.definition.budgets.iter().map(hold).collect()
-        };
+        let holds = if amount == NanoUsd::ZERO { Vec::new() } else { caller.holds(now, amount) };
         Demand {
             subkey: subkey.id.clone(),
             subkey_version: subkey.version,
+            projects: caller.lineage.versions(),
             is_current: self.proxy.services.is_current(caller),
             holds,
             amount,

@@ -10,6 +10,7 @@ use super::rates;
 use super::refusal::{Code, Refusal};
 use super::respond::{self, Facts};
 use super::settle::{Bill, settle};
+use super::stops::Stops;
 use super::stream;
 use super::upstream::{Deadlines, IdleTimeout, UpstreamError};
 use super::whole;
@@ -38,8 +39,8 @@ pub(super) struct Exchange {
     pub(super) admitted: Box<Admitted>,
     pub(super) dialect: Dialect,
     pub(super) operation: Operation,
-    /// Cancelled when the sub-key is stopped.
-    pub(super) stopped: CancellationToken,
+    /// Tells when the sub-key or a project above it is stopped.
+    pub(super) stopped: Stops,
     /// Cancelled when the vault is sealed.
     pub(super) sealed: CancellationToken,
     /// One of the server's places for requests, free again when the exchange is over.
@@ -77,7 +78,7 @@ pub(super) async fn conduct(
     (admitted, place): (Box<Admitted>, OwnedSemaphorePermit),
 ) -> Response {
     let (reply, head) = oneshot::channel();
-    let stopped = admitted.caller.key.stopped.clone();
+    let stopped = Stops::of(&admitted.caller);
     let caller = admitted.caller.clone();
     let exchange = Exchange {
         proxy: proxy.clone(),
@@ -135,7 +136,7 @@ impl Exchange {
         let deadline = tokio::time::Instant::now() + total;
         // The last look before anything is sent: a key stopped meanwhile sends nothing.
         if self.stopped.is_cancelled() {
-            let refusal = key_stopped();
+            let refusal = self.stopped.refusal();
             return self.end_unsent(&refusal, reply).await;
         }
         if self.sealed.is_cancelled() {
@@ -147,7 +148,7 @@ impl Exchange {
             Ok(answer) => answer,
             Err(Unanswered::Failed(error)) => return self.fail(&error, reply).await,
             Err(Unanswered::Stopped) => {
-                let refusal = Refusal { was_sent: true, ..key_stopped() };
+                let refusal = Refusal { was_sent: true, ..self.stopped.refusal() };
                 return self.end_unanswered(&refusal, Outcome::Cut, reply).await;
             }
             Err(Unanswered::Sealed) => {
@@ -384,11 +385,6 @@ pub(super) fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Re
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
-}
-
-/// Why a stopped key's request ends.
-pub(super) fn key_stopped() -> Refusal {
-    Refusal::new(Code::KeyRevoked, "This sub-key was stopped while the request was in flight.")
 }
 
 /// Why a request ends that outlasts the drain.

@@ -7,12 +7,11 @@ use super::pipeline::{decide_early, key_state, recognise, refuse};
 use super::rates;
 use super::refusal::{Code, Refusal};
 use super::respond::{self, Facts};
-use crate::budget::Balance;
 use crate::log::{Decision, Entry, Outcome};
 use crate::policy::Operation;
 use crate::provider::model::Model;
 use crate::provider::{Dialect, operation};
-use crate::service::{Caller, Metered, RateOwner, RateStanding, Snapshot};
+use crate::service::{BudgetState, Caller, Metered, RateOwner, RateStanding, Snapshot};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Json, Response};
@@ -93,11 +92,11 @@ fn usable_models(
         entry.active
             && matched.provider.is_none_or(|fixed| fixed == slug)
             && entry.provider.dialects.contains_key(&matched.row.dialect)
-            && entry.credentials.iter().any(|one| one.is_usable(&definition.project, pin))
+            && entry.credentials.iter().any(|one| one.is_usable(&caller.lineage, pin))
     });
     let models: Vec<&Arc<Model>> = reachable
         .flat_map(|entry| snapshot.catalog.models_of(entry.provider.slug.as_str()))
-        .filter(|model| caller.key.scope.admits_model(&format!("{}/{}", model.provider, model.name)))
+        .filter(|model| caller.bounds().admits_model(&format!("{}/{}", model.provider, model.name)))
         .collect();
     let mut count: HashMap<&str, usize> = HashMap::new();
     for model in &models {
@@ -170,14 +169,27 @@ async fn describe_caller(
     let tags = arrival.tags()?;
     let _permit = decide_early(proxy, arrival, caller, Operation::Models)?;
     let subkey = &caller.key.subkey;
-    let standing = proxy.services.budget_standing(subkey).await.map_err(|_| respond::store_unavailable())?;
-    let budgets: Vec<Value> = standing
+    let (own, above) =
+        proxy.services.budget_standing(caller).await.map_err(|_| respond::store_unavailable())?;
+    let budgets: Vec<Value> = own
         .iter()
-        .map(|(hold, balance): &(crate::service::Hold, Balance)| {
+        .map(|BudgetState { spec, balance, resets_at }| {
             json!({
-                "window": hold.window, "limit_usd": balance.limit, "spent_usd": balance.posted,
-                "held_usd": balance.held, "remaining_usd": balance.remaining(), "resets_at": hold.window_end,
+                "window": spec.window, "limit_usd": balance.limit, "spent_usd": balance.posted,
+                "held_usd": balance.held, "remaining_usd": balance.remaining(), "resets_at": resets_at,
             })
+        })
+        .collect();
+    // What others spent of a project's budget is theirs; what is left of it binds this key.
+    let shared = |BudgetState { spec, balance, resets_at }: &BudgetState| {
+        let (window, remaining) = (spec.window, balance.remaining());
+        json!({"window": window, "limit_usd": balance.limit, "remaining_usd": remaining, "resets_at": resets_at})
+    };
+    let projects: Vec<Value> = above
+        .iter()
+        .map(|one| {
+            let budgets: Vec<Value> = one.budgets.iter().map(shared).collect();
+            json!({"project": one.project, "budgets": budgets})
         })
         .collect();
     let definition = serde_json::to_value(&subkey.definition).unwrap_or_default();
@@ -213,6 +225,7 @@ async fn describe_caller(
     body.insert("status".to_owned(), json!(subkey.status(arrival.time)));
     body.insert("budgets".to_owned(), json!(budgets));
     body.insert("rate_limits".to_owned(), json!(limits(caller, proxy.services.ledger.now())));
+    body.insert("projects".to_owned(), json!(projects));
     let entry = Entry { tags, ..answered(arrival, entry) };
     proxy.services.ledger.record(entry).await.map_err(|_| respond::store_unavailable())?;
     Ok(Value::Object(body))

@@ -13,6 +13,7 @@ mod reasons;
 mod refusal;
 mod respond;
 mod settle;
+mod stops;
 mod stream;
 pub mod upstream;
 mod whole;

@@ -19,7 +19,7 @@ use crate::http::{BodyError, read_body};
 use crate::log::{Entry, Outcome};
 use crate::policy::{self, Head, HeadFacts, Operation, Permit};
 use crate::provider::{Dialect, operation};
-use crate::service::{AuthenticateError, Caller, InFlight};
+use crate::service::{AuthenticateError, Caller, InFlight, Standing};
 use crate::subkey::{State, SubKeyToken};
 use axum::body::Body;
 use axum::response::Response;
@@ -177,6 +177,12 @@ pub(super) fn key_state(proxy: &Proxy, arrival: &Arrival, caller: &Caller) -> Re
         )
         .rule("row_tampered"));
     }
+    let is_revoked = caller.key.subkey.state == State::Revoked;
+    match caller.lineage.standing() {
+        Standing::Suspended { project } if !is_revoked => return Err(reasons::project_suspended(project)),
+        Standing::Unusable { project } if !is_revoked => return Err(reasons::project_unusable(project)),
+        Standing::Active | Standing::Suspended { .. } | Standing::Unusable { .. } => {}
+    }
     match caller.key.subkey.state {
         State::Revoked => Err(Refusal::new(
             Code::KeyRevoked,
@@ -218,7 +224,7 @@ pub(super) fn decide_early(
     operation: Operation,
 ) -> Result<(Permit<Head>, InFlight), Refusal> {
     let facts = HeadFacts { now: arrival.time, client_ip: arrival.client, operation };
-    let permit = policy::decide_head(&caller.key.scope, &facts).map_err(|denial| reasons::denied(&denial))?;
+    let permit = policy::decide_head(caller.bounds(), &facts).map_err(|denial| reasons::denied(&denial))?;
     let now = proxy.services.ledger.now();
     let in_flight = InFlight::enter(&caller.metered(), now).map_err(|over| rates::refused(&over))?;
     Ok((permit, in_flight))

@@ -33,8 +33,8 @@ impl Admission<'_> {
             owner: RateOwner::Provider(resolved.provider.clone()),
             rates: Arc::clone(&entry.rates),
         });
-        let definition = &caller.key.subkey.definition;
-        let fits = |one: &&Credential| one.is_usable(&definition.project, definition.credential.as_deref());
+        let pin = caller.key.subkey.definition.credential.as_deref();
+        let fits = |one: &&Credential| one.is_usable(&caller.lineage, pin);
         let usable = entry.map(|entry| entry.credentials.iter().filter(fits).collect()).unwrap_or_default();
         let usable = in_turn(usable, self.arrival.id.as_str());
         // Without a credential nothing will be sent, and forwarding says so.

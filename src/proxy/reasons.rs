@@ -8,8 +8,34 @@ use crate::provider::{ResolveError, Unpriced};
 use crate::service::Hold;
 use serde_json::json;
 
-/// A rule's refusal in the words of the contract.
+/// A rule's refusal in the words of the contract, and whose ceiling it was.
 pub(super) fn denied(denial: &Denial) -> Refusal {
+    let refusal = by_rule(denial);
+    match &denial.ceiling {
+        Some(project) => {
+            let message = format!("{} The ceiling of the project {project} refuses it.", refusal.message);
+            Refusal { message, ..refusal }.details(json!({"ceiling": format!("project:{project}")}))
+        }
+        None => refusal,
+    }
+}
+
+/// A project above the key is stopped.
+pub(super) fn project_suspended(project: &str) -> Refusal {
+    let message = format!("The project {project} of this sub-key is suspended. Ask your security team.");
+    Refusal::new(Code::KeySuspended, message)
+}
+
+/// A project above the key is not what Bitting wrote.
+pub(super) fn project_unusable(project: &str) -> Refusal {
+    let message = format!(
+        "The record of this sub-key's project {project} was changed outside of Bitting, so it is not used. Your security \
+         team has to look at it."
+    );
+    Refusal::new(Code::KeySuspended, message).rule("row_tampered")
+}
+
+fn by_rule(denial: &Denial) -> Refusal {
     let value = clip(&denial.value, 256);
     match denial.rule {
         Rule::NotBefore => Refusal::new(Code::KeyNotYetValid, "This sub-key is not valid yet."),
@@ -92,9 +118,10 @@ pub(super) fn too_expensive(worst: NanoUsd, max: NanoUsd) -> Refusal {
 
 pub(super) fn budget_exceeded(hold: &Hold, balance: &Balance, now: chrono::DateTime<chrono::Utc>) -> Refusal {
     let message = format!(
-        "The budget of {} USD per {} has {} USD left, and the request could cost {} USD.",
+        "The budget of {} USD per {}{} has {} USD left, and the request could cost {} USD.",
         balance.limit,
         hold.window.as_str(),
+        whose(hold),
         balance.remaining(),
         hold.amount
     );
@@ -107,9 +134,10 @@ pub(super) fn budget_exceeded(hold: &Hold, balance: &Balance, now: chrono::DateT
 
 pub(super) fn budget_held(hold: &Hold, balance: &Balance) -> Refusal {
     let message = format!(
-        "The budget of {} USD per {} is held by requests in flight. Try again.",
+        "The budget of {} USD per {}{} is held by requests in flight. Try again.",
         balance.limit,
-        hold.window.as_str()
+        hold.window.as_str(),
+        whose(hold)
     );
     Refusal::new(Code::BudgetHeld, message)
         .details(standing(hold, balance))
@@ -118,22 +146,39 @@ pub(super) fn budget_held(hold: &Hold, balance: &Balance) -> Refusal {
 
 pub(super) fn books_in_disorder(hold: &Hold) -> Refusal {
     let message = format!(
-        "Nothing is admitted in this sub-key's budget per {}: its books do not add up, or a provider billed more than its \
+        "Nothing is admitted in this sub-key's budget per {}{}: its books do not add up, or a provider billed more than its \
          bound. An operator must look at the alarm.",
-        hold.window.as_str()
+        hold.window.as_str(),
+        whose(hold)
     );
-    Refusal::new(Code::BudgetExceeded, message)
-        .details(json!({"budget": hold.budget, "window": hold.window, "requested_usd": hold.amount}))
+    let details = json!({
+        "budget": hold.budget, "owner": owner(hold), "window": hold.window, "requested_usd": hold.amount,
+    });
+    Refusal::new(Code::BudgetExceeded, message).details(details)
 }
 
-pub(super) fn budget_tampered() -> Refusal {
+pub(super) fn budget_tampered(hold: &Hold) -> Refusal {
+    if let Some(project) = hold.project() {
+        return project_unusable(project);
+    }
     let message = "The record of this sub-key was changed outside of Bitting, so it is not used. Tell your security team.";
     Refusal::new(Code::KeySuspended, message).rule("row_tampered")
+}
+
+/// Who has the budget, for programs.
+fn owner(hold: &Hold) -> String {
+    hold.project().map_or_else(|| "subkey".to_owned(), |project| format!("project:{project}"))
+}
+
+/// Who has the budget, for people; nothing where it is the key's own.
+fn whose(hold: &Hold) -> String {
+    hold.project().map(|project| format!(" of the project {project}")).unwrap_or_default()
 }
 
 fn standing(hold: &Hold, balance: &Balance) -> serde_json::Value {
     json!({
         "budget": hold.budget,
+        "owner": owner(hold),
         "window": hold.window,
         "limit_usd": balance.limit,
         "spent_usd": balance.posted,

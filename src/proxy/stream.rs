@@ -4,7 +4,7 @@
 //! provider's connection is closed before the cost is settled, and a client that takes not even the last event loses
 //! its connection.
 
-use super::exchange::{AnswerBody, Exchange, key_stopped, response, shutting_down};
+use super::exchange::{AnswerBody, Exchange, response, shutting_down};
 use super::refusal::{Code, Refusal};
 use super::respond;
 use super::settle::{Bill, note_reading, settle};
@@ -283,7 +283,7 @@ fn is_above_reservation(exchange: &Exchange, reading: &Reading) -> bool {
 /// Waits for whatever ends a stream from this side.
 async fn cut(exchange: &Exchange, deadline: Instant) -> Refusal {
     tokio::select! {
-        () = exchange.stopped.cancelled() => key_stopped(),
+        () = exchange.stopped.cancelled() => exchange.stopped.refusal(),
         () = exchange.sealed.cancelled() => respond::sealed(),
         () = tokio::time::sleep_until(deadline) => {
             Refusal::new(Code::UpstreamTimeout, "The stream did not end in time.")

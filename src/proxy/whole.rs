@@ -1,6 +1,6 @@
 //! An answer that is no stream: read whole, metered, settled, and then passed on with what it cost.
 
-use super::exchange::{AnswerBody, Exchange, key_stopped, response, shutting_down};
+use super::exchange::{AnswerBody, Exchange, response, shutting_down};
 use super::headers::put;
 use super::rates;
 use super::refusal::{Code, Refusal};
@@ -52,7 +52,7 @@ pub(super) async fn pass(
     let (refusal, outcome) = match (collected, refused_upstream(&exchange, parts.status)) {
         (Collected::Whole(_), Some(refusal)) => (refusal, Outcome::UpstreamFailed),
         (Collected::Whole(bytes), None) => return pass_on(exchange, parts, bytes, reply).await,
-        (Collected::Stopped, _) => (key_stopped(), Outcome::Cut),
+        (Collected::Stopped, _) => (exchange.stopped.refusal(), Outcome::Cut),
         (Collected::Sealed, _) => (respond::sealed(), Outcome::Cut),
         (Collected::ShuttingDown, _) => (shutting_down(), Outcome::Cut),
         (Collected::Late, _) => (

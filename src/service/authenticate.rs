@@ -3,9 +3,13 @@
 use super::rates::{Metered, RateOwner};
 use super::registry::{ActiveKey, Cached};
 use super::vault::SubKeys;
-use super::{Sealed, Services, StoreError};
+use super::{Hold, Lineage, Sealed, Services, StoreError};
+use crate::base::NanoUsd;
+use crate::policy::Bounds;
+use crate::store::budget::BudgetOwner;
 use crate::subkey::{SecretRecord, SubKeyId, SubKeyToken};
 use crate::vault::{KeyUse, Keyring};
+use chrono::{DateTime, Utc};
 use std::sync::Arc;
 
 /// A sub-key whose right secret was presented. Whether it may do anything is decided later.
@@ -15,12 +19,41 @@ pub struct Caller {
     pub key: Arc<ActiveKey>,
     /// Which of its secrets.
     pub secret_id: String,
+    /// Its project and those above it.
+    pub lineage: Arc<Lineage>,
 }
 
 impl Caller {
+    /// The scopes that its requests are held against: its own, and each ceiling above it.
+    pub fn bounds(&self) -> Bounds<'_> {
+        self.lineage.bounds(&self.key.scope)
+    }
+
+    /// The dearest single request, at its worst case.
+    pub fn max_request_usd(&self) -> Option<NanoUsd> {
+        self.lineage.max_request_usd(self.key.subkey.definition.max_request_usd)
+    }
+
+    /// Whether anything caps what it spends: then whatever has no price is refused.
+    pub fn is_capped(&self) -> bool {
+        let definition = &self.key.subkey.definition;
+        !definition.budgets.is_empty() || definition.max_request_usd.is_some() || self.lineage.is_capped()
+    }
+
+    /// What `amount` takes from each budget at `now`, in the order in which they refuse: its own first, then project by
+    /// project upwards, each by window.
+    pub fn holds(&self, now: DateTime<Utc>, amount: NanoUsd) -> Vec<Hold> {
+        let subkey = &self.key.subkey;
+        let owner = BudgetOwner::subkey(&subkey.id);
+        let mut holds = Hold::of_all(&owner, &subkey.definition.budgets, now, amount);
+        holds.extend(self.lineage.holds(now, amount));
+        holds
+    }
+
     /// Whose rate limits bind the caller and are told to it: from its key upwards.
     pub fn metered(&self) -> Vec<Metered> {
-        vec![Metered { owner: RateOwner::Subkey, rates: Arc::clone(&self.key.rates) }]
+        let own = Metered { owner: RateOwner::Subkey, rates: Arc::clone(&self.key.rates) };
+        std::iter::once(own).chain(self.lineage.metered()).collect()
     }
 }
 
@@ -39,11 +72,11 @@ pub enum AuthenticateError {
 }
 
 impl Services {
-    /// Whether the caller's sub-key is still what it was recognised as, by what is known in memory: a change of it is
-    /// known there before the call that made it returns.
+    /// Whether the caller's sub-key and the projects above it are still what they were when it was recognised, by what is
+    /// known in memory: a change is known there before the call that made it returns.
     pub fn is_current(&self, caller: &Caller) -> bool {
         let subkey = &caller.key.subkey;
-        self.registry.is_current(&subkey.id, subkey.version)
+        self.registry.is_current(&subkey.id, subkey.version) && self.projects.is_current(&caller.lineage)
     }
 
     /// Recognises the sub-key that a token belongs to, in whatever state it is.
@@ -72,7 +105,8 @@ impl Services {
         if secret.mac_term != i64::from(keyring.current_term()) {
             self.last_used.outdated(&key.subkey.id, &secret, || keyring.mac(&input));
         }
-        Ok(Caller { key, secret_id: secret.id })
+        let lineage = self.projects.lineage(&key.subkey.definition.project);
+        Ok(Caller { key, secret_id: secret.id, lineage })
     }
 
     /// The key with the MACs that the store has by now. A secret whose pepper is gone for good costs a look at the

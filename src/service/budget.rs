@@ -1,49 +1,112 @@
-//! Budgets of whoever owns them: written as they are stated, and watched for the shares of a cap that are to be told of.
-//!
-//! A share of a cap is told of once for each window, in the transaction that reached it: whatever concurrency, retries
-//! and crashes there are. It is an entry of the admin log, and a notice where there is a webhook. A cap that is raised
-//! can be reached anew, and one that is lowered below what is spent is reached by that.
+//! Budgets of sub-keys and of projects: where they stand, and how they follow a definition.
 
-use super::notice::Outbox;
-use super::{Services, StoreError};
+mod alert;
+
+use super::{Caller, Hold, Services, StoreError};
 use crate::base::NanoUsd;
-use crate::budget::{BudgetSpec, reached};
-use crate::log::{AdminEntry, NoticeKind};
+use crate::budget::{Balance, BudgetSpec};
 use crate::store::budget::{BudgetId, BudgetOwner, WindowId};
-use crate::store::budget_alert::{self, AlertingBudget, Reached};
 use crate::store::{self, Conn};
-use serde_json::{Value, json};
+use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
 
-/// What was spent in a window, before and after.
-pub(super) struct Spending {
-    pub(super) window: WindowId,
-    pub(super) before: NanoUsd,
-    pub(super) after: NanoUsd,
+pub(super) use alert::{Spending, tell_what_is_reached, tell_what_stands};
+
+/// A budget in its present window.
+#[derive(Clone, Debug)]
+pub struct BudgetState {
+    /// The budget.
+    pub spec: BudgetSpec,
+    /// Where it stands.
+    pub balance: Balance,
+    /// When its next window begins; `None` for a total.
+    pub resets_at: Option<DateTime<Utc>>,
+}
+
+/// The budgets of a project that bind a sub-key.
+#[derive(Clone, Debug)]
+pub struct ProjectBudgets {
+    /// The project.
+    pub project: String,
+    /// Its budgets, in the order of its definition.
+    pub budgets: Vec<BudgetState>,
 }
 
 impl Services {
-    /// Gives the owner these budgets and no others; what was spent in any stays. What is spent already counts for the
-    /// alerts at once.
-    pub(super) async fn put_budgets(
+    /// Where the budgets of each owner stand, in the order in which they are given; all by one statement.
+    pub(super) async fn budgets_of(
+        &self,
+        conn: &mut Conn<'_>,
+        owners: &[(BudgetOwner, &[BudgetSpec])],
+    ) -> Result<Vec<Vec<BudgetState>>, StoreError> {
+        let now = self.ledger.now();
+        let hold = |owner: &BudgetOwner, spec: &BudgetSpec| Hold::of(owner, spec, now, NanoUsd::ZERO);
+        let windows: Vec<_> = owners
+            .iter()
+            .flat_map(|(owner, specs)| specs.iter().map(|spec| hold(owner, spec)))
+            .map(|hold| (hold.budget, hold.window_start))
+            .collect();
+        let balances = store::budget::balances(conn, &windows).await?;
+        let standing = |owner: &BudgetOwner, spec: &BudgetSpec| {
+            let hold = hold(owner, spec);
+            let fresh = Balance { limit: spec.limit_usd, ..Balance::default() };
+            let balance = balances.get(&hold.budget).copied().unwrap_or(fresh);
+            let balance = self.ledger.without_idle(&hold.window_id(), balance);
+            BudgetState { spec: spec.clone(), balance, resets_at: hold.window_end }
+        };
+        let of_owner = |(owner, specs): &(BudgetOwner, &[BudgetSpec])| {
+            specs.iter().map(|spec| standing(owner, spec)).collect()
+        };
+        Ok(owners.iter().map(of_owner).collect())
+    }
+
+    /// A budget that is added again goes on in the window that it was removed in, whatever its time zone is now. Given
+    /// are the budgets before, and those after.
+    pub(super) async fn succeed_removed(
         &self,
         conn: &mut Conn<'_>,
         owner: &BudgetOwner,
-        specs: &[BudgetSpec],
+        (before, after): (&[BudgetSpec], &mut [BudgetSpec]),
     ) -> Result<(), StoreError> {
-        for spec in specs {
+        let is_new = |budget: &BudgetSpec| before.iter().all(|old| old.window != budget.window);
+        if !after.iter().any(is_new) {
+            return Ok(());
+        }
+        let kept = store::budget::of_owner(conn, owner).await?;
+        let now = self.ledger.now();
+        for budget in after.iter_mut().filter(|budget| is_new(budget)) {
+            if let Some(before) = kept.iter().find(|kept| kept.window == budget.window) {
+                let before = BudgetSpec { timezone: before.timezone, ..budget.clone() };
+                budget.succeed(&before, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Budgets that are gone admit nothing and keep what was spent, and the time zone that they were in; the others are
+    /// as they are given; what is spent already counts for their alerts at once. Given are those before, and those after.
+    pub(super) async fn rewrite_budgets(
+        &self,
+        conn: &mut Conn<'_>,
+        owner: &BudgetOwner,
+        (before, after): (&[BudgetSpec], &[BudgetSpec]),
+    ) -> Result<(), StoreError> {
+        let now = self.ledger.now();
+        let kept: Vec<_> = after.iter().map(|spec| spec.window).collect();
+        for gone in before.iter().filter(|old| !kept.contains(&old.window)) {
+            let timezone = gone.zone_at(now);
+            store::budget::upsert(conn, owner, &BudgetSpec { timezone, ..gone.clone() }).await?;
+        }
+        for spec in after {
             store::budget::upsert(conn, owner, spec).await?;
         }
-        let kept: Vec<_> = specs.iter().map(|spec| spec.window).collect();
         store::budget::deactivate_except(conn, owner, &kept).await?;
-        let now = self.ledger.now();
-        let alerting = specs.iter().filter(|spec| !spec.alert_at.is_empty());
-        let windows: BTreeSet<WindowId> = alerting
-            .map(|spec| WindowId {
-                budget: BudgetId::new(owner, spec.window),
-                window_start: spec.window_at(now).0,
-            })
-            .collect();
+        let alerting = after.iter().filter(|spec| !spec.alert_at.is_empty());
+        let window = |spec: &BudgetSpec| WindowId {
+            budget: BudgetId::new(owner, spec.window),
+            window_start: spec.window_at(now).0,
+        };
+        let windows: BTreeSet<WindowId> = alerting.map(window).collect();
         if windows.is_empty() {
             return Ok(());
         }
@@ -51,97 +114,33 @@ impl Services {
         outbox.expect_alerts();
         tell_what_stands(conn, outbox, &windows).await
     }
+
+    /// Where every budget stands that binds a caller: its own, and those of each project above it that has any.
+    pub async fn budget_standing(
+        &self,
+        caller: &Caller,
+    ) -> Result<(Vec<BudgetState>, Vec<ProjectBudgets>), StoreError> {
+        let subkey = &caller.key.subkey;
+        let own = (BudgetOwner::subkey(&subkey.id), subkey.definition.budgets.as_slice());
+        let above = caller.lineage.definitions().filter(|one| !one.budgets.is_empty());
+        let above: Vec<_> = above.collect();
+        let owners: Vec<(BudgetOwner, &[BudgetSpec])> = std::iter::once(own)
+            .chain(above.iter().map(|one| (BudgetOwner::project(&one.slug), one.budgets.as_slice())))
+            .collect();
+        let mut read = self.store.read().await?;
+        let mut standing = self.budgets_of(&mut read.conn(), &owners).await?.into_iter();
+        let own = standing.next().unwrap_or_default();
+        let named = above.into_iter().zip(standing);
+        Ok((own, named.map(|(one, budgets)| ProjectBudgets { project: one.slug.clone(), budgets }).collect()))
+    }
 }
 
-/// Tells of what is reached in windows by all that is posted, and was not told of.
-pub(super) async fn tell_what_stands(
-    conn: &mut Conn<'_>,
-    outbox: &Outbox,
-    windows: &BTreeSet<WindowId>,
-) -> Result<(), StoreError> {
-    if !outbox.has_alerts() {
-        return Ok(());
-    }
-    let mut spendings = Vec::with_capacity(windows.len());
-    for window in windows {
-        // Held until the commit: who posts meanwhile sees the caps of this transaction, and this one what he posted.
-        if let Some(after) = budget_alert::keep_posted(conn, window).await? {
-            spendings.push(Spending { window: window.clone(), before: NanoUsd::ZERO, after });
-        }
-    }
-    tell_what_is_reached(conn, outbox, &spendings).await
-}
-
-/// Tells of what was reached by what was posted to windows in this transaction. Belongs behind the posting: on PostgreSQL
-/// the window's row is locked by then, and the caps that are read are those that hold.
-pub(super) async fn tell_what_is_reached(
-    conn: &mut Conn<'_>,
-    outbox: &Outbox,
-    spendings: &[Spending],
-) -> Result<(), StoreError> {
-    if spendings.is_empty() || !outbox.has_alerts() {
-        return Ok(());
-    }
-    let budgets: Vec<&BudgetId> = spendings.iter().map(|spending| &spending.window.budget).collect();
-    let alerting = budget_alert::alerting(conn, &budgets).await?;
-    for Spending { window, before, after } in spendings {
-        let Some(budget) = alerting.iter().find(|budget| budget.id == window.budget) else { continue };
-        for share in reached(&budget.alert_at, budget.limit, *before, *after) {
-            let reached = Reached { window, share, limit: budget.limit, spent: *after };
-            if budget_alert::note(conn, reached, outbox.clock().now()).await? {
-                tell(conn, outbox, budget, reached).await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-async fn tell(
-    conn: &mut Conn<'_>,
-    outbox: &Outbox,
-    budget: &AlertingBudget,
-    reached: Reached<'_>,
-) -> Result<(), StoreError> {
-    let Reached { window, share, limit, spent } = reached;
-    let mut data = json!({
-        "budget": budget.id,
-        "window": budget.window,
-        "window_start": window.window_start,
-        "share": share,
-        "limit_usd": limit,
-        "spent_usd": spent,
-    });
-    // A window that began in another time zone ends by that one, which is not known here.
-    if budget.window.start(budget.timezone, window.window_start) == window.window_start {
-        data["resets_at"] = json!(budget.window.end(budget.timezone, window.window_start));
-    }
-    name_owner(conn, &budget.id, &mut data).await?;
-    tracing::warn!(budget = %budget.id, share = share.as_str(), %limit, %spent, "a share of a cap is reached");
-    outbox.put(conn, NoticeKind::BudgetAlert, budget.id.as_str(), data.clone()).await?;
-    let entry = AdminEntry {
-        time: outbox.clock().now(),
-        actor: "bitting".to_owned(),
-        action: "budget.alert".to_owned(),
-        target: budget.id.as_str().to_owned(),
-        request_id: String::new(),
-        detail: data,
+/// A definition's budgets that nobody has spent anything of.
+pub(super) fn untouched(owner: &BudgetOwner, specs: &[BudgetSpec], now: DateTime<Utc>) -> Vec<BudgetState> {
+    let fresh = |spec: &BudgetSpec| BudgetState {
+        spec: spec.clone(),
+        balance: Balance { limit: spec.limit_usd, ..Balance::default() },
+        resets_at: Hold::of(owner, spec, now, NanoUsd::ZERO).window_end,
     };
-    store::admin_log::append(conn, &entry).await.map(drop)
-}
-
-/// Whose budget it is: a sub-key by its id, with its name and project, or a project by its slug.
-async fn name_owner(conn: &mut Conn<'_>, budget: &BudgetId, data: &mut Value) -> Result<(), StoreError> {
-    let (kind, owner) = budget.owner().split_once(':').unwrap_or_default();
-    data["owner_kind"] = json!(kind);
-    data["owner"] = json!(owner);
-    match BudgetOwner::subkey_of(budget.owner()) {
-        Some(id) => {
-            let subkey = store::subkey::get(conn, &id).await?;
-            let definition = subkey.as_ref().map(|subkey| &subkey.definition);
-            data["subkey_name"] = json!(definition.map(|definition| &definition.name));
-            data["project"] = json!(definition.map(|definition| &definition.project));
-        }
-        None => data["project"] = json!(owner),
-    }
-    Ok(())
+    specs.iter().map(fresh).collect()
 }

@@ -6,7 +6,7 @@
 use super::provider::sealed_credential;
 use super::rates::Rates;
 use super::vault::{Look, Tampered, credential_row, model_row, provider_row};
-use super::{Services, StoreError};
+use super::{Lineage, Services, StoreError};
 use crate::base::CidrSet;
 use crate::budget::RateLimit;
 use crate::provider::import::Source;
@@ -70,7 +70,7 @@ pub struct Credential {
     pub id: String,
     /// Its share of the provider's requests, among credentials that a key may use.
     pub weight: u64,
-    /// Projects that may use it; `None` is all.
+    /// Projects that may use it, with those below them; `None` is all.
     pub projects: Option<Vec<String>>,
     /// Sent as `openai-organization`.
     pub organization: Option<String>,
@@ -105,10 +105,11 @@ pub struct DrainingVersion {
 }
 
 impl Credential {
-    /// Whether a key of the project, pinned to `pin` or to nothing, may use it. A credential without weight is for
-    /// those pinned to it.
-    pub fn is_usable(&self, project: &str, pin: Option<&str>) -> bool {
-        let project_fits = self.projects.as_ref().is_none_or(|list| list.iter().any(|one| one == project));
+    /// Whether a key of the project, pinned to `pin` or to nothing, may use it: what is for a project is for those below
+    /// it, too. A credential without weight is for those pinned to it.
+    pub fn is_usable(&self, project: &Lineage, pin: Option<&str>) -> bool {
+        let is_for = |list: &Vec<String>| list.iter().any(|one| project.is_within(one));
+        let project_fits = self.projects.as_ref().is_none_or(is_for);
         project_fits && pin.map_or(self.weight > 0, |pinned| pinned == self.id)
     }
 

@@ -2,7 +2,7 @@
 
 use super::checkpoint::{Beside, ForeignCheckpoint, KeepError};
 use super::quarantine::{MISMATCH, add_reason, mismatch};
-use super::vault::{Book, Change, INSTALLATION, KEYRING, new_wrap, operator_row, project_row, provider_row};
+use super::vault::{Book, Change, INSTALLATION, KEYRING, new_wrap, operator_row, provider_row};
 use super::{KekSource, KekSourceError, OpenVaultError, Opened, Services, StoreError, open_keyring};
 use crate::base::{Clock, Entropy, Secret};
 use crate::log::AdminEntry;
@@ -85,7 +85,7 @@ pub async fn install(
     let book = Arc::new(Mutex::new(Book::default())).lock_owned().await;
     let mut change = Change::begin(tx, Arc::clone(&keyring), book);
     for project in store::project::list(&mut change.conn()).await? {
-        change.sign(&project_row(&project)).await?;
+        change.sign_project(&project.slug).await?;
     }
     let operator_token = add_owner(&mut change, "owner", clock, entropy).await?;
     change.commit().await?;

@@ -22,6 +22,7 @@ mod metrics;
 mod model;
 mod notice;
 mod operator;
+mod project;
 mod provider;
 mod quarantine;
 mod rates;
@@ -44,6 +45,7 @@ pub use crate::store::StoreError;
 pub use access_log::ReadLogError;
 pub use alarm::{Alarms, CloseAlarmError};
 pub use authenticate::{AuthenticateError, Caller};
+pub use budget::{BudgetState, ProjectBudgets};
 pub use checkpoint::{DoubtError, ForeignCheckpoint, KeepError, doubt_of_database};
 pub use credential::{CredentialError, CredentialFault, NewCredential, Rotation};
 pub use directory::{Credential, DrainingVersion, KeyVersion, ProviderEntry, Snapshot, binding};
@@ -63,13 +65,17 @@ pub use metrics::Metrics;
 pub use model::{ModelState, SetModelError};
 pub use notice::{DueNotice, NoticeSettings, Undelivered};
 pub use operator::{Actor, CreateOperatorError, Operator, OperatorError, OutOfReach, Permission, Role};
+pub use project::{
+    ChangeProjectError, CreateProjectError, DeleteProjectError, ExceedsCeiling, Forest, Lineage,
+    ProjectStanding, Standing,
+};
 pub use provider::{ChangeProviderError, CreateProviderError, DeleteProviderError};
 pub use rates::{InFlight, Metered, OverLimit, RateOwner, RateRefusal, RateStanding, Rates};
 pub use registry::{ActiveKey, Registry, RegistryLimits};
 pub use release::{PostedSpend, ReleaseError, ReleaseOrder, Released, Spend};
 pub use subkey::{
-    BudgetState, ChangeSubkeyError, Explanation, ListSubkeysError, MintError, Minted, Question,
-    RotateRefusal, Rotated, StateRefusal, Step, SubKeyQuery, SubKeyState, SubKeyStatus,
+    ChangeSubkeyError, Explanation, ListSubkeysError, MintError, Minted, Question, RotateRefusal, Rotated,
+    StateRefusal, Step, SubKeyQuery, SubKeyState, SubKeyStatus,
 };
 pub use usage::{ChargeRelease, ReleaseChargeError};
 pub use vault::{
@@ -100,6 +106,8 @@ pub struct Inner {
     pub ledger: Ledger,
     /// Sub-keys in memory.
     pub registry: Registry,
+    /// Projects in memory.
+    pub projects: Forest,
     /// What the server counts.
     pub metrics: Metrics,
     /// Where alarms are raised.
@@ -220,6 +228,7 @@ impl Services {
             node: settings.node,
             ledger,
             registry: Registry::new(settings.registry),
+            projects: Forest::default(),
             doubts: vault::Doubts::new(alarms.clone(), settings.clock),
             alarms,
             metrics: settings.metrics,

@@ -77,11 +77,24 @@ impl Role {
                 | P::Unseal
                 | P::RotateVault,
             )
-            | (Self::PolicyAdmin, P::ChangeSubkeys | P::SetPrices | P::ViewUsage | P::ReleaseCharges)
+            | (
+                Self::PolicyAdmin,
+                P::ChangeSubkeys
+                | P::ChangeProjects
+                | P::StopProjects
+                | P::SetPrices
+                | P::ViewUsage
+                | P::ReleaseCharges,
+            )
             | (Self::Issuer, P::IssueSubkeys | P::ChangeSubkeys | P::StopSubkeys | P::ViewUsage)
             | (
                 Self::Responder,
-                P::StopSubkeys | P::StopProviders | P::StopCredentials | P::CloseAlarms | P::Seal,
+                P::StopSubkeys
+                | P::StopProjects
+                | P::StopProviders
+                | P::StopCredentials
+                | P::CloseAlarms
+                | P::Seal,
             )
             | (Self::Auditor, P::ReadAccessLog | P::ReadAdminLog | P::ViewUsage)
             | (Self::Viewer, P::ViewUsage) => true,
@@ -127,6 +140,10 @@ pub enum Permission {
     ChangeSubkeys,
     /// Suspend and revoke sub-keys.
     StopSubkeys,
+    /// Make, change, resume and remove projects, with their budgets, ceilings and defaults.
+    ChangeProjects,
+    /// Suspend projects.
+    StopProjects,
     /// Look at alarms.
     ViewAlarms,
     /// Close alarms.
@@ -150,7 +167,9 @@ impl Permission {
             | Self::ReadAccessLog
             | Self::IssueSubkeys
             | Self::ChangeSubkeys
-            | Self::StopSubkeys => false,
+            | Self::StopSubkeys
+            | Self::ChangeProjects
+            | Self::StopProjects => false,
             Self::ReadAdminLog
             | Self::ChangeProviders
             | Self::StopProviders
@@ -177,8 +196,10 @@ pub struct Operator {
     pub name: String,
     /// What it may do.
     pub roles: Vec<Role>,
-    /// The projects it reaches; `None` is all.
+    /// Its own projects; `None` is all.
     pub projects: Option<Vec<String>>,
+    /// The projects below its own, which it reaches too.
+    pub below: Vec<String>,
 }
 
 /// The operator does not reach the project, or has to say which of its projects it means.
@@ -193,9 +214,15 @@ impl Operator {
         !bound && self.roles.iter().any(|role| role.grants(permission))
     }
 
-    /// Whether the project is one of its own.
+    /// Whether the project is one of its own or below one.
     pub fn reaches(&self, project: &str) -> bool {
-        self.projects.as_ref().is_none_or(|projects| projects.iter().any(|one| one == project))
+        let is_own = |projects: &Vec<String>| projects.iter().chain(&self.below).any(|one| one == project);
+        self.projects.as_ref().is_none_or(is_own)
+    }
+
+    /// Every project that it reaches; `None` is all.
+    pub fn reached(&self) -> Option<Vec<String>> {
+        self.projects.as_ref().map(|projects| projects.iter().chain(&self.below).cloned().collect())
     }
 
     /// The project to read: the one asked for, or the only one that it reaches. `None` is all.
@@ -203,7 +230,7 @@ impl Operator {
         match (asked, self.projects.as_deref()) {
             (Some(asked), _) if self.reaches(asked) => Ok(Some(asked.to_owned())),
             (None, None) => Ok(None),
-            (None, Some([only])) => Ok(Some(only.clone())),
+            (None, Some([only])) if self.below.is_empty() => Ok(Some(only.clone())),
             (Some(_) | None, Some(_)) | (Some(_), None) => Err(OutOfReach),
         }
     }
@@ -228,6 +255,7 @@ impl Actor {
             name: "local".to_owned(),
             roles: vec![Role::Owner],
             projects: None,
+            below: Vec::new(),
         };
         Self { operator, request_id: String::new(), idempotency_key: None }
     }
@@ -294,7 +322,9 @@ impl Services {
         {
             tracing::warn!(%error, "the last use of an operator token was not written down");
         }
-        Ok(holder.into())
+        let mut operator = Operator::from(holder);
+        operator.below = operator.projects.as_deref().map(|own| self.projects.below(own)).unwrap_or_default();
+        Ok(operator)
     }
 
     /// Makes an operator with one token, which is nowhere else.
@@ -357,7 +387,7 @@ impl From<TokenHolder> for Operator {
 impl From<OperatorRecord> for Operator {
     fn from(operator: OperatorRecord) -> Self {
         let roles = operator.roles.iter().filter_map(|role| Role::parse(role)).collect();
-        Self { id: operator.id, name: operator.name, roles, projects: operator.projects }
+        Self { id: operator.id, name: operator.name, roles, projects: operator.projects, below: Vec::new() }
     }
 }
 
@@ -367,7 +397,7 @@ mod tests {
 
     fn operator(roles: &[Role], projects: Option<&[&str]>) -> Operator {
         let projects = projects.map(|list| list.iter().map(|one| (*one).to_owned()).collect());
-        Operator { id: "op_1".into(), name: "ana".into(), roles: roles.to_vec(), projects }
+        Operator { id: "op_1".into(), name: "ana".into(), roles: roles.to_vec(), projects, below: vec![] }
     }
 
     #[test]
@@ -407,5 +437,9 @@ mod tests {
         assert_eq!(two.project_to_read(Some("b")), Ok(Some("b".to_owned())));
         assert_eq!(operator(&[Role::Owner], Some(&[])).project_to_read(None), Err(OutOfReach));
         assert_eq!(operator(&[Role::Owner], None).project_to_read(None), Ok(None));
+        let above = Operator { below: vec!["images".into()], ..operator(&[Role::Owner], Some(&["search"])) };
+        assert!(above.reaches("search") && above.reaches("images") && !above.reaches("default"));
+        assert_eq!(above.project_to_read(Some("images")), Ok(Some("images".to_owned())));
+        assert_eq!(above.project_to_read(None), Err(OutOfReach), "one of them alone would not be all");
     }
 }

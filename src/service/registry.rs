@@ -243,6 +243,18 @@ impl Registry {
         Some(key)
     }
 
+    /// Tells the requests in flight of keys to stop whose project `is_stopped`. The keys stay what they are: requests that
+    /// come later are held against the project.
+    pub(super) fn stop_below(&self, is_stopped: impl Fn(&str) -> bool) {
+        let mut inner = self.lock();
+        let Inner { keys, all, .. } = &mut *inner;
+        let usable = keys.values_mut().filter(|key| !key.stopped.is_cancelled());
+        for key in usable.filter(|key| is_stopped(&key.subkey.definition.project)) {
+            key.stopped.cancel();
+            *key = entry(key.subkey.clone(), Arc::clone(&key.rates), all.child_token(), key.tampered);
+        }
+    }
+
     /// Tells every request in flight to stop. The keys are known as they were: what SQL made of their rows meanwhile is
     /// not loaded for that.
     pub fn stop_all(&self) {

@@ -210,8 +210,12 @@ impl Services {
             return Ok(());
         }
         let mut holds = Vec::new();
-        // Budgets that the key no longer has count on, too.
-        for budget in store::budget::of_owner(&mut tx.conn(), &BudgetOwner::subkey(&subkey.id)).await? {
+        // Budgets that the key or its projects no longer have count on, too.
+        let mut budgets = store::budget::of_owner(&mut tx.conn(), &BudgetOwner::subkey(&subkey.id)).await?;
+        for slug in self.projects.lineage(&subkey.definition.project).slugs() {
+            budgets.extend(store::budget::of_owner(&mut tx.conn(), &BudgetOwner::project(slug)).await?);
+        }
+        for budget in budgets {
             let window_start = budget.window.start(budget.timezone, entry.time);
             store::budget::ensure_window(&mut tx.conn(), &budget.id, window_start).await?;
             holds.push(Hold { budget: budget.id, window_start, amount: NanoUsd::ZERO });
@@ -273,6 +277,7 @@ impl Services {
         let keyring = self.vault.keyring().unwrap_or(before);
         self.checkpoint.keep(&keyring, Occasion::Release).await;
         self.registry.forget_all();
+        self.reload_projects_with(&keyring).await?;
         self.quarantined.open();
         tracing::warn!(reason = done.reason, "the quarantine was released");
         Ok(())

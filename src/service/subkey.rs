@@ -3,17 +3,20 @@
 mod change;
 mod explain;
 
-use super::{Actor, AlreadyDone, GuardError, Hold, OutOfReach, Services, StoreError};
+use super::budget::{self, BudgetState};
+use super::project::{ExceedsCeiling, lineage_in, within_ceilings};
+use super::{Actor, AlreadyDone, GuardError, OutOfReach, Services, StoreError};
 use crate::base::{NanoUsd, Secret};
-use crate::budget::{Balance, BudgetSpec};
-use crate::store::budget::{BudgetId, BudgetOwner, WindowId};
+use crate::store::budget::BudgetOwner;
 use crate::store::subkey::{Status, SubKeyFilter};
 use crate::store::{self, Conn, Cursor, Page};
-use crate::subkey::{Definition, DefinitionError, SecretRecord, State, SubKey, SubKeyId, SubKeyToken};
+use crate::subkey::{
+    Definition, DefinitionError, Project, SecretRecord, State, SubKey, SubKeyId, SubKeyToken,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
-use std::collections::HashMap;
 
+pub(super) use change::difference;
 pub use change::{ChangeSubkeyError, RotateRefusal, Rotated, StateRefusal};
 pub use explain::{Explanation, Question, Step};
 
@@ -24,17 +27,6 @@ pub struct SubKeyState {
     pub subkey: SubKey,
     /// Its budgets, in the order of its definition.
     pub budgets: Vec<BudgetState>,
-}
-
-/// A budget of a sub-key in its present window.
-#[derive(Clone, Debug)]
-pub struct BudgetState {
-    /// The budget.
-    pub spec: BudgetSpec,
-    /// Where it stands.
-    pub balance: Balance,
-    /// When its next window begins; `None` for a total.
-    pub resets_at: Option<DateTime<Utc>>,
 }
 
 impl SubKeyState {
@@ -65,6 +57,9 @@ pub enum MintError {
     /// The project is not one of the operator's.
     #[error(transparent)]
     OutOfReach(#[from] OutOfReach),
+    /// It asks for more than a project above it allows.
+    #[error(transparent)]
+    ExceedsCeiling(#[from] ExceedsCeiling),
     /// A sub-key of the project that is not revoked has the name.
     #[error("the project has a sub-key of this name")]
     NameTaken {
@@ -173,8 +168,9 @@ impl Services {
             Ok(()) => {
                 self.registry.changed(subkey.clone());
                 // Its windows are new, as its id is: nothing is asked, so nothing can fail with the token in hand.
-                let subkey = standing(subkey, &HashMap::new(), now);
-                Ok(Minted { subkey, token: token.reveal() })
+                let owner = BudgetOwner::subkey(&subkey.id);
+                let budgets = budget::untouched(&owner, &subkey.definition.budgets, self.ledger.now());
+                Ok(Minted { subkey: SubKeyState { subkey, budgets }, token: token.reveal() })
             }
         }
     }
@@ -183,11 +179,12 @@ impl Services {
         let mut tx = self.change().await?;
         self.claim(&mut tx.conn(), actor, subkey.id.as_str()).await??;
         subkey.secrets.iter().try_for_each(|secret| tx.vouch_for(secret))?;
-        check_references(&mut tx.conn(), &subkey.definition).await??;
-        tx.check_project(&subkey.definition.project).await?;
+        let above = lineage_in(&mut tx, &subkey.definition.project).await?.ok_or_else(no_project)?;
+        check_references(&mut tx.conn(), &subkey.definition, &above).await??;
+        within_ceilings(&above, &subkey.definition, subkey.created_at, |_| true)?;
         store::subkey::insert(&mut tx.conn(), subkey).await.map_err(unknown_project)?;
         let owner = BudgetOwner::subkey(&subkey.id);
-        self.put_budgets(&mut tx.conn(), &owner, &subkey.definition.budgets).await?;
+        self.rewrite_budgets(&mut tx.conn(), &owner, (&[], &subkey.definition.budgets)).await?;
         tx.sign_subkey(&subkey.id).await?;
         let detail = json!({"version": subkey.version, "definition": subkey.definition});
         self.note(&mut tx.conn(), actor, "subkey.mint", subkey.id.as_str(), detail).await?;
@@ -211,8 +208,13 @@ impl Services {
         limit: u32,
     ) -> Result<Page<SubKeyState, String>, ListSubkeysError> {
         let now = self.clock.now();
+        let operator = &actor.operator;
+        if query.project.as_ref().is_some_and(|asked| !operator.reaches(asked)) {
+            return Err(OutOfReach.into());
+        }
         let filter = SubKeyFilter {
-            project: actor.operator.project_to_read(query.project.as_deref())?,
+            project: query.project.clone(),
+            within: operator.reached(),
             created_by: None,
             status: query.status.map(|status| status.stored(now)),
             label: query.label.clone(),
@@ -251,19 +253,12 @@ impl Services {
         conn: &mut Conn<'_>,
         subkeys: Vec<SubKey>,
     ) -> Result<Vec<SubKeyState>, StoreError> {
-        let now = self.ledger.now();
-        let windows: Vec<_> = subkeys
-            .iter()
-            .flat_map(|subkey| subkey.definition.budgets.iter().map(|spec| hold(subkey, spec, now)))
-            .map(|hold| (hold.budget, hold.window_start))
-            .collect();
-        let mut balances = store::budget::balances(conn, &windows).await?;
-        for (budget, window_start) in windows {
-            if let Some(balance) = balances.get_mut(&budget) {
-                *balance = self.ledger.without_idle(&WindowId { budget, window_start }, *balance);
-            }
-        }
-        Ok(subkeys.into_iter().map(|subkey| standing(subkey, &balances, now)).collect())
+        let owner = |subkey: &SubKey| BudgetOwner::subkey(&subkey.id);
+        let owners: Vec<_> =
+            subkeys.iter().map(|one| (owner(one), one.definition.budgets.as_slice())).collect();
+        let budgets = self.budgets_of(conn, &owners).await?;
+        let with = |(subkey, budgets)| SubKeyState { subkey, budgets };
+        Ok(subkeys.into_iter().zip(budgets).map(with).collect())
     }
 
     fn secret_record(&self, token: &SubKeyToken, now: DateTime<Utc>) -> Result<SecretRecord, GuardError> {
@@ -286,22 +281,6 @@ impl Services {
     }
 }
 
-/// Names the present window of a sub-key's budget.
-fn hold(subkey: &SubKey, spec: &BudgetSpec, now: DateTime<Utc>) -> Hold {
-    Hold::of(&subkey.id, spec, now, NanoUsd::ZERO)
-}
-
-fn standing(subkey: SubKey, balances: &HashMap<BudgetId, Balance>, now: DateTime<Utc>) -> SubKeyState {
-    let budget = |spec: &BudgetSpec| {
-        let hold = hold(&subkey, spec, now);
-        let fresh = Balance { limit: spec.limit_usd, ..Balance::default() };
-        let balance = balances.get(&hold.budget).copied().unwrap_or(fresh);
-        BudgetState { spec: spec.clone(), balance, resets_at: hold.window_end }
-    };
-    let budgets = subkey.definition.budgets.iter().map(budget).collect();
-    SubKeyState { subkey, budgets }
-}
-
 /// Why sub-keys are not listed.
 #[derive(Debug, thiserror::Error)]
 pub enum ListSubkeysError {
@@ -313,10 +292,12 @@ pub enum ListSubkeysError {
     Store(#[from] StoreError),
 }
 
-/// Whether what the definition names exists: providers, and the credential with its project.
+/// Whether what the definition names exists: providers, and the credential with its project, which is `above` with those
+/// above it.
 async fn check_references(
     conn: &mut Conn<'_>,
     definition: &Definition,
+    above: &[Project],
 ) -> Result<Result<(), DefinitionError>, StoreError> {
     let wrong = |field: String, detail: &str| Ok(Err(DefinitionError { field, detail: detail.to_owned() }));
     for (index, slug) in definition.provider_order.iter().enumerate() {
@@ -328,7 +309,8 @@ async fn check_references(
         let Some(credential) = store::credential::get(conn, id).await? else {
             return wrong("/credential".to_owned(), "there is no credential of this id");
         };
-        if credential.projects.is_some_and(|projects| !projects.contains(&definition.project)) {
+        let is_above = |slug: &String| above.iter().any(|project| project.definition.slug == *slug);
+        if credential.projects.is_some_and(|projects| !projects.iter().any(is_above)) {
             return wrong("/credential".to_owned(), "this credential is not for the sub-key's project");
         }
     }

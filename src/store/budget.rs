@@ -29,9 +29,19 @@ impl BudgetOwner {
         Self(format!("subkey:{id}"))
     }
 
+    /// A project.
+    pub fn project(slug: &str) -> Self {
+        Self(format!("project:{slug}"))
+    }
+
     /// The text, as it is kept.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The project that is the owner of this name; `None` when it is not one.
+    pub fn project_of(owner: &str) -> Option<&str> {
+        owner.strip_prefix("project:")
     }
 
     /// The sub-key that is the owner of this name; `None` when it is not one.

@@ -126,7 +126,15 @@ pub static TABLES: [Table; 34] = [
         key: &["slug"],
         numbered: None,
         opens_vault: false,
-        columns: &[text("slug"), text("name"), time("created_at"), int("version").since(2)],
+        columns: &[
+            text("slug"),
+            text("name"),
+            time("created_at"),
+            int("version").since(2),
+            text("status").since(4),
+            text("parent").or_null().since(4),
+            json("document").or_null().since(4),
+        ],
     },
     Table {
         name: "providers",

@@ -15,6 +15,8 @@ const SECRETS: &str = "subkey_secrets";
 pub struct SubKeyFilter {
     /// Of this project.
     pub project: Option<String>,
+    /// Of one of these projects.
+    pub within: Option<Vec<String>>,
     /// Minted by this operator.
     pub created_by: Option<String>,
     /// In this state.
@@ -189,6 +191,14 @@ pub async fn list(
 fn conditions(filter: &SubKeyFilter) -> Pieces {
     let mut sql = Pieces::default();
     sql.when(" AND k.project = ", filter.project.as_deref());
+    if let Some(projects) = &filter.within {
+        // An empty list holds no project.
+        sql.sql(" AND k.project IN (NULL");
+        for project in projects {
+            sql.sql(", ").value(project.as_str());
+        }
+        sql.sql(")");
+    }
     sql.when(" AND k.created_by = ", filter.created_by.as_deref());
     sql.when(" AND k.expires_at < ", filter.expires_before);
     match filter.status {

@@ -145,20 +145,8 @@ impl Definition {
         if self.labels.iter().any(|(name, value)| name.contains('\0') || value.contains('\0')) {
             return error("/labels".into(), "a label holds no NUL");
         }
-        for (index, budget) in self.budgets.iter().enumerate() {
-            if self.budgets[..index].iter().any(|other| other.window == budget.window) {
-                return error(
-                    format!("/budgets/{index}/window"),
-                    "there is one budget for each window; this one is twice",
-                );
-            }
-            if budget.alert_at.len() > ALERTS_MAX {
-                return error(format!("/budgets/{index}/alert_at"), &format!("at most {ALERTS_MAX} entries"));
-            }
-        }
-        if let Err(fault) = check_rate_limits(&self.rate_limits) {
-            return error(format!("/rate_limits{}", fault.at), fault.detail);
-        }
+        validate_budgets(&self.budgets)?;
+        validate_rates(&self.rate_limits)?;
         for (field, list, max) in [
             ("/models", self.models.len(), 256),
             ("/deny_models", self.deny_models.len(), 256),
@@ -190,26 +178,12 @@ impl Definition {
     /// Checks what only a new definition has to keep to: what is told of budgets and never set.
     pub fn validate_new(&self) -> Result<(), DefinitionError> {
         self.validate()?;
-        match self.budgets.iter().position(|budget| budget.timezone_before.is_some()) {
-            None => Ok(()),
-            Some(index) => Err(DefinitionError {
-                field: format!("/budgets/{index}/timezone_before"),
-                detail: "this is told, not set; leave it out".to_owned(),
-            }),
-        }
+        validate_new_budgets(&self.budgets)
     }
 
     /// Takes the place of `old` at `now`: windows that have begun end as they would have.
     pub fn succeed(&mut self, old: &Self, now: DateTime<Utc>) {
-        if self.budgets == old.budgets {
-            return;
-        }
-        for budget in &mut self.budgets {
-            budget.timezone_before = None;
-            if let Some(before) = old.budgets.iter().find(|before| before.window == budget.window) {
-                budget.succeed(before, now);
-            }
-        }
+        succeed_budgets(&mut self.budgets, &old.budgets, now);
     }
 
     /// The scope that requests are held against.
@@ -231,7 +205,7 @@ impl Definition {
             ip_allow: self.ip_allow.clone(),
             features: switches.into_iter().filter_map(|(feature, on)| on.then_some(feature)).collect(),
             hosted_tools: self.hosted_tools.clone(),
-            service_tiers: self.service_tiers.clone(),
+            service_tiers: OneOf::Listed(self.service_tiers.iter().cloned().collect()),
             max_output_tokens: self.max_output_tokens,
             clamp_output: self.clamp_output,
             strict_fields: self.strict_fields,
@@ -241,15 +215,62 @@ impl Definition {
     }
 }
 
+/// One budget for each window.
+pub(super) fn validate_budgets(budgets: &[BudgetSpec]) -> Result<(), DefinitionError> {
+    for (index, budget) in budgets.iter().enumerate() {
+        if budgets[..index].iter().any(|other| other.window == budget.window) {
+            let detail = "there is one budget for each window; this one is twice".to_owned();
+            return Err(DefinitionError { field: format!("/budgets/{index}/window"), detail });
+        }
+        if budget.alert_at.len() > ALERTS_MAX {
+            let detail = format!("at most {ALERTS_MAX} entries");
+            return Err(DefinitionError { field: format!("/budgets/{index}/alert_at"), detail });
+        }
+    }
+    Ok(())
+}
+
+/// What is told of budgets and never set.
+pub(super) fn validate_new_budgets(budgets: &[BudgetSpec]) -> Result<(), DefinitionError> {
+    match budgets.iter().position(|budget| budget.timezone_before.is_some()) {
+        None => Ok(()),
+        Some(index) => Err(DefinitionError {
+            field: format!("/budgets/{index}/timezone_before"),
+            detail: "this is told, not set; leave it out".to_owned(),
+        }),
+    }
+}
+
+/// Budgets take the place of `old` ones at `now`: windows that have begun end as they would have.
+pub fn succeed_budgets(budgets: &mut [BudgetSpec], old: &[BudgetSpec], now: DateTime<Utc>) {
+    if budgets == old {
+        return;
+    }
+    for budget in budgets {
+        budget.timezone_before = None;
+        if let Some(before) = old.iter().find(|before| before.window == budget.window) {
+            budget.succeed(before, now);
+        }
+    }
+}
+
+/// One limit for each metric and period.
+pub(super) fn validate_rates(limits: &[RateLimit]) -> Result<(), DefinitionError> {
+    check_rate_limits(limits).map_err(|fault| DefinitionError {
+        field: format!("/rate_limits{}", fault.at),
+        detail: fault.detail.to_owned(),
+    })
+}
+
 fn default_project() -> String {
     "default".to_owned()
 }
 
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
 }
 
-fn any<T>() -> OneOf<T> {
+pub(super) fn any<T>() -> OneOf<T> {
     OneOf::Any
 }
 
@@ -261,7 +282,10 @@ fn default_tiers() -> BTreeSet<String> {
     ["auto", "default"].map(str::to_owned).into()
 }
 
-fn one_of_out<T: Serialize, S: Serializer>(value: &OneOf<T>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn one_of_out<T: Serialize, S: Serializer>(
+    value: &OneOf<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match value {
         OneOf::Any => serializer.collect_seq(["*"]),
         OneOf::Listed(values) => serializer.collect_seq(values),
@@ -286,7 +310,9 @@ enum Star {
     Star,
 }
 
-fn operations_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OneOf<Operation>, D::Error> {
+pub(super) fn operations_in<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<OneOf<Operation>, D::Error> {
     let given = Vec::<OperationOrStar>::deserialize(deserializer)?;
     let listed = given.iter().filter_map(|one| match one {
         OperationOrStar::Operation(operation) => Some(*operation),
@@ -302,7 +328,7 @@ fn operations_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OneOf<Ope
     Ok(if listed.len() < given.len() { OneOf::Any } else { OneOf::Listed(listed) })
 }
 
-fn texts_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OneOf<String>, D::Error> {
+pub(super) fn texts_in<'de, D: Deserializer<'de>>(deserializer: D) -> Result<OneOf<String>, D::Error> {
     let given = Vec::<String>::deserialize(deserializer)?;
     Ok(if given.iter().any(|one| one == "*") { OneOf::Any } else { OneOf::Listed(given) })
 }

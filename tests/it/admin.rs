@@ -8,6 +8,7 @@ mod edges;
 mod import;
 mod logs;
 pub(crate) mod plane;
+mod projects;
 mod providers;
 mod roles;
 mod subkeys;

@@ -20,6 +20,7 @@ mod left;
 mod modifier;
 mod power;
 mod price;
+mod projects;
 mod release;
 mod reseller;
 mod usage;

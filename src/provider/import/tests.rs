@@ -282,8 +282,8 @@ proptest! {
             cache_write_1h: cache_write_1h * 1_000_000, output: output * 1_000_000, reasoning: output * 500_000,
             audio_input: audio_input * 1_000_000, ..Usage::default()
         };
-        if let Ok(by_list) = cost(&listed.prices, &usage) {
-            prop_assert!(cost(&after.prices, &usage).unwrap() >= by_list);
+        if let Ok(by_list) = cost(&listed.prices, Factors::default(), &usage) {
+            prop_assert!(cost(&after.prices, Factors::default(), &usage).unwrap() >= by_list);
         }
         prop_assert_eq!(changes(&after, &merged(&after, &listed)), []);
     }

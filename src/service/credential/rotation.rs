@@ -183,7 +183,7 @@ impl Services {
 /// What the server does of itself is done by nobody in particular.
 fn the_server() -> Actor {
     let name = "server".to_owned();
-    let operator = Operator { id: name.clone(), name, roles: Vec::new(), projects: None };
+    let operator = Operator { id: name.clone(), name, roles: Vec::new(), projects: None, below: Vec::new() };
     Actor { operator, request_id: String::new(), idempotency_key: None }
 }
 

@@ -15,6 +15,7 @@ mod base;
 mod books;
 mod correct;
 mod desk;
+mod hold;
 mod memory;
 mod recover;
 mod reservation;
@@ -28,14 +29,13 @@ mod writer;
 
 use super::Alarms;
 use crate::base::{Clock, NanoUsd};
-use crate::budget::{Balance, BudgetSpec, Window};
+use crate::budget::Balance;
 use crate::log::{AdminEntry, Entry};
-use crate::store::budget::{BudgetId, BudgetOwner, Standing, WindowId};
+use crate::store::budget::{Standing, WindowId};
 use crate::store::{Store, StoreError, WriterError};
 use crate::subkey::SubKeyId;
 use crate::vault::Keyring;
 use audit::Auditor;
-use chrono::{DateTime, Utc};
 use desk::Desk;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +47,7 @@ use watch::{audit_and_block, audit_regularly, mend};
 
 pub use audit::AuditError;
 pub use correct::{CorrectError, Corrected, Correction};
+pub use hold::Hold;
 pub use reservation::{Reservation, Settled};
 pub use seal::RowSeal;
 
@@ -110,43 +111,6 @@ pub enum StartLedgerError {
     Store(#[from] StoreError),
 }
 
-/// An amount held in one window of one budget.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// The budget, by identity.
-    pub budget: BudgetId,
-    /// Its window's length, for messages.
-    pub window: Window,
-    /// When the window began.
-    pub window_start: DateTime<Utc>,
-    /// When it ends; `None` for a total.
-    pub window_end: Option<DateTime<Utc>>,
-    /// The cap by the sub-key's definition. The budget's row has to say the same.
-    pub limit: NanoUsd,
-    /// The worst case.
-    pub amount: NanoUsd,
-}
-
-impl Hold {
-    /// What `amount` takes from a sub-key's budget at `now`.
-    pub fn of(subkey: &SubKeyId, spec: &BudgetSpec, now: DateTime<Utc>, amount: NanoUsd) -> Self {
-        let (window_start, window_end) = spec.window_at(now);
-        Self {
-            budget: BudgetId::new(&BudgetOwner::subkey(subkey), spec.window),
-            window: spec.window,
-            window_start,
-            window_end,
-            limit: spec.limit_usd,
-            amount,
-        }
-    }
-
-    /// The window, by name.
-    pub fn window_id(&self) -> WindowId {
-        WindowId { budget: self.budget.clone(), window_start: self.window_start }
-    }
-}
-
 /// What a request needs before it may be forwarded.
 #[derive(Clone, Debug)]
 pub struct Demand {
@@ -154,9 +118,12 @@ pub struct Demand {
     pub subkey: SubKeyId,
     /// Must still be the current version when the admission is written.
     pub subkey_version: i64,
-    /// It is the current version by what is known in memory, where a change comes before the call that made it returns.
+    /// Its project and those above it, with the versions that the policy was decided by. They must still be current, too.
+    pub projects: Arc<[(String, i64)]>,
+    /// All of these are current by what is known in memory, where a change comes before the call that made it returns.
     pub is_current: bool,
-    /// All of these or nothing.
+    /// All of these or nothing. The first that refuses is told: those of the sub-key come first, then project by project
+    /// upwards, each by window.
     pub holds: Vec<Hold>,
     /// The worst case, also for keys without budgets.
     pub amount: NanoUsd,
@@ -195,8 +162,8 @@ pub enum ReserveError {
         /// The budget that refused.
         hold: Hold,
     },
-    /// The sub-key was changed after the policy was decided: decide again.
-    #[error("the sub-key was changed meanwhile")]
+    /// The sub-key or a project above it was changed after the policy was decided: decide again.
+    #[error("the sub-key or its project was changed meanwhile")]
     Stale,
     /// The queue is full.
     #[error("too many requests wait for the ledger")]

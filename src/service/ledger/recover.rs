@@ -11,9 +11,10 @@ use crate::service::notice::Outbox;
 use crate::store::access_log::Posting;
 use crate::store::admission::Admission;
 use crate::store::budget::{BudgetOwner, WindowId};
-use crate::store::{Conn, Store, StoreError, access_log, admission, budget, lease, subkey, usage};
+use crate::store::{Conn, Store, StoreError, access_log, admission, budget, lease, project, subkey, usage};
+use crate::subkey::{DEPTH_MAX, Definition};
 use chrono::{DateTime, Utc};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::sync::oneshot;
 
 const BATCH_MAX: u32 = 200;
@@ -115,14 +116,39 @@ async fn charge_leases(
         }
     }
     let mut rollup = Rollup::default();
+    let mut losers = Vec::with_capacity(charges.len());
+    let parents = Parents::read(conn).await?;
     for ((epoch, owner), (node, postings)) in charges {
-        let cost = cost_of(&postings);
+        let loser = Loser::of(conn, &owner, &parents).await?;
+        losers.push((loser, epoch, (node, postings)));
+    }
+    // What was lost below a project is lost to it, too: told once, by those that stand lowest.
+    losers.sort_by_key(|(loser, _, _)| (loser.is_project, std::cmp::Reverse(loser.above.len())));
+    let mut told: HashMap<(i64, String), NanoUsd> = HashMap::new();
+    for (loser, epoch, (node, postings)) in losers {
+        let lost = cost_of(&postings);
+        let below = told.get(&(epoch, loser.entry.project.clone())).filter(|_| loser.is_project);
+        let cost = lost.saturating_sub(below.copied().unwrap_or_default()).max(NanoUsd::ZERO);
+        for slug in &loser.above {
+            let sum = told.entry((epoch, slug.clone())).or_default();
+            *sum = sum.saturating_add(cost);
+        }
         // A lease is settled once, so the first of them names the entry for good.
         let first =
             postings.first().map(|posting| (posting.budget.as_str(), posting.window_start.timestamp()));
         let (budget, start) = first.unwrap_or_default();
         let request_id = format!("crash-{epoch}-{}-{start}", budget.replace([':', '/'], "-"));
-        let entry = crash_charge(conn, &owner, (request_id, node), cost, now).await?;
+        let entry = Entry {
+            time: now,
+            node,
+            request_id,
+            decision: Decision::Allowed,
+            rule: Some(CRASH_CHARGE.to_owned()),
+            reserved_usd: cost,
+            cost_usd: cost,
+            usage_source: UsageSource::Reserved,
+            ..unknown_outcome(loser.entry)
+        };
         access_log::append(conn, &mut rollup, &entry, &postings).await?;
     }
     usage::add(conn, &rollup).await
@@ -139,35 +165,51 @@ fn cost_of(postings: &[Posting]) -> NanoUsd {
     lost.into_values().max().unwrap_or_default()
 }
 
-async fn crash_charge(
-    conn: &mut Conn<'_>,
-    owner: &str,
-    (request_id, node): (String, String),
-    cost: NanoUsd,
-    now: DateTime<Utc>,
-) -> Result<Entry, StoreError> {
-    let id = BudgetOwner::subkey_of(owner);
-    let subkey = match &id {
-        Some(id) => subkey::get(conn, id).await?,
-        None => None,
-    };
-    let definition = subkey.as_ref().map(|subkey| &subkey.definition);
-    Ok(Entry {
-        time: now,
-        node,
-        request_id,
-        subkey_id: id.map(|id| id.as_str().to_owned()).unwrap_or_default(),
-        subkey_name: definition.map(|definition| definition.name.clone()).unwrap_or_default(),
-        project: definition.map(|definition| definition.project.clone()).unwrap_or_default(),
-        owner: definition.and_then(|definition| definition.owner.clone()),
-        labels: definition.map(|definition| definition.labels.clone()).unwrap_or_default(),
-        decision: Decision::Allowed,
-        rule: Some(CRASH_CHARGE.to_owned()),
-        reserved_usd: cost,
-        cost_usd: cost,
-        usage_source: UsageSource::Reserved,
-        ..unknown_outcome(Entry::default())
-    })
+/// The project above each.
+struct Parents(HashMap<String, Option<String>>);
+
+impl Parents {
+    async fn read(conn: &mut Conn<'_>) -> Result<Self, StoreError> {
+        let all = project::list(conn).await?;
+        Ok(Self(all.into_iter().map(|one| (one.slug, one.parent)).collect()))
+    }
+
+    /// The project and those above it.
+    fn way_up(&self, slug: &str) -> Vec<String> {
+        let parent = |slug: &String| self.0.get(slug).cloned().flatten();
+        std::iter::successors(Some(slug.to_owned()), parent).take(DEPTH_MAX).collect()
+    }
+}
+
+/// Whose leases a crash left.
+struct Loser {
+    /// What its entry says of it.
+    entry: Entry,
+    is_project: bool,
+    /// Its project and those above.
+    above: Vec<String>,
+}
+
+impl Loser {
+    async fn of(conn: &mut Conn<'_>, owner: &str, parents: &Parents) -> Result<Self, StoreError> {
+        if let Some(slug) = BudgetOwner::project_of(owner) {
+            let entry = Entry { project: slug.to_owned(), ..Entry::default() };
+            return Ok(Self { entry, is_project: true, above: parents.way_up(slug) });
+        }
+        let Some(id) = BudgetOwner::subkey_of(owner) else {
+            return Ok(Self { entry: Entry::default(), is_project: false, above: Vec::new() });
+        };
+        let definition = subkey::get(conn, &id).await?.map(|subkey| subkey.definition);
+        let above = definition.as_ref().map(|definition| parents.way_up(&definition.project));
+        let entry = Entry { subkey_id: id.as_str().to_owned(), ..Entry::default() };
+        let entry = match definition {
+            Some(Definition { name, project, owner, labels, .. }) => {
+                Entry { subkey_name: name, project, owner, labels, ..entry }
+            }
+            None => entry,
+        };
+        Ok(Self { entry, is_project: false, above: above.unwrap_or_default() })
+    }
 }
 
 impl Ledger {

@@ -10,7 +10,8 @@ use super::rows::Written;
 use super::time::Timekeeper;
 use super::writer::{Admitting, Batch, Pending, Unsettled};
 use super::{
-    AuditError, Blocked, CorrectError, Corrected, Hold, Mending, Opening, Settlement, base, correct, rows,
+    AuditError, Blocked, CorrectError, Corrected, Demand, Hold, Mending, Opening, Settlement, base, correct,
+    rows,
 };
 use crate::base::NanoUsd;
 use crate::budget::Balance;
@@ -21,15 +22,15 @@ use crate::service::budget::{Spending, tell_what_is_reached, tell_what_stands};
 use crate::store::access_log::Posting;
 use crate::store::admission::Admission;
 use crate::store::budget::WindowId;
-use crate::store::{Conn, StoreError, access_log, admin_log, admission, disorder, lease, usage};
+use crate::store::{Conn, StoreError, access_log, admin_log, admission, disorder, lease, project, usage};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Why a window has no room.
 pub(super) enum Miss {
-    /// The sub-key is not what the policy was decided by.
+    /// The sub-key, or a project above it, is not what the policy was decided by.
     Stale,
-    /// The budget's row is not what the sub-key says, and the sub-key was not changed.
+    /// The budget's row is not what its owner says, and the owner was not changed.
     Tampered(Hold),
     /// Nothing is admitted in the window.
     Blocked(Hold),
@@ -204,9 +205,15 @@ fn on_record(tools: &Tools<'_>, opening: &Opening) -> Admission {
     }
 }
 
-/// Puts reservations on record whose sub-keys are what they were decided by. The key comes before its money: one that
-/// was stopped meanwhile is stale, whatever its budgets say.
+/// Puts reservations on record whose sub-keys and projects are what they were decided by. The key comes before its
+/// money: one that was stopped meanwhile is stale, whatever its budgets say.
 async fn admit(tools: &mut Tools<'_>, reserves: &[Pending]) -> Result<Vec<Option<Verdict>>, StoreError> {
+    let projects: BTreeSet<&str> = reserves
+        .iter()
+        .flat_map(|pending| pending.request.demand.projects.iter())
+        .map(|(slug, _)| slug.as_str())
+        .collect();
+    let active = project::active_versions(&mut tools.conn, &Vec::from_iter(projects)).await?;
     let mut verdicts = Vec::with_capacity(reserves.len());
     for Pending { request, .. } in reserves {
         if request.reply.is_closed() {
@@ -214,6 +221,10 @@ async fn admit(tools: &mut Tools<'_>, reserves: &[Pending]) -> Result<Vec<Option
             continue;
         }
         let demand = &request.demand;
+        if !are_current(demand, &active) {
+            verdicts.push(Some(Verdict::Refused(Box::new(Miss::Stale))));
+            continue;
+        }
         let opening = Opening {
             subkey: demand.subkey.clone(),
             holds: demand.holds.clone(),
@@ -225,6 +236,11 @@ async fn admit(tools: &mut Tools<'_>, reserves: &[Pending]) -> Result<Vec<Option
         verdicts.push((!is_current).then(|| Verdict::Refused(Box::new(Miss::Stale))));
     }
     Ok(verdicts)
+}
+
+/// Whether the projects are at the versions that the demand was decided by; `active` has those that are not stopped.
+fn are_current(demand: &Demand, active: &HashMap<String, i64>) -> bool {
+    demand.projects.iter().all(|(slug, version)| active.get(slug) == Some(version))
 }
 
 /// The rows of every window that the turn touches.
@@ -258,8 +274,8 @@ async fn load(
     Ok(found)
 }
 
-/// Refuses what was decided by another cap than its budget has: by a sub-key that was changed meanwhile, or else by a row
-/// that was.
+/// Refuses what was decided by another cap than its budget has: by a sub-key or project that was changed meanwhile, or
+/// else by a row that was.
 async fn misses_by_cap(
     tools: &mut Tools<'_>,
     reserves: &[Pending],
@@ -282,7 +298,10 @@ async fn misses_by_cap(
                 continue;
             }
             let (subkey, version) = (&request.demand.subkey, request.demand.subkey_version);
-            let is_current = admission::is_current(&mut tools.conn, subkey, version).await?;
+            let slugs: Vec<&str> = request.demand.projects.iter().map(|(slug, _)| slug.as_str()).collect();
+            let active = project::active_versions(&mut tools.conn, &slugs).await?;
+            let is_current = are_current(&request.demand, &active)
+                && admission::is_current(&mut tools.conn, subkey, version).await?;
             let why = if is_current {
                 let detail = json!({
                     "limit_usd": hold.limit, "found_limit_usd": left.limit, "subkey": subkey.as_str(),

@@ -6,12 +6,13 @@
 
 use super::{SubKeyState, check_references, no_project};
 use crate::base::Secret;
-use crate::budget::BudgetSpec;
+use crate::service::project::{ExceedsCeiling, lineage_in, within_ceilings};
 use crate::service::{Actor, AlreadyDone, GuardError, OutOfReach, Services, StoreError};
 use crate::store::budget::BudgetOwner;
 use crate::store::{self, Conn};
 use crate::subkey::{Definition, DefinitionError, SecretRecord, State, SubKey, SubKeyId, SubKeyToken};
 use chrono::TimeDelta;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// Why a sub-key was not changed. `R` is the change's own reason to refuse.
@@ -35,6 +36,9 @@ pub enum ChangeSubkeyError<R> {
     /// The new project is not one of the operator's.
     #[error(transparent)]
     OutOfReach(#[from] OutOfReach),
+    /// It asks for more than a project above it allows.
+    #[error(transparent)]
+    ExceedsCeiling(#[from] ExceedsCeiling),
     /// A sub-key of the project that is not revoked has the name.
     #[error("the project has a sub-key of this name")]
     NameTaken {
@@ -230,11 +234,19 @@ impl Services {
             tx.commit().await?;
             return Ok(old);
         };
-        if refers_elsewhere(&old.definition, &definition) {
-            check_references(&mut tx.conn(), &definition).await??;
-            tx.check_project(&definition.project).await?;
+        if old.definition != definition {
+            let above = lineage_in(&mut tx, &definition.project).await?.ok_or_else(no_project)?;
+            if refers_elsewhere(&old.definition, &definition) {
+                check_references(&mut tx.conn(), &definition, &above).await??;
+            }
+            // What a change leaves alone it is not refused for: narrowing a key must always be possible.
+            let changed = difference(&old.definition, &definition);
+            let is_moved = changed.get("project").is_some();
+            let is_touched = |field: &str| is_moved || is_touched(&changed, field);
+            within_ceilings(&above, &definition, old.created_at, is_touched)?;
         }
-        self.succeed_removed(&mut tx.conn(), &old, &mut definition).await?;
+        let budgets = (old.definition.budgets.as_slice(), definition.budgets.as_mut_slice());
+        self.succeed_removed(&mut tx.conn(), &BudgetOwner::subkey(id), budgets).await?;
         let version = match store::subkey::update(&mut tx.conn(), id, old.version, &definition, state).await {
             Ok(Some(version)) => version,
             Ok(None) => return Ok(None),
@@ -246,7 +258,8 @@ impl Services {
             Err(error) => return Err(error.into()),
         };
         if old.definition.budgets != definition.budgets {
-            self.rewrite_budgets(&mut tx.conn(), &old, &definition).await?;
+            let budgets = (old.definition.budgets.as_slice(), definition.budgets.as_slice());
+            self.rewrite_budgets(&mut tx.conn(), &BudgetOwner::subkey(id), budgets).await?;
         }
         if let Some(rotation) = rotation {
             tx.vouch_for(&rotation.new)?;
@@ -258,46 +271,6 @@ impl Services {
         let new = self.with_budgets(&mut tx.conn(), vec![new]).await?.pop();
         tx.commit().await?;
         Ok(new)
-    }
-
-    /// A budget that is added again goes on in the window that it was removed in, whatever its time zone is now.
-    async fn succeed_removed(
-        &self,
-        conn: &mut Conn<'_>,
-        old: &SubKey,
-        definition: &mut Definition,
-    ) -> Result<(), StoreError> {
-        let is_new =
-            |budget: &BudgetSpec| old.definition.budgets.iter().all(|before| before.window != budget.window);
-        if !definition.budgets.iter().any(is_new) {
-            return Ok(());
-        }
-        let kept = store::budget::of_owner(conn, &BudgetOwner::subkey(&old.id)).await?;
-        let now = self.ledger.now();
-        for budget in definition.budgets.iter_mut().filter(|budget| is_new(budget)) {
-            if let Some(before) = kept.iter().find(|kept| kept.window == budget.window) {
-                let before = BudgetSpec { timezone: before.timezone, ..budget.clone() };
-                budget.succeed(&before, now);
-            }
-        }
-        Ok(())
-    }
-
-    /// Budgets that are gone admit nothing and keep what was spent, and the time zone that they were in; the others are
-    /// as the definition says.
-    async fn rewrite_budgets(
-        &self,
-        conn: &mut Conn<'_>,
-        old: &SubKey,
-        definition: &Definition,
-    ) -> Result<(), StoreError> {
-        let (owner, now) = (BudgetOwner::subkey(&old.id), self.ledger.now());
-        let kept: Vec<_> = definition.budgets.iter().map(|spec| spec.window).collect();
-        for gone in old.definition.budgets.iter().filter(|before| !kept.contains(&before.window)) {
-            let timezone = gone.zone_at(now);
-            store::budget::upsert(conn, &owner, &BudgetSpec { timezone, ..gone.clone() }).await?;
-        }
-        self.put_budgets(conn, &owner, &definition.budgets).await
     }
 
     async fn rotate_secrets(
@@ -324,16 +297,28 @@ fn refers_elsewhere(old: &Definition, new: &Definition) -> bool {
         != (&new.provider_order, &new.credential, &new.project)
 }
 
-/// What was changed, field by field. A definition holds no secret.
-fn difference(old: &Definition, new: &Definition) -> Value {
-    let fields = |definition: &Definition| match serde_json::to_value(definition) {
-        Ok(Value::Object(fields)) => fields,
-        Ok(_) | Err(_) => Map::new(),
+/// Whether the change touches what a field's excess depends on; both lists of models are one.
+fn is_touched(changed: &Value, field: &str) -> bool {
+    let names: &[&str] = match field {
+        "/models" | "/deny_models" => &["models", "deny_models"],
+        field => &[field.trim_start_matches('/')],
     };
+    names.iter().any(|name| changed.get(name).is_some())
+}
+
+/// What was changed, field by field. A definition holds no secret.
+pub(in crate::service) fn difference(old: &impl Serialize, new: &impl Serialize) -> Value {
     let (old, new) = (fields(old), fields(new));
     let changed = new.iter().filter(|(name, value)| old.get(*name) != Some(value));
     let told = |(name, value): (&String, &Value)| {
         (name.clone(), json!({"before": old.get(name).cloned().unwrap_or_default(), "after": value}))
     };
     Value::Object(changed.map(told).collect())
+}
+
+fn fields(definition: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(definition) {
+        Ok(Value::Object(fields)) => fields,
+        Ok(_) | Err(_) => Map::new(),
+    }
 }

@@ -1,8 +1,12 @@
 //! Why a request would be refused or admitted: the same rules in the same order as the proxy's, nothing spent.
+//!
+//! What a project above the sub-key says is named by it: `project:SLUG/status`, `project:SLUG/ceiling/FIELD` and
+//! `project:SLUG/budgets/WINDOW`.
 
 mod rates;
 
-use super::{BudgetState, SubKeyState};
+use super::SubKeyState;
+use crate::base::NanoUsd;
 use crate::budget::Refusal;
 use crate::policy::{self, BodyFacts, HeadFacts, Operation, Rule};
 use crate::provider::ask::{Ask, Bound, InputMeasure, OutputAsk};
@@ -10,7 +14,10 @@ use crate::provider::price::Unpriced;
 use crate::provider::resolve::{Candidate, Choice, ResolveError, Resolved, resolve};
 use crate::provider::worst_case::{Estimate, Terms, worst_case};
 use crate::provider::{Dialect, Slug};
-use crate::service::{Actor, Metered, RateOwner, Rates, Services, Snapshot, StoreError};
+use crate::service::{
+    Actor, BudgetState, Lineage, Metered, RateOwner, Rates, Services, Snapshot, Standing, StoreError,
+};
+use crate::store::budget::BudgetOwner;
 use crate::subkey::{Definition, SubKeyId};
 use crate::vault::Quarantine;
 use std::net::IpAddr;
@@ -42,7 +49,8 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// The rule: `quarantined`, a field of the sub-key, `status`, `model` (what the name means), `price`,
-    /// `rate_limits/METRIC/PERIOD`, after `providers/SLUG/` and the like where it is not the key's, or `budgets/WINDOW`.
+    /// `rate_limits/METRIC/PERIOD` (`provider:SLUG/` and `credential:ID/` before it where it is theirs), `budgets/WINDOW`,
+    /// or what a project says.
     pub rule: String,
     /// What it saw.
     pub value: String,
@@ -72,12 +80,20 @@ impl Services {
         question: &Question,
     ) -> Result<Option<Explanation>, StoreError> {
         let Some(state) = self.subkey(actor, id).await? else { return Ok(None) };
+        let lineage = self.projects.lineage(&state.subkey.definition.project);
+        let owners: Vec<_> = lineage
+            .definitions()
+            .map(|one| (BudgetOwner::project(&one.slug), one.budgets.as_slice()))
+            .collect();
+        let budgets = self.budgets_of(&mut self.store.read().await?.conn(), &owners).await?;
         // What is not in memory has counted nothing.
         let fresh = || Arc::new(Rates::new(state.subkey.definition.rate_limits.clone(), u64::MAX));
         let rates = self.registry.rates(id).unwrap_or_else(fresh);
-        let own = [Metered { owner: RateOwner::Subkey, rates }];
-        let own = (&own[..], self.ledger.now());
-        let mut explanation = explain((&state, own), &self.snapshot(), question, self.clock.now());
+        let own = Metered { owner: RateOwner::Subkey, rates };
+        let metered: Vec<Metered> = std::iter::once(own).chain(lineage.metered()).collect();
+        let binding = Binding { state: &state, lineage: &lineage, budgets: &budgets, metered: &metered };
+        let moments = (self.clock.now(), self.ledger.now());
+        let mut explanation = explain(&binding, &self.snapshot(), question, moments);
         if let Some(quarantine) = self.quarantine() {
             explanation.trace.insert(0, quarantined(&quarantine));
         }
@@ -92,19 +108,45 @@ fn quarantined(Quarantine { since, reason, .. }: &Quarantine) -> Step {
     Step::new("quarantined", value, false)
 }
 
+/// What a request of the sub-key is held against.
+struct Binding<'a> {
+    state: &'a SubKeyState,
+    lineage: &'a Lineage,
+    /// Those of each project of the lineage.
+    budgets: &'a [Vec<BudgetState>],
+    /// The rates of the sub-key, and of each project of the lineage.
+    metered: &'a [Metered],
+}
+
+/// Whether the projects admit anything, told by the one that does not, or else by the nearest.
+fn of_projects(lineage: &Lineage, own: &str) -> Step {
+    match lineage.standing() {
+        Standing::Active => Step::new(format!("project:{own}/status"), "active", true),
+        Standing::Suspended { project } => Step::new(format!("project:{project}/status"), "suspended", false),
+        Standing::Unusable { project } => {
+            Step::new(format!("project:{project}/status"), "changed outside of Bitting", false)
+        }
+    }
+}
+
 fn explain(
-    (state, (own, window_now)): (&SubKeyState, (&[Metered], chrono::DateTime<chrono::Utc>)),
+    binding: &Binding<'_>,
     snapshot: &Snapshot,
     question: &Question,
-    now: chrono::DateTime<chrono::Utc>,
+    (now, window_now): (chrono::DateTime<chrono::Utc>, chrono::DateTime<chrono::Utc>),
 ) -> Explanation {
+    let Binding { state, lineage, .. } = *binding;
     let definition = &state.subkey.definition;
     let stopped = state.subkey.state;
-    let mut trace = vec![Step::new("status", stopped.as_str(), stopped == crate::subkey::State::Active)];
-
+    let mut trace = vec![
+        Step::new("status", stopped.as_str(), stopped == crate::subkey::State::Active),
+        of_projects(lineage, &definition.project),
+    ];
+    let own = definition.scope();
+    let bounds = lineage.bounds(&own);
     let needs_model = question.operation != Operation::Models;
     let written = question.model.as_deref().unwrap_or_default();
-    let resolved = needs_model.then(|| resolve_any(definition, snapshot, question.operation, written));
+    let resolved = needs_model.then(|| resolve_any(binding, snapshot, question.operation, written));
     let head = HeadFacts { now, client_ip: question.client_ip, operation: question.operation };
     let found = resolved.as_ref().and_then(|resolved| resolved.as_ref().ok());
     let body = BodyFacts {
@@ -112,38 +154,53 @@ fn explain(
         output_bound: output_bound(definition, found, question),
         ..BodyFacts::default()
     };
-    for (rule, verdict) in policy::explain(&definition.scope(), &head, &body) {
+    for policy::Verdict { rule, ceiling, said } in policy::explain(bounds, &head, &body) {
+        let name = match &ceiling {
+            Some(project) => format!("project:{project}/ceiling/{}", rule.as_str()),
+            None => rule.as_str().to_owned(),
+        };
         match (rule, &resolved) {
-            (Rule::Model, Some(Err(error))) => trace.push(unresolved(written, error)),
-            _ => trace.push(match verdict {
-                Ok(value) => Step::new(rule.as_str(), value, true),
-                Err(denial) => Step::new(rule.as_str(), denial.value, false),
+            // There is no model that a ceiling could be asked about.
+            (Rule::Model, Some(Err(error))) if ceiling.is_none() => trace.push(unresolved(written, error)),
+            (Rule::Model, Some(Err(_))) => {}
+            _ => trace.push(match said {
+                Ok(value) => Step::new(name, value, true),
+                Err(denial) => Step::new(name, denial.value, false),
             }),
         }
     }
-    let estimate = found.map(|found| estimate(definition, found, question, now));
-    if let Some(estimate) = &estimate {
-        trace.extend(price(definition, estimate.as_ref(), question));
+    let estimate = found.map(|found| {
+        let max_output = bounds.max_output_tokens();
+        estimate(definition, max_output, found, question, now)
+    });
+    let is_capped =
+        !definition.budgets.is_empty() || definition.max_request_usd.is_some() || lineage.is_capped();
+    let may_be_unpriced = question.operation.is_free() || !is_capped;
+    match &estimate {
+        Some(Ok(estimate)) => trace.extend(price(binding, estimate)),
+        Some(Err(error)) => trace.push(Step::new("price", error.to_string(), may_be_unpriced)),
+        None => {}
     }
     let tokens = match &estimate {
-        Some(Ok(estimate)) => Some(tokens(definition, estimate)),
+        Some(Ok(estimate)) => Some(tokens(binding, estimate)),
         Some(Err(_)) => question.operation.is_free().then_some(0),
         None => Some(0),
     };
-    trace.extend(rates::rates(own, (snapshot, definition, found), tokens, window_now));
+    trace.extend(rates::rates(binding, (snapshot, found), tokens, window_now));
     if let Some(Ok(estimate)) = &estimate {
-        trace.extend(state.budgets.iter().map(|budget| of_budget(definition, budget, estimate)));
+        trace.extend(of_budgets(binding, estimate));
     }
     Explanation { trace }
 }
 
 /// What the name means in the first dialect that the model is served in.
 fn resolve_any(
-    definition: &Definition,
+    binding: &Binding<'_>,
     snapshot: &Snapshot,
     operation: Operation,
     written: &str,
 ) -> Result<Resolved, ResolveError> {
+    let (definition, lineage) = (&binding.state.subkey.definition, binding.lineage);
     let dialects: Vec<Vec<Dialect>> =
         snapshot.providers.values().map(|entry| entry.provider.dialects.keys().copied().collect()).collect();
     let pin = definition.credential.as_deref();
@@ -152,30 +209,36 @@ fn resolve_any(
         .iter()
         .zip(&dialects)
         .map(|((slug, entry), dialects)| {
-            let fits = |one: &crate::service::Credential| one.is_usable(&definition.project, pin);
+            let fits = |one: &crate::service::Credential| one.is_usable(lineage, pin);
             Candidate { slug, dialects, usable: entry.active && entry.credentials.iter().any(fits) }
         })
         .collect();
     let order: Vec<Slug> = definition.provider_order.iter().filter_map(|slug| slug.parse().ok()).collect();
-    let scope = definition.scope();
-    let in_dialect = |dialect| {
+    let own = definition.scope();
+    let bounds = lineage.bounds(&own);
+    let in_dialect = |dialect, allowed: &dyn Fn(&str) -> bool| {
         let choice = Choice {
             catalog: &snapshot.catalog,
             providers: &candidates,
             dialect,
             operation,
             fixed: None,
-            allowed: &|name| scope.admits_model(name),
+            allowed,
             provider_order: &order,
         };
         resolve(&choice, written)
     };
-    match in_dialect(Dialect::OpenAi) {
+    let in_any = |allowed: &dyn Fn(&str) -> bool| match in_dialect(Dialect::OpenAi, allowed) {
         Err(ResolveError::DialectNotSupported { .. }) => {
-            in_dialect(Dialect::Anthropic).or_else(|_| in_dialect(Dialect::Gemini))
+            in_dialect(Dialect::Anthropic, allowed).or_else(|_| in_dialect(Dialect::Gemini, allowed))
         }
         answer => answer,
-    }
+    };
+    // As the proxy does: what a ceiling alone refuses is refused by its name.
+    in_any(&|name| bounds.admits_model(name)).or_else(|error| match error {
+        ResolveError::ModelNotAllowed { .. } => in_any(&|name| own.admits_model(name)).map_err(|_| error),
+        error => Err(error),
+    })
 }
 
 fn unresolved(written: &str, error: &ResolveError) -> Step {
@@ -202,33 +265,49 @@ fn output_bound(definition: &Definition, found: Option<&Resolved>, question: &Qu
 }
 
 /// The price, and whether one request may cost that.
-fn price(definition: &Definition, estimate: Result<&Estimate, &Unpriced>, question: &Question) -> Vec<Step> {
-    let is_capped = !definition.budgets.is_empty() || definition.max_request_usd.is_some();
-    let estimate = match estimate {
-        Ok(estimate) => estimate,
-        Err(error) => {
-            let free = question.operation.is_free();
-            return vec![Step::new("price", error.to_string(), free || !is_capped)];
-        }
-    };
+fn price(binding: &Binding<'_>, estimate: &Estimate) -> Vec<Step> {
+    let Binding { state, lineage, .. } = *binding;
+    let definition = &state.subkey.definition;
     let mut steps = vec![Step::new("price", format!("at most {} USD", estimate.total), true)];
+    let fits =
+        |max: NanoUsd| estimate.total <= max || definition.clamp_to_budget && estimate.clamp(max).is_some();
+    let value = |max: NanoUsd| format!("{} of {max} USD", estimate.total);
     if let Some(max) = definition.max_request_usd {
-        let fits = estimate.total <= max || definition.clamp_to_budget && estimate.clamp(max).is_some();
-        steps.push(Step::new("max_request_usd", format!("{} of {max} USD", estimate.total), fits));
+        steps.push(Step::new("max_request_usd", value(max), fits(max)));
+    }
+    for (project, max) in lineage.request_caps() {
+        let name = format!("project:{project}/ceiling/max_request_usd");
+        steps.push(Step::new(name, value(max), fits(max)));
     }
     steps
 }
 
 /// The most tokens, with the output bound lowered to what one request may cost.
-fn tokens(definition: &Definition, estimate: &Estimate) -> u64 {
-    let bound = definition.max_request_usd.filter(|max| estimate.total > *max);
-    let bound = bound.and_then(|max| estimate.clamp(max));
+fn tokens(binding: &Binding<'_>, estimate: &Estimate) -> u64 {
+    let Binding { state, lineage, .. } = *binding;
+    let max = lineage.max_request_usd(state.subkey.definition.max_request_usd);
+    let bound = max.filter(|max| estimate.total > *max).and_then(|max| estimate.clamp(max));
     let output =
         bound.map_or(estimate.output_tokens, |bound| estimate.clone().with_output_bound(bound).output_tokens);
     estimate.input_tokens.saturating_add(output)
 }
 
-fn of_budget(definition: &Definition, budget: &BudgetState, estimate: &Estimate) -> Step {
+/// The budgets, in the order in which they refuse.
+fn of_budgets(binding: &Binding<'_>, estimate: &Estimate) -> Vec<Step> {
+    let Binding { state, lineage, budgets, .. } = *binding;
+    let own = std::iter::once((String::new(), state.budgets.as_slice()));
+    let above = lineage.slugs().zip(budgets).map(|(slug, of)| (format!("project:{slug}/"), of.as_slice()));
+    let mut steps = Vec::new();
+    for (owner, budgets) in own.chain(above) {
+        let mut by_window: Vec<&BudgetState> = budgets.iter().collect();
+        by_window.sort_by_key(|budget| budget.spec.window);
+        let definition = &state.subkey.definition;
+        steps.extend(by_window.into_iter().map(|budget| of_budget(definition, &owner, budget, estimate)));
+    }
+    steps
+}
+
+fn of_budget(definition: &Definition, owner: &str, budget: &BudgetState, estimate: &Estimate) -> Step {
     let remaining = budget.balance.remaining();
     let clamped = || definition.clamp_to_budget && estimate.clamp(remaining).is_some();
     let (allowed, why) = match budget.balance.admit(estimate.total) {
@@ -238,11 +317,12 @@ fn of_budget(definition: &Definition, budget: &BudgetState, estimate: &Estimate)
         Err(Refusal::Exceeded) => (false, ""),
     };
     let value = format!("{} of {remaining} USD left{why}", estimate.total);
-    Step::new(format!("budgets/{}", budget.spec.window.as_str()), value, allowed)
+    Step::new(format!("{owner}budgets/{}", budget.spec.window.as_str()), value, allowed)
 }
 
 fn estimate(
     definition: &Definition,
+    max_output: Option<u64>,
     found: &Resolved,
     question: &Question,
     now: chrono::DateTime<chrono::Utc>,
@@ -264,7 +344,7 @@ fn estimate(
         service_tiers: &definition.service_tiers,
     };
     let estimate = worst_case(model, version, question.operation, &ask, terms)?;
-    Ok(match definition.max_output_tokens {
+    Ok(match max_output {
         Some(max) if definition.clamp_output && max < estimate.output_bound => {
             estimate.with_output_bound(max)
         }

@@ -4,6 +4,7 @@ use super::{credential_row, model_row, operator_row, project_row, provider_row, 
 use crate::service::StoreError;
 use crate::store::budget::{BudgetOwner, BudgetRecord};
 use crate::store::operator::TokenHolder;
+use crate::store::project::ProjectRecord;
 use crate::store::subkey::SubKeyFilter;
 use crate::store::{self, Conn, Cursor, PAGE_MAX, Snapshot};
 use crate::subkey::{SubKey, SubKeyId};
@@ -94,7 +95,8 @@ pub(super) async fn all_but_subkeys(conn: &mut Conn<'_>) -> Result<Vec<PowerRow>
         let tokens = store::operator::tokens_of(conn, &operator.id).await?;
         rows.push(operator_row(&operator, &tokens));
     }
-    rows.extend(store::project::list(conn).await?.iter().map(project_row));
+    let projects = store::project::list(conn).await?;
+    rows.extend(project_rows(conn, &projects).await?);
     rows.extend(store::provider::list(conn).await?.iter().map(provider_row));
     rows.extend(store::model::list(conn).await?.iter().map(model_row));
     let mut versions = store::credential::versions_of_all(conn).await?;
@@ -103,6 +105,33 @@ pub(super) async fn all_but_subkeys(conn: &mut Conn<'_>) -> Result<Vec<PowerRow>
         rows.push(credential_row(&credential, versions));
     }
     Ok(rows)
+}
+
+/// Projects with their budgets, in the form in which they are signed.
+pub(in crate::service) async fn project_rows(
+    conn: &mut Conn<'_>,
+    projects: &[ProjectRecord],
+) -> Result<Vec<PowerRow>, StoreError> {
+    let owners: Vec<BudgetOwner> = projects.iter().map(|one| BudgetOwner::project(&one.slug)).collect();
+    let mut budgets: HashMap<String, Vec<BudgetRecord>> = store::budget::of_owners(conn, &owners).await?;
+    let row = |(project, owner): (&ProjectRecord, &BudgetOwner)| {
+        project_row(project, &budgets.remove(owner.as_str()).unwrap_or_default())
+    };
+    Ok(projects.iter().zip(&owners).map(row).collect())
+}
+
+/// Every project, deleted ones too.
+pub(in crate::service) struct Projects;
+
+impl Look for Projects {
+    type Found = Vec<ProjectRecord>;
+    const WHOLE: &'static [PowerTable] = &[PowerTable::Projects];
+
+    async fn read(&self, moment: &mut Snapshot) -> Result<(Vec<ProjectRecord>, Vec<PowerRow>), StoreError> {
+        let projects = store::project::list(&mut moment.conn()).await?;
+        let rows = project_rows(&mut moment.conn(), &projects).await?;
+        Ok((projects, rows))
+    }
 }
 
 /// Sub-keys with their budgets, in the form in which they are signed.

@@ -27,7 +27,7 @@ pub(super) use change::Change;
 pub use change_kek::{Added, ChangeKekError, Confirmed, add_kek, confirm_kek};
 pub(super) use check::Doubts;
 pub use lease::KekLease;
-pub(super) use look::{Holder, Look, SubKeys};
+pub(super) use look::{Holder, Look, Projects, SubKeys};
 pub(super) use open::{FIRST_KEYRING, INSTALLATION, KEYRING, new_wrap};
 pub use open::{OpenVaultError, Opened, open_keyring};
 pub use presented::Presented;

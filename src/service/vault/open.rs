@@ -335,6 +335,7 @@ impl Services {
         self.record_opening(&keyring, unsealed).await?;
         self.add_missing_providers(&keyring).await?;
         self.check_every_row(&keyring).await?;
+        self.reload_projects_with(&keyring).await?;
         self.reload_directory_with(&keyring).await?;
         self.ledger.begin_time(&keyring).await?;
         self.ledger.audit_with(&keyring).await?;

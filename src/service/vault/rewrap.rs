@@ -220,6 +220,10 @@ async fn power_row(conn: &mut Conn<'_>, table: &str, id: &str) -> Result<Option<
             let tokens = store::operator::tokens_of(conn, id).await?;
             Some(operator_row(&operator, &tokens))
         }
-        PowerTable::Projects => store::project::list(conn).await?.iter().map(project_row).find(is_it),
+        PowerTable::Projects => {
+            let Some(project) = store::project::get(conn, id).await? else { return Ok(None) };
+            let budgets = store::budget::of_owner(conn, &BudgetOwner::project(id)).await?;
+            Some(project_row(&project, &budgets))
+        }
     })
 }

@@ -61,6 +61,7 @@ impl RowWatch {
         if self.directory.is_due() {
             let began = Instant::now();
             looked.push(self.services.look(&keyring, &AllButSubKeys).await.map(drop));
+            looked.push(self.services.reload_projects_with(&keyring).await);
             looked.push(self.services.reload_directory_with(&keyring).await);
             self.directory.took(began);
         }

@@ -7,7 +7,7 @@ use crate::store::model::ModelRecord;
 use crate::store::operator::{OperatorRecord, TokenRecord};
 use crate::store::project::ProjectRecord;
 use crate::store::provider::ProviderRecord;
-use crate::subkey::SubKey;
+use crate::subkey::{ProjectState, SubKey};
 use crate::vault::{PowerRow, PowerTable};
 use chrono::{DateTime, SecondsFormat, Utc};
 use data_encoding::HEXLOWER;
@@ -20,10 +20,6 @@ pub(in crate::service) fn subkey_row(subkey: &SubKey, budgets: &[BudgetRecord]) 
         let (created, expires) = (instant(secret.created_at), maybe(secret.expires_at));
         format!("{} {mac} {} {created} {expires}", secret.id, secret.mac_term)
     };
-    let budget = |budget: &BudgetRecord| {
-        let BudgetRecord { id, window, limit, timezone, active } = budget;
-        format!("{id} {} {} {} {active}", window.as_str(), limit.as_nano(), timezone.name())
-    };
     PowerRow::new(PowerTable::Subkeys, subkey.id.as_str(), subkey.version)
         .text(subkey.state.as_str())
         .json(&subkey.definition)
@@ -31,6 +27,11 @@ pub(in crate::service) fn subkey_row(subkey: &SubKey, budgets: &[BudgetRecord]) 
         .text(&subkey.created_by)
         .children("secrets", subkey.secrets.iter().map(secret))
         .children("budgets", budgets.iter().map(budget))
+}
+
+fn budget(budget: &BudgetRecord) -> String {
+    let BudgetRecord { id, window, limit, timezone, active } = budget;
+    format!("{id} {} {} {} {active}", window.as_str(), limit.as_nano(), timezone.name())
 }
 
 /// A provider.
@@ -90,11 +91,19 @@ pub(in crate::service) fn operator_row(operator: &OperatorRecord, tokens: &[Toke
         .children("tokens", tokens.iter().map(token))
 }
 
-/// A project.
-pub(in crate::service) fn project_row(project: &ProjectRecord) -> PowerRow {
-    PowerRow::new(PowerTable::Projects, &project.slug, project.version)
-        .text(&project.name)
-        .time(project.created_at)
+/// A project with its budgets, inactive ones too. One that never set anything has the form that projects had before
+/// they could.
+pub(in crate::service) fn project_row(project: &ProjectRecord, budgets: &[BudgetRecord]) -> PowerRow {
+    let ProjectRecord { slug, name, status, parent, document, version, created_at } = project;
+    let row = PowerRow::new(PowerTable::Projects, slug, *version).text(name).time(*created_at);
+    let is_plain = status == ProjectState::Active.as_str() && parent.is_none() && document.is_none();
+    if is_plain && budgets.is_empty() {
+        return row;
+    }
+    row.text(status)
+        .optional(parent.as_deref())
+        .json(document)
+        .children("budgets", budgets.iter().map(budget))
 }
 
 /// Whether the row is one of these.
@@ -215,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_about_a_provider_a_model_and_a_project_is_signed() {
+    fn everything_about_a_provider_and_a_model_is_signed() {
         let provider = ProviderRecord {
             slug: "p".into(),
             version: 1,
@@ -254,17 +263,46 @@ mod tests {
                 |one| later(&mut one.created_at),
             ],
         );
-        let project = ProjectRecord { slug: "p".into(), name: "n".into(), version: 1, created_at: at() };
-        all_differ(
-            &project,
-            project_row,
-            &[
-                |one| one.slug = "q".into(),
-                |one| one.name = "m".into(),
-                |one| one.version = 2,
-                |one| later(&mut one.created_at),
-            ],
-        );
+    }
+
+    #[test]
+    fn everything_about_a_project_is_signed_and_one_that_sets_nothing_as_before() {
+        let project = ProjectRecord {
+            slug: "p".into(),
+            name: "n".into(),
+            status: "active".into(),
+            parent: None,
+            document: None,
+            version: 1,
+            created_at: at(),
+        };
+        let budget = BudgetRecord {
+            id: BudgetId::new(&BudgetOwner::project("p"), Window::Day),
+            window: Window::Day,
+            limit: NanoUsd::from_nano(1),
+            timezone: chrono_tz::UTC,
+            active: true,
+        };
+        let before = PowerRow::new(PowerTable::Projects, "p", 1).text("n").time(at());
+        assert_eq!(project_row(&project, &[]), before);
+        type Owned = (ProjectRecord, Vec<BudgetRecord>);
+        let row = |(project, budgets): &Owned| project_row(project, budgets);
+        let changes: [fn(&mut Owned); 12] = [
+            |one| one.0.slug = "q".into(),
+            |one| one.0.name = "m".into(),
+            |one| one.0.version = 2,
+            |one| later(&mut one.0.created_at),
+            |one| one.0.status = "suspended".into(),
+            |one| one.0.parent = Some("q".into()),
+            |one| one.0.document = Some(json!({"slug": "p"})),
+            |one| one.0.document = Some(json!({"slug": "p", "parent": "q"})),
+            |one| one.1.iter_mut().for_each(|one| one.limit = NanoUsd::from_nano(2)),
+            |one| one.1.iter_mut().for_each(|one| one.active = false),
+            |one| one.1.iter_mut().for_each(|one| one.timezone = chrono_tz::Europe::Berlin),
+            |one| one.1.clear(),
+        ];
+        all_differ(&(project.clone(), vec![budget]), row, &changes);
+        all_differ(&(project, vec![]), row, &changes[..8]);
     }
 
     #[test]

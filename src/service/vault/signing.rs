@@ -10,6 +10,7 @@ use crate::store::budget::BudgetOwner;
 use crate::store::credential::CredentialRecord;
 use crate::store::model::ModelRecord;
 use crate::store::operator::OperatorRecord;
+use crate::store::project::ProjectRecord;
 use crate::store::provider::ProviderRecord;
 use crate::subkey::{SubKey, SubKeyId};
 use crate::vault::PowerTable;
@@ -85,11 +86,24 @@ impl Change {
         self.sign(&operator_row(operator, &tokens)).await
     }
 
-    /// Refuses a project that is not as it was written. One that does not exist is for others to refuse.
-    pub(in crate::service) async fn check_project(&mut self, slug: &str) -> Result<(), GuardError> {
-        match store::project::get(&mut self.conn(), slug).await? {
-            Some(project) => Ok(self.check(&project_row(&project))?),
-            None => Ok(()),
-        }
+    /// Refuses a project that is not as it was written. To be asked with what this change read of it.
+    pub(in crate::service) async fn check_project(
+        &mut self,
+        project: &ProjectRecord,
+    ) -> Result<(), GuardError> {
+        let owner = BudgetOwner::project(&project.slug);
+        let budgets = store::budget::of_owner(&mut self.conn(), &owner).await?;
+        Ok(self.check(&project_row(project, &budgets))?)
+    }
+
+    /// Signs a project as this change leaves it, and returns it so.
+    pub(in crate::service) async fn sign_project(
+        &mut self,
+        slug: &str,
+    ) -> Result<Option<ProjectRecord>, StoreError> {
+        let Some(project) = store::project::get(&mut self.conn(), slug).await? else { return Ok(None) };
+        let budgets = store::budget::of_owner(&mut self.conn(), &BudgetOwner::project(slug)).await?;
+        self.sign(&project_row(&project, &budgets)).await?;
+        Ok(Some(project))
     }
 }

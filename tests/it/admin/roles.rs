@@ -24,7 +24,8 @@ fn granted(permission: Permission) -> &'static [Role] {
         Permission::StopProviders | Permission::StopCredentials | Permission::Seal => {
             &[R::VaultAdmin, R::Responder]
         }
-        Permission::SetPrices | Permission::ReleaseCharges => &[R::PolicyAdmin],
+        Permission::SetPrices | Permission::ChangeProjects | Permission::ReleaseCharges => &[R::PolicyAdmin],
+        Permission::StopProjects => &[R::PolicyAdmin, R::Responder],
         Permission::IssueSubkeys => &[R::Issuer],
         Permission::ChangeSubkeys => &[R::PolicyAdmin, R::Issuer],
         Permission::StopSubkeys => &[R::Issuer, R::Responder],

@@ -365,7 +365,7 @@ on_both! {
             assert_eq!(answer["allowed"], denied_by.is_none());
             // The same as the proxy's own function says of the same facts.
             let token = SubKeyToken::parse(minted["secret"].as_str().unwrap()).unwrap();
-            let key = plane.services.authenticate(&token).await.unwrap().key;
+            let caller = plane.services.authenticate(&token).await.unwrap();
             let head = HeadFacts {
                 now: plane.clock.now(),
                 client_ip: question["client_ip"].as_str().map(|ip| ip.parse().unwrap()),
@@ -376,8 +376,8 @@ on_both! {
                 output_bound: Some(question["max_output_tokens"].as_u64().unwrap_or(16_384)),
                 ..BodyFacts::default()
             };
-            let decided = policy::decide_head(&key.scope, &head)
-                .and_then(|permit| policy::decide(&key.scope, &permit, &body))
+            let decided = policy::decide_head(caller.bounds(), &head)
+                .and_then(|permit| policy::decide(caller.bounds(), &permit, &body))
                 .err()
                 .map(|denial| denial.rule.as_str());
             let by_policy = denied_by.filter(|rule| !["budgets/day", "model"].contains(rule));

@@ -16,7 +16,7 @@ fn said(model: &str, padding: usize, max_tokens: u64) -> Value {
 }
 
 /// A chat with `model` (at the prices of `sandbox-large`) whose worst case is 0.05 USD exactly.
-async fn five_cents(server: &TestServer, model: &str) -> Value {
+pub(super) async fn five_cents(server: &TestServer, model: &str) -> Value {
     let (id, secret) = server.mint(json!({})).await;
     list_model(server, "sandbox", "sandbox-large").await;
     list_model(server, "sandbox", model).await;

@@ -118,18 +118,18 @@ on_both! {
         let (id, secret) = server.mint(daily(SMALL, "UTC")).await;
         spend_all(&server, &secret).await;
         let path = format!("/api/v1/subkeys/{id}");
-        let patch = async |budgets: Value| {
+        let change = async |budgets: Value| {
             let patched = server.admin_call(Method::PATCH, &path, Some(&json!({"budgets": budgets}))).await;
             assert_eq!(patched.status, 200, "{:?}", patched.json());
             patched.json()
         };
         // In Tokyo it is another day already.
         let tokyo = daily(SMALL, "Asia/Tokyo");
-        let shown = patch(tokyo["budgets"].clone()).await;
+        let shown = change(tokyo["budgets"].clone()).await;
         assert_eq!(shown["budgets"][0]["resets_at"], "2026-11-23T00:00:00Z");
         assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 402);
-        patch(json!([])).await;
-        patch(daily(SMALL, "Asia/Kolkata")["budgets"].clone()).await;
+        change(json!([])).await;
+        change(daily(SMALL, "Asia/Kolkata")["budgets"].clone()).await;
         assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 402, "removed, and added with another zone");
         server.clock.advance(TimeDelta::hours(12));
         assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200);

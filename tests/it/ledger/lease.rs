@@ -197,7 +197,9 @@ async fn killed(installation: Installation, durability: &str) -> (Vec<Value>, Na
     let server = installation.serve_first().await;
     let path = format!("/api/v1/models/sandbox/{HELD}");
     assert!(server.admin(Method::PUT, &path, &model_document(HELD)).await.status.is_success());
-    let definition = json!({"name": "ci", "models": ["sandbox/*"], "budgets": [
+    let team = json!({"slug": "team", "budgets": [{"limit_usd": "1", "window": "total"}]});
+    assert!(server.admin(Method::POST, "/api/v1/projects", &team).await.status.is_success());
+    let definition = json!({"name": "ci", "project": "team", "models": ["sandbox/*"], "budgets": [
         {"limit_usd": "1", "window": "total"}, {"limit_usd": "2", "window": "month"}]});
     let (id, secret) = server.mint(&definition).await;
     server.terminate();
@@ -219,6 +221,13 @@ async fn killed(installation: Installation, durability: &str) -> (Vec<Value>, Na
         assert_eq!(budget["spent_usd"], key["budgets"][0]["spent_usd"]);
     }
     let spent = usd(&key["budgets"][0]["spent_usd"]);
+    let team = server.admin(Method::GET, "/api/v1/projects/team", &Value::Null).await.json();
+    let of_team = &team["budgets"][0];
+    assert_eq!((usd(&of_team["spent_usd"]), usd(&of_team["held_usd"])), (spent, NanoUsd::ZERO));
+    let usage = server.admin(Method::GET, "/api/v1/usage?group_by=project", &Value::Null).await.json();
+    let rows: Vec<&Value> = usage["items"].as_array().or(usage["rows"].as_array()).unwrap().iter().collect();
+    assert_eq!(rows.len(), 1, "{usage}");
+    assert_eq!(usd(&rows[0]["cost_usd"]), spent, "what key and project lost is told once");
     assert_eq!(server.chat(&secret, &chat("sandbox-mini")).await.unwrap().status, 200);
     let entries = server.entries(&id).await;
     (entries, spent, installation.sandbox.bill().cost_usd)

@@ -7,9 +7,16 @@ use sqlx::Connection;
 use std::os::unix::fs::PermissionsExt;
 
 fn first() -> Vec<String> {
-    ["0001_first", "0002_vault", "0003_leases", "0005_credential_rates", "0006_usage", "0007_notices"]
-        .map(str::to_owned)
-        .to_vec()
+    let names = [
+        "0001_first",
+        "0002_vault",
+        "0003_leases",
+        "0004_projects",
+        "0005_credential_rates",
+        "0006_usage",
+        "0007_notices",
+    ];
+    names.map(str::to_owned).to_vec()
 }
 
 async fn a_schema_is_judged_by_name((url, _folder): (String, tempfile::TempDir)) {

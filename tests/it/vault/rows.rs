@@ -62,6 +62,19 @@ impl World {
         let (revoked, revoked_secret) = server.mint(json!({})).await;
         let (_, pinned_secret) = server.mint(json!({"credential": second})).await;
         let (rotated, rotated_secret) = server.mint(json!({})).await;
+        let team = json!({
+            "slug": "team", "budgets": [{"limit_usd": "0.888", "window": "total"}], "ceiling": {"max_output_tokens": 4242},
+        });
+        for project in [&team, &json!({"slug": "idle"})] {
+            assert_eq!(server.admin_post("/api/v1/projects", project).await.status, 201);
+        }
+        let bounded = json!({"project": "team", "max_output_tokens": 16});
+        let (_, team_secret) = server.mint(bounded).await;
+        let (_, idle_secret) = server.mint(json!({"project": "idle"})).await;
+        assert_eq!(server.chat(&idle_secret, "sandbox/sandbox-mini").await.status, 200);
+        assert_eq!(server.chat(&team_secret, "sandbox/sandbox-mini").await.status, 200);
+        let idle = server.admin_post("/api/v1/projects/idle/suspend", &json!({})).await;
+        assert_eq!(idle.status, 200, "{:?}", idle.json());
         for secret in
             [&secret, &other_secret, &stopped_secret, &revoked_secret, &pinned_secret, &rotated_secret]
         {
@@ -192,6 +205,22 @@ impl World {
             "a role is granted",
             json("operators", "roles", "viewer", "owner", "name = 'eve'"),
             Refused::Operator(eve),
+        );
+        let its = || Refused::Key(team_secret.clone());
+        let in_team = "slug = 'team'";
+        add("a ceiling is raised", json("projects", "document", "4242", "9999", in_team), its());
+        add("a project is moved", set("projects", "parent = 'default'", "parent = NULL", in_team), its());
+        let team_total = "id = 'project:team/total'";
+        add(
+            "a project's cap is raised",
+            set("budgets", "limit_nano = 9777", "limit_nano = 888000000", team_total),
+            its(),
+        );
+        add("a project's cap is put aside", set("budgets", truth(false), truth(true), team_total), its());
+        add(
+            "a suspended project is resumed",
+            set("projects", "status = 'active'", "status = 'suspended'", "slug = 'idle'"),
+            Refused::Key(idle_secret),
         );
         add(
             "a project is changed",

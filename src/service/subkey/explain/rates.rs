@@ -1,29 +1,29 @@
 //! What the rate limits would say to one more request, in the proxy's order. Nothing is counted.
 
-use super::Step;
+use super::{Binding, Step};
 use crate::budget::{RateLimit, RateMetric};
 use crate::provider::Resolved;
 use crate::service::{Credential, Metered, RateOwner, RateRefusal, RateStanding, Snapshot};
-use crate::subkey::Definition;
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
 
 /// The limits of the key and what is above it, then those of the provider, then those of the credential that the
 /// request would go out with: one with room, if there is one. `tokens` is the worst case, `None` where nobody knows it.
 pub(super) fn rates(
-    own: &[Metered],
-    (snapshot, definition, found): (&Snapshot, &Definition, Option<&Resolved>),
+    binding: &Binding<'_>,
+    (snapshot, found): (&Snapshot, Option<&Resolved>),
     tokens: Option<u64>,
     now: DateTime<Utc>,
 ) -> Vec<Step> {
     let of = |metered: &Metered| steps(metered, tokens, now);
-    let mut trace: Vec<Step> = own.iter().flat_map(of).collect();
+    let mut trace: Vec<Step> = binding.metered.iter().flat_map(of).collect();
     let entry = found.and_then(|found| Some((found, snapshot.providers.get(&found.provider)?)));
     let Some((found, entry)) = entry else { return trace };
     let provider =
         Metered { owner: RateOwner::Provider(found.provider.clone()), rates: Arc::clone(&entry.rates) };
     trace.extend(of(&provider));
-    let fits = |one: &&Credential| one.is_usable(&definition.project, definition.credential.as_deref());
+    let pin = binding.state.subkey.definition.credential.as_deref();
+    let fits = |one: &&Credential| one.is_usable(binding.lineage, pin);
     let credentials = entry.credentials.iter().filter(fits).map(|one| {
         let owner = RateOwner::Credential(one.id.clone());
         of(&Metered { owner, rates: Arc::clone(&one.rates) })
@@ -38,9 +38,9 @@ pub(super) fn rates(
 fn steps(metered: &Metered, tokens: Option<u64>, now: DateTime<Utc>) -> Vec<Step> {
     let owner = match &metered.owner {
         RateOwner::Subkey => String::new(),
-        RateOwner::Project(slug) => format!("projects/{slug}/"),
-        RateOwner::Provider(slug) => format!("providers/{slug}/"),
-        RateOwner::Credential(id) => format!("credentials/{id}/"),
+        RateOwner::Project(slug) => format!("project:{slug}/"),
+        RateOwner::Provider(slug) => format!("provider:{slug}/"),
+        RateOwner::Credential(id) => format!("credential:{id}/"),
     };
     let left = metered.rates.standing(now);
     let verdicts = metered.rates.verdicts(tokens.unwrap_or(0), now);
