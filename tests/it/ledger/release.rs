@@ -3,14 +3,14 @@
 use super::{books, usd};
 use crate::support::server::TestServer;
 use crate::support::store::on_both;
-use bitting::base::NanoUsd;
+use bitting::base::{Clock, NanoUsd};
 use bitting::budget::Window;
 use bitting::log::{Decision, Entry};
 use bitting::store::admission::{Admission, Hold};
 use bitting::store::budget::{self, BudgetId, BudgetOwner, WindowId};
 use bitting::store::{Store, admission, lease};
 use bitting::subkey::SubKeyId;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn amount(text: &str) -> NanoUsd {
 /// The window for ever, and one of an hour that is over.
 fn windows(id: &str) -> [WindowId; 2] {
     let owner = BudgetOwner::subkey(&SubKeyId::parse(id).unwrap());
-    let past = Window::Hour.start(chrono_tz::UTC, Utc::now() - TimeDelta::hours(3));
+    let past = Window::Hour.start(chrono_tz::UTC, Clock::system().now() - TimeDelta::hours(3));
     [(Window::Total, DateTime::UNIX_EPOCH), (Window::Hour, past)]
         .map(|(window, window_start)| WindowId { budget: BudgetId::new(&owner, window), window_start })
 }
@@ -73,7 +73,8 @@ async fn leave_admission(server: &TestServer, id: &str, reserved: &str) {
 async fn leave_leases(server: &TestServer, id: &str, amounts: [&str; 2]) {
     let store = Store::open(&server.store.url).await.unwrap();
     let mut tx = store.write().await.unwrap();
-    let epoch = lease::begin_epoch(&mut tx.conn(), ("n", "before_answer"), Utc::now()).await.unwrap();
+    let epoch =
+        lease::begin_epoch(&mut tx.conn(), ("n", "before_answer"), Clock::system().now()).await.unwrap();
     for (window, leased) in windows(id).iter().zip(amounts) {
         budget::ensure_window(&mut tx.conn(), &window.budget, window.window_start).await.unwrap();
         lease::add(&mut tx.conn(), epoch, window, amount(leased)).await.unwrap();

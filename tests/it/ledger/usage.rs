@@ -3,7 +3,7 @@
 use super::{total, usd};
 use crate::support::server::TestServer;
 use crate::support::store::{TestStore, on_both};
-use bitting::base::NanoUsd;
+use bitting::base::{Clock, NanoUsd};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -76,7 +76,7 @@ async fn a_providers_report_is_compared_with_what_was_counted_here() {
     assert!(lines.len() == 4 && lines[0].starts_with("MODEL") && lines[3].starts_with("TOTAL"), "{table}");
     assert!(lines[1].ends_with(counted["cost_usd"].as_str().unwrap()), "{table}");
 
-    let day = chrono::Utc::now().date_naive().and_time(chrono::NaiveTime::MIN).and_utc().timestamp();
+    let day = Clock::system().now().date_naive().and_time(chrono::NaiveTime::MIN).and_utc().timestamp();
     let result = json!({"num_model_requests": 3, "model": "sandbox-mini-2026-01-01", "input_tokens": counted["input_tokens"],
         "input_cached_tokens": counted["cached_input_tokens"], "output_tokens": counted["output_tokens"]});
     let report =

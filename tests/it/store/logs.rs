@@ -42,7 +42,9 @@ fn sums(group: &[Option<&str>], requests: i64, denied: i64, tokens: [i64; 4], co
 /// A report without the number of entries, which nobody is told.
 async fn report(conn: &mut Conn<'_>, filter: &Filter, group_by: &[GroupBy]) -> Vec<UsageRow> {
     let mut rows = usage::report(conn, filter, group_by).await.unwrap();
-    rows.iter_mut().for_each(|row| row.sums.entries = 0);
+    for row in &mut rows {
+        row.sums.entries = 0;
+    }
     rows
 }
 
