@@ -1,5 +1,6 @@
 use super::*;
 use crate::base::NanoUsd;
+use crate::provider::Factors;
 use crate::provider::model::Prices;
 use proptest::prelude::*;
 use std::fmt::Write as _;
@@ -282,8 +283,8 @@ proptest! {
             cache_write_1h: cache_write_1h * 1_000_000, output: output * 1_000_000, reasoning: output * 500_000,
             audio_input: audio_input * 1_000_000, ..Usage::default()
         };
-        if let Ok(by_list) = cost(&listed.prices, Factors::default(), &usage) {
-            prop_assert!(cost(&after.prices, Factors::default(), &usage).unwrap() >= by_list);
+        if let Ok(by_list) = cost(&listed.prices, Factors::LIST, &usage) {
+            prop_assert!(cost(&after.prices, Factors::LIST, &usage).unwrap() >= by_list);
         }
         prop_assert_eq!(changes(&after, &merged(&after, &listed)), []);
     }
