@@ -116,7 +116,7 @@ impl Source {
                     let known = KEYS.iter().copied().chain(["limits", WEBHOOK]);
                     return Err(ConfigError::unknown(&origin, nearest(&key, known)));
                 }
-                value => drop(self.values.insert(key, Given { value, origin })),
+                value => self.take(key, Given { value, origin })?,
             }
         }
         Ok(())
@@ -131,11 +131,18 @@ impl Source {
                 let known = KEYS.iter().filter_map(|key| key.strip_prefix(WEBHOOK)?.strip_prefix('_'));
                 return Err(ConfigError::unknown(&origin, nearest(&name, known)));
             }
-            if let Some(other) = self.values.insert(key, Given { value, origin: origin.clone() }) {
-                let problem = format!("{} says it too", other.origin);
-                return Err(ConfigError::invalid(&origin, problem, "it once"));
-            }
+            self.take(key, Given { value, origin })?;
         }
+        Ok(())
+    }
+
+    /// Takes a setting of the file in, which says it once, in a table or outside of it.
+    fn take(&mut self, key: String, given: Given) -> Result<(), ConfigError> {
+        if let Some(other) = self.values.get(&key) {
+            let problem = format!("{} says it too", other.origin);
+            return Err(ConfigError::invalid(&given.origin, problem, "it once"));
+        }
+        self.values.insert(key, given);
         Ok(())
     }
 

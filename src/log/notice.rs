@@ -65,7 +65,7 @@ pub fn next_attempt(
     let longest_ms = match setback {
         Setback::Lasting => PAUSE_MAX_MS,
         Setback::Passing => {
-            let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(0).min(16);
+            let doublings = u32::try_from(attempt.clamp(1, 17) - 1).unwrap_or(0);
             (PAUSE_MIN_MS << doublings).min(PAUSE_MAX_MS)
         }
     };
