@@ -174,7 +174,7 @@ pub(super) async fn run(command: ProjectCommand, client: &Client) -> Result<(), 
 async fn list(args: ListArgs, client: &Client) -> Result<(), CliError> {
     let mut listing = Listing::read(client, &path(&["projects"]), &Query::new(), args.extent).await?;
     if !args.form.json {
-        listing.items = as_tree(listing.items);
+        listing.items = as_tree(&listing.items);
     }
     render::print_listing(
         &listing,
@@ -192,7 +192,7 @@ async fn list(args: ListArgs, client: &Client) -> Result<(), CliError> {
 const DEPTH: &str = "depth";
 
 /// Each project behind its parent, with how deep it stands. What has no parent here stands at the top.
-fn as_tree(items: Vec<Value>) -> Vec<Value> {
+fn as_tree(items: &[Value]) -> Vec<Value> {
     let is_there = |slug: &Value| items.iter().any(|one| one["slug"] == *slug);
     let mut waiting: Vec<(usize, &Value)> =
         items.iter().rev().filter(|one| !is_there(&one["parent"])).map(|one| (0, one)).collect();
@@ -289,7 +289,7 @@ mod tests {
             project("d", Some("out-of-reach")),
             project("e", Some("c")),
         ];
-        let shown: Vec<String> = as_tree(items).iter().map(indented).collect();
+        let shown: Vec<String> = as_tree(&items).iter().map(indented).collect();
         assert_eq!(shown, ["c", "  a", "    b", "  e", "d"]);
     }
 }

@@ -151,19 +151,16 @@ impl Services {
         check_place(&mut tx, &tree, &definition).await??;
         let owner = BudgetOwner::project(&slug);
         self.succeed_removed(&mut tx.conn(), &owner, (&[], definition.budgets.as_mut_slice())).await?;
-        let made = match earlier {
+        let made = if let Some(deleted) = earlier {
             // What was spent under this name is not forgotten, and neither is how often it was changed.
-            Some(deleted) => {
-                tx.check_project(&deleted).await?;
-                let active = ProjectState::Active;
-                store::project::update(&mut tx.conn(), deleted.version, &definition, active).await?.is_some()
-            }
-            None => {
-                let (state, created_at) = (ProjectState::Active, self.clock.now());
-                let project = Project { definition: definition.clone(), state, version: 1, created_at };
-                store::project::insert(&mut tx.conn(), &project).await?;
-                true
-            }
+            tx.check_project(&deleted).await?;
+            let active = ProjectState::Active;
+            store::project::update(&mut tx.conn(), deleted.version, &definition, active).await?.is_some()
+        } else {
+            let (state, created_at) = (ProjectState::Active, self.clock.now());
+            let project = Project { definition: definition.clone(), state, version: 1, created_at };
+            store::project::insert(&mut tx.conn(), &project).await?;
+            true
         };
         if !made {
             return Err(CreateProjectError::SlugTaken { slug });

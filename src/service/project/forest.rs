@@ -63,7 +63,9 @@ impl Forest {
         self.write(|inner| {
             let is_there = |slug: &String| projects.iter().any(|project| project.definition.slug == *slug);
             inner.nodes.retain(|slug, _| is_there(slug));
-            projects.iter().for_each(|project| inner.put(project));
+            for project in projects {
+                inner.put(project);
+            }
         });
     }
 
@@ -114,7 +116,9 @@ impl Inner {
             };
             self.lineages.insert(slug.clone(), Arc::new(Lineage::new(nodes, standing, stopped)));
         }
-        before.into_values().for_each(|gone| gone.stopped.cancel());
+        for gone in before.into_values() {
+            gone.stopped.cancel();
+        }
     }
 
     /// The project and those above it, and what they come to.

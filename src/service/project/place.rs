@@ -66,13 +66,13 @@ pub(in crate::service) async fn lineage_in(
     slug: &str,
 ) -> Result<Option<Vec<Project>>, GuardError> {
     let (mut lineage, mut next) = (Vec::new(), Some(slug.to_owned()));
-    while let Some(slug) = next.filter(|_| lineage.len() < DEPTH_MAX) {
+    while let Some(slug) = next.take().filter(|_| lineage.len() < DEPTH_MAX) {
         let record = store::project::get(&mut tx.conn(), &slug).await?;
         let record = record.filter(|record| record.status != ProjectState::Deleted.as_str());
         let Some(record) = record else { return Ok(None) };
         tx.check_project(&record).await?;
         let project = record.read()?;
-        next = project.definition.parent.clone();
+        next.clone_from(&project.definition.parent);
         lineage.push(project);
     }
     Ok(Some(lineage))

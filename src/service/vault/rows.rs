@@ -133,6 +133,7 @@ mod tests {
     type Key = (SubKey, Vec<BudgetRecord>);
     type Holder = (OperatorRecord, Vec<TokenRecord>);
     type One = (CredentialRecord, Vec<String>);
+    type Owned = (ProjectRecord, Vec<BudgetRecord>);
 
     /// Each change alone makes another row, and no two make the same one.
     fn all_differ<T: Clone>(base: &T, row: impl Fn(&T) -> PowerRow, changes: &[fn(&mut T)]) {
@@ -285,7 +286,6 @@ mod tests {
         };
         let before = PowerRow::new(PowerTable::Projects, "p", 1).text("n").time(at());
         assert_eq!(project_row(&project, &[]), before);
-        type Owned = (ProjectRecord, Vec<BudgetRecord>);
         let row = |(project, budgets): &Owned| project_row(project, budgets);
         let changes: [fn(&mut Owned); 12] = [
             |one| one.0.slug = "q".into(),

@@ -65,8 +65,8 @@ on_both! {
             assert_eq!((answer.status, answer.refusal().1.as_str()), (412, "version_mismatch"), "{method}");
         }
         for verb in ["suspend", "suspend", "resume"] {
-            let state = plane.ask("POST", &format!("{path}/{verb}"), None).await.expect(200)["status"].clone();
-            assert_eq!(state, if verb == "resume" { "active" } else { "suspended" });
+            let told = plane.ask("POST", &format!("{path}/{verb}"), None).await.expect(200);
+            assert_eq!(told["status"], if verb == "resume" { "active" } else { "suspended" });
         }
         plane.ask("DELETE", &path, None).await.expect(204);
         assert_eq!(plane.ask("GET", &path, None).await.status, 404);
