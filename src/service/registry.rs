@@ -11,7 +11,7 @@ use crate::subkey::{SecretRecord, State, SubKey, SubKeyId};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio_util::sync::CancellationToken;
 
 /// A sub-key with what the hot path needs of it, computed once.
@@ -68,8 +68,18 @@ struct Inner {
     unknown: HashMap<SubKeyId, DateTime<Utc>>,
     /// What keys that are not in memory have counted in windows that are not over: loaded anew, they go on from there.
     counted: HashMap<SubKeyId, Arc<Rates>>,
+    /// Keys that requests use and that were not kept: a change stops them all the same.
+    loose: Vec<Weak<ActiveKey>>,
     /// What every key's `stopped` hangs on.
     all: CancellationToken,
+}
+
+impl Inner {
+    /// Stops the keys that were not kept and that `is_meant`.
+    fn stop_loose(&self, is_meant: impl Fn(&ActiveKey) -> bool) {
+        let used = self.loose.iter().filter_map(Weak::upgrade);
+        used.filter(|key| is_meant(key)).for_each(|key| key.stopped.cancel());
+    }
 }
 
 /// What the cache knows of an id.
@@ -137,6 +147,8 @@ impl Registry {
             inner.keys.insert(key.subkey.id.clone(), Arc::clone(&key));
         } else {
             inner.counted.insert(key.subkey.id.clone(), Arc::clone(&key.rates));
+            inner.loose.retain(|one| one.strong_count() > 0);
+            inner.loose.push(Arc::downgrade(&key));
         }
         key
     }
@@ -169,6 +181,9 @@ impl Registry {
         let mut inner = self.lock();
         inner.generation += 1;
         inner.unknown.remove(&subkey.id);
+        if subkey.state != State::Active {
+            inner.stop_loose(|key| key.subkey.id == subkey.id && key.subkey.version < subkey.version);
+        }
         let Some(old) = inner.keys.get(&subkey.id).cloned() else { return };
         // What a tampered row says of its version counts for nothing.
         if old.subkey.version >= subkey.version && !old.tampered {
@@ -183,6 +198,7 @@ impl Registry {
     pub fn condemn(&self, id: &SubKeyId) {
         let mut inner = self.lock();
         inner.generation += 1;
+        inner.stop_loose(|key| key.subkey.id == *id);
         let Some(old) = inner.keys.get(id).filter(|old| !old.tampered).cloned() else { return };
         let key = entry(old.subkey.clone(), Arc::clone(&old.rates), old.stopped.clone(), true);
         inner.keys.insert(id.clone(), key);
@@ -247,6 +263,7 @@ impl Registry {
     /// come later are held against the project.
     pub(super) fn stop_below(&self, is_stopped: impl Fn(&str) -> bool) {
         let mut inner = self.lock();
+        inner.stop_loose(|key| is_stopped(&key.subkey.definition.project));
         let Inner { keys, all, .. } = &mut *inner;
         let usable = keys.values_mut().filter(|key| !key.stopped.is_cancelled());
         for key in usable.filter(|key| is_stopped(&key.subkey.definition.project)) {
@@ -320,6 +337,23 @@ mod tests {
     fn enter(key: &ActiveKey) -> Result<InFlight, RateRefusal> {
         let metered = Metered { owner: RateOwner::Subkey, rates: Arc::clone(&key.rates) };
         InFlight::enter(&[metered], now()).map_err(|over| over.refusal)
+    }
+
+    #[test]
+    fn p5_a_key_that_was_not_kept_is_stopped_like_any_other() {
+        // One was loaded while something changed, for the other there was no place.
+        for (generation, cached_max) in [(1, 8), (0, 0)] {
+            let registry = Registry::new(limits(cached_max));
+            let offered = subkey("0000000000000001");
+            let (used, other) = (
+                registry.offer(generation, offered.clone(), false, now()),
+                registry.offer(generation, subkey("0000000000000002"), false, now()),
+            );
+            registry.changed(SubKey { version: 2, state: State::Suspended, ..offered });
+            assert!(used.stopped.is_cancelled() && !other.stopped.is_cancelled());
+            registry.condemn(&other.subkey.id);
+            assert!(other.stopped.is_cancelled());
+        }
     }
 
     #[test]

@@ -114,64 +114,62 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         }
     }
 
-    /// Takes every amount, or none: out of the lease what is idle, out of the row's room what is missing.
+    /// Takes every amount, or none: out of the lease what is idle, out of the row's room what is missing. Draws on windows
+    /// that are all different ones. A window that waiting does not help is told before one that it may.
     pub fn reserve(&mut self, escrow: &mut Escrow<W>, draws: &[Draw<W>]) -> Result<(), Miss<W>> {
-        let mut topped = Vec::with_capacity(draws.len());
+        debug_assert!(
+            (1..draws.len()).all(|at| draws[..at].iter().all(|one| one.window != draws[at].window))
+        );
+        let (mut missing, mut held) = (Vec::with_capacity(draws.len()), None);
         for draw in draws {
-            match self.take(escrow, draw) {
-                Ok(missing) => topped.push(missing),
-                Err(miss) => {
-                    for (draw, missing) in draws.iter().zip(topped) {
-                        self.give_up(escrow, draw, missing);
-                    }
-                    return Err(miss);
-                }
+            match self.missing(escrow, draw) {
+                Ok(amount) => missing.push(amount),
+                Err(miss @ Miss::Held(..)) => held = held.or(Some(miss)),
+                Err(miss) => return Err(miss),
             }
+        }
+        if let Some(miss) = held {
+            return Err(miss);
+        }
+        for (draw, missing) in draws.iter().zip(missing) {
+            self.take(escrow, draw, missing);
         }
         Ok(())
     }
 
-    /// How much of the amount had to be leased for it.
-    fn take(&mut self, escrow: &mut Escrow<W>, draw: &Draw<W>) -> Result<NanoUsd, Miss<W>> {
+    /// How much of the amount has to be leased for it.
+    fn missing(&self, escrow: &Escrow<W>, draw: &Draw<W>) -> Result<NanoUsd, Miss<W>> {
         let window = || draw.window.clone();
-        let seat = self.seats.get_mut(&draw.window).ok_or_else(|| Miss::Changed(window()))?;
-        if seat.row.limit != draw.limit {
+        let row = self.seats.get(&draw.window).ok_or_else(|| Miss::Changed(window()))?.row;
+        let Row { limit, posted, held, is_blocked } = row;
+        if limit != draw.limit {
             return Err(Miss::Changed(window()));
         }
-        if seat.row.is_blocked {
+        if is_blocked {
             return Err(Miss::Blocked(window()));
         }
-        let lease = escrow.leases.entry(window()).or_default();
-        let idle = lease.idle();
+        let idle = escrow.idle(&draw.window);
         let missing = draw.amount.saturating_sub(idle).max(NanoUsd::ZERO);
-        let Row { limit, posted, held, .. } = seat.row;
-        if missing > seat.row.room() {
-            let balance = Balance { limit, posted, held: held.saturating_sub(idle) };
-            return Err(match balance.admit(draw.amount) {
-                Err(Refusal::Exceeded) => Miss::Exceeded(window(), balance),
-                // What is idle here counts as room: it is the same question as above.
-                Ok(()) | Err(Refusal::Held) => Miss::Held(window(), balance),
-            });
+        if missing <= row.room() {
+            return Ok(missing);
         }
-        lease.limit = limit;
+        let balance = Balance { limit, posted, held: held.saturating_sub(idle) };
+        Err(match balance.admit(draw.amount) {
+            Err(Refusal::Exceeded) => Miss::Exceeded(window(), balance),
+            // What is idle here counts as room: it is the same question as above.
+            Ok(()) | Err(Refusal::Held) => Miss::Held(window(), balance),
+        })
+    }
+
+    fn take(&mut self, escrow: &mut Escrow<W>, draw: &Draw<W>, missing: NanoUsd) {
+        let Some(seat) = self.seats.get_mut(&draw.window) else { return };
+        let lease = escrow.leases.entry(draw.window.clone()).or_default();
+        lease.limit = seat.row.limit;
         lease.amount = lease.amount.saturating_add(missing);
         lease.draw(draw.amount, self.now);
         seat.admits = true;
-        seat.row.held = held.saturating_add(missing);
+        seat.row.held = seat.row.held.saturating_add(missing);
         seat.drawn = seat.drawn.saturating_add(draw.amount);
-        Ok(missing)
-    }
-
-    fn give_up(&mut self, escrow: &mut Escrow<W>, draw: &Draw<W>, missing: NanoUsd) {
-        let (Some(seat), Some(lease)) =
-            (self.seats.get_mut(&draw.window), escrow.leases.get_mut(&draw.window))
-        else {
-            return;
-        };
-        lease.undraw(draw.amount);
-        lease.amount = lease.amount.saturating_sub(missing);
-        seat.row.held = seat.row.held.saturating_sub(missing);
-        seat.drawn = seat.drawn.saturating_sub(draw.amount);
     }
 
     /// Admits nothing in the window any more.
@@ -184,10 +182,11 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         }
     }
 
-    /// The window's row, as it is after what was told so far; what is idle here counts as held by nobody.
+    /// The window's row, as it is after what was told so far; what is idle here, or gets so, counts as held by nobody.
     pub fn balance(&self, escrow: &Escrow<W>, window: &W) -> Option<Balance> {
-        let Row { limit, posted, held, .. } = self.seats.get(window)?.row;
-        Some(Balance { limit, posted, held: held.saturating_sub(escrow.idle(window)).max(NanoUsd::ZERO) })
+        let Seat { row: Row { limit, posted, held, .. }, more, .. } = *self.seats.get(window)?;
+        let idle = escrow.idle(window).saturating_add(more);
+        Some(Balance { limit, posted, held: held.saturating_sub(idle).max(NanoUsd::ZERO) })
     }
 
     /// Sets the leases of this turn's windows to what is of use: gives back the rest, or takes more where there is room.

@@ -357,9 +357,7 @@ on_both! {
         is_served(&server, &other).await;
         let cost = usd(&json!(answer.header("x-bitting-cost-usd").unwrap()));
         let left = dollars("0.5").saturating_sub(cost);
-        // What is leased for the next requests may be left out of it.
-        let told = usd(&json!(answer.header("x-bitting-budget-remaining-usd").unwrap()));
-        assert!(told <= left && told > dollars("0.49"), "{told}: the least of all");
+        assert_eq!(answer.header("x-bitting-budget-remaining-usd"), Some(left.to_string().as_str()), "the least of all");
         let myself = Request::get(format!("{}/bitting/self", server.proxy));
         let myself = myself.header("authorization", format!("Bearer {secret}")).body(Full::default()).unwrap();
         let told = server.call(myself).await.json();

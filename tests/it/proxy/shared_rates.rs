@@ -40,6 +40,31 @@ async fn held(server: &Arc<TestServer>, secret: &str, stream: bool) -> tokio::ta
 }
 
 #[tokio::test]
+async fn a_projects_limit_binds_every_key_below_it_and_outlasts_a_change() {
+    let server = still_server(&[]).await;
+    let team = json!({"slug": "team", "name": "team", "rate_limits": hourly(2)["rate_limits"]});
+    assert_eq!(server.admin_post("/api/v1/projects", &team).await.status, 201);
+    let below = json!({"slug": "web", "name": "web", "parent": "team"});
+    assert_eq!(server.admin_post("/api/v1/projects", &below).await.status, 201);
+    let (one, one_secret) = server.mint(json!({"project": "team"})).await;
+    let (_, two_secret) = server.mint(json!({"project": "web"})).await;
+    let first = server.chat(&one_secret, "sandbox-mini").await;
+    assert_eq!((first.status.as_u16(), left(&first)), (200, Some("1")));
+    assert_eq!(left(&server.chat(&two_secret, "sandbox-mini").await), Some("0"));
+    let refused = server.chat(&one_secret, "sandbox-mini").await;
+    assert_refusal(&refused, "openai", 429, "rate_limit_error", "rate_limit_exceeded", "project team");
+    assert_eq!(last_rule(&server, &one).await, "rate_limit_exceeded:project:team");
+    let asked = json!({"operation": "chat", "model": "sandbox-mini", "client_ip": "127.0.0.1", "max_output_tokens": 16});
+    let said = server.admin_post(&format!("/api/v1/subkeys/{one}/explain"), &asked).await.json();
+    assert_eq!(said["denied_by"], "project:team/rate_limits/requests/hour", "{said}");
+    let patched = patch(&server, "/api/v1/projects/team", hourly(3)).await;
+    assert_eq!(patched["rate_limits"], hourly(3)["rate_limits"]);
+    assert_eq!(server.chat(&two_secret, "sandbox-mini").await.status, 200);
+    assert_eq!(server.chat(&two_secret, "sandbox-mini").await.status, 429, "a patch opens no fresh window");
+    server.end().await;
+}
+
+#[tokio::test]
 async fn a_providers_limit_is_shared_and_costs_a_refused_key_nothing() {
     let server = still_server(&[]).await;
     let shown = patch(&server, PROVIDER, hourly(2)).await;
@@ -68,7 +93,7 @@ async fn a_providers_limit_is_shared_and_costs_a_refused_key_nothing() {
     assert_eq!(server.sandbox.requests().len(), 2);
     let explained = json!({"operation": "chat", "model": "sandbox-mini", "client_ip": "127.0.0.1", "max_output_tokens": 16});
     let said = server.admin_post(&format!("/api/v1/subkeys/{one}/explain"), &explained).await.json();
-    assert_eq!(said["denied_by"], "providers/sandbox/rate_limits/requests/hour", "{said}");
+    assert_eq!(said["denied_by"], "provider:sandbox/rate_limits/requests/hour", "{said}");
     let own =
         said["trace"].as_array().unwrap().iter().find(|step| step["rule"] == "rate_limits/requests/hour");
     assert_eq!(own.unwrap()["value"], "1 of 49 left of 50 requests per hour");
