@@ -357,6 +357,9 @@ impl Refusal {
                 "The vault is sealed: unseal it (bitting vault unseal), then run the command again."
             }
             ("unseal_refused", _) => "The vault is as it was. `bitting vault status` says why it is sealed.",
+            ("exceeds_ceiling", _) => {
+                "Stay within what the project allows, or have that changed: `bitting project show SLUG` shows it."
+            }
             (_, 403) => "The roles of this operator do not allow it: use the token of one whose roles do.",
             (_, 404) => "Check the id or name with the list command.",
             (_, 412) => "Someone changed it since: look at it again, then repeat with its present version.",

@@ -246,3 +246,51 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nano(amount: i64) -> NanoUsd {
+        NanoUsd::from_nano(amount)
+    }
+
+    fn row(posted: i64, held: i64) -> Row {
+        Row { limit: nano(100), posted: nano(posted), held: nano(held), is_blocked: false }
+    }
+
+    fn draw(window: &str) -> Draw<&str> {
+        Draw { window, limit: nano(100), amount: nano(10) }
+    }
+
+    #[test]
+    fn nobody_waits_for_one_budget_while_another_can_never_have_room() {
+        let mut escrow = Escrow::default();
+        let now = Duration::from_secs(1);
+        let mut turn = Turn::new([("key", row(0, 95)), ("project", row(95, 0)), ("open", row(0, 0))], now);
+        let reserved = turn.reserve(&mut escrow, &[draw("open"), draw("key"), draw("project")]);
+        assert!(matches!(reserved, Err(Miss::Exceeded("project", _))), "{reserved:?}");
+        let reserved = turn.reserve(&mut escrow, &[draw("open"), draw("key")]);
+        assert!(matches!(reserved, Err(Miss::Held("key", _))), "{reserved:?}");
+        assert!(turn.changes().next().is_none(), "all or nothing");
+        turn.undone(&mut escrow);
+    }
+
+    #[test]
+    fn what_is_leased_ahead_is_held_by_nobody() {
+        let mut escrow = Escrow::default();
+        let now = Duration::from_secs(1);
+        let mut first = Turn::new([("key", row(0, 0))], now);
+        assert_eq!(first.reserve(&mut escrow, &[draw("key")]), Ok(()));
+        first.kept(&mut escrow);
+        escrow.resolve(&"key", nano(10), nano(4), now);
+        let mut second = Turn::new([("key", row(0, 10))], now);
+        second.settle(&mut escrow, &"key", nano(10), nano(4));
+        second.trim(&mut escrow, false);
+        let leased = second.changes().next().map(|(_, change)| change.after.held);
+        assert!(leased > Some(NanoUsd::ZERO), "the lease stays for the next one");
+        let balance = second.balance(&escrow, &"key").unwrap();
+        assert_eq!((balance.posted, balance.held), (nano(4), NanoUsd::ZERO));
+        second.kept(&mut escrow);
+    }
+}
