@@ -16,6 +16,7 @@ use crate::store::idempotency::{self, KeyUse};
 use crate::store::{StoreError, access_log, admin_log};
 use chrono::{DateTime, Utc};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// What the entry of a correction has for a rule.
 const CORRECTION: &str = "correction";
@@ -155,13 +156,20 @@ fn corrected(
     if amount > charged {
         return Err(CorrectError::TooMuch { charged });
     }
-    // A window bore up to all of the charge, and goes on bearing up to what remains of it.
+    // A budget bore up to all of the charge, in one window or more, and goes on bearing up to what remains of it: the
+    // earlier windows before the later ones, which requests may still need.
     let remains = charged.saturating_sub(amount);
-    let back = |posting: &Posting| {
+    let mut borne: BTreeMap<&str, NanoUsd> = BTreeMap::new();
+    let mut in_order: Vec<&Posting> = postings.iter().collect();
+    in_order.sort_by_key(|posting| posting.window_start);
+    let back = in_order.into_iter().map(|posting| {
         let posted = posting.amount_usd.unwrap_or(charged);
-        let released = posted.saturating_sub(posted.min(remains));
-        Posting { amount_usd: Some(released.negated()), ..posting.clone() }
-    };
+        let borne = borne.entry(posting.budget.as_str()).or_default();
+        let stays = posted.min(remains.saturating_sub(*borne));
+        *borne = borne.saturating_add(stays);
+        Posting { amount_usd: Some(posted.saturating_sub(stays).negated()), ..posting.clone() }
+    });
+    let back = back.filter(|back| back.amount_usd != Some(NanoUsd::ZERO)).collect();
     let entry = Entry {
         time: charge.time,
         node: node.to_owned(),
@@ -183,7 +191,7 @@ fn corrected(
         corrects: Some(charge.request_id.clone()),
         ..Entry::default()
     };
-    Ok((entry, postings.iter().map(back).filter(|back| back.amount_usd != Some(NanoUsd::ZERO)).collect()))
+    Ok((entry, back))
 }
 
 #[cfg(test)]
@@ -194,10 +202,10 @@ mod tests {
     use crate::subkey::SubKeyId;
     use chrono::DateTime;
 
-    fn window(n: i64) -> WindowId {
+    fn window(of: Window, start: i64) -> WindowId {
         let owner = BudgetOwner::subkey(&SubKeyId::parse("0123456789abcdef").unwrap());
-        let window_start = DateTime::from_timestamp(n, 0).unwrap();
-        WindowId { budget: BudgetId::new(&owner, Window::Hour), window_start }
+        let window_start = DateTime::from_timestamp(start, 0).unwrap();
+        WindowId { budget: BudgetId::new(&owner, of), window_start }
     }
 
     fn usd(nano: i64) -> NanoUsd {
@@ -222,7 +230,7 @@ mod tests {
     #[test]
     fn all_of_a_charge_is_taken_back_from_every_window() {
         let charge = charge(None, Some(Outcome::UnknownOutcome));
-        let postings = [Posting::all(window(1)), Posting::all(window(2))];
+        let postings = [Posting::all(window(Window::Hour, 1)), Posting::all(window(Window::Day, 2))];
         let (entry, back) = corrected(&charge, &postings, None, "n").unwrap();
         assert_eq!((entry.cost_usd, entry.count, entry.corrects.as_deref()), (usd(-100), 0, Some("r")));
         assert_eq!(
@@ -237,8 +245,8 @@ mod tests {
     #[test]
     fn a_window_that_bore_less_gives_back_what_is_above_the_rest() {
         let charge = charge(Some(CRASH_CHARGE), Some(Outcome::UnknownOutcome));
-        let postings = [(1, 100), (2, 60), (3, 10)]
-            .map(|(n, nano)| Posting { amount_usd: Some(usd(nano)), ..Posting::all(window(n)) });
+        let postings = [(Window::Hour, 100), (Window::Day, 60), (Window::Month, 10)]
+            .map(|(of, nano)| Posting { amount_usd: Some(usd(nano)), ..Posting::all(window(of, 1)) });
         for (amount, expected) in [
             (None, vec![-100, -60, -10]),
             (Some(70), vec![-70, -30]),
@@ -248,6 +256,22 @@ mod tests {
             let (_, back) = corrected(&charge, &postings, amount.map(usd), "n").unwrap();
             let expected: Vec<_> = expected.into_iter().map(Some).collect();
             assert_eq!(amounts(&back), expected, "{amount:?}");
+        }
+    }
+
+    #[test]
+    fn of_several_windows_of_a_budget_the_later_ones_give_back_first() {
+        let charge = charge(Some(CRASH_CHARGE), Some(Outcome::UnknownOutcome));
+        let postings = [(7_200, 30), (0, 50), (3_600, 20)].map(|(start, nano)| Posting {
+            amount_usd: Some(usd(nano)),
+            ..Posting::all(window(Window::Hour, start))
+        });
+        for (amount, expected) in
+            [(100, vec![-50, -20, -30]), (60, vec![-10, -20, -30]), (30, vec![-30]), (10, vec![-10])]
+        {
+            let (_, back) = corrected(&charge, &postings, Some(usd(amount)), "n").unwrap();
+            let expected: Vec<_> = expected.into_iter().map(Some).collect();
+            assert_eq!(amounts(&back), expected, "{amount}");
         }
     }
 
