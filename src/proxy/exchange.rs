@@ -64,7 +64,7 @@ enum Unanswered {
 }
 
 /// How long an answer waits for its admission to be durable.
-const RECORD_WAIT: Duration = Duration::from_secs(5);
+pub(super) const RECORD_WAIT: Duration = Duration::from_secs(5);
 
 /// Why another version of the key answered than the first.
 const FALLBACK_CREDENTIAL: &str = "credential";
@@ -288,7 +288,8 @@ impl Exchange {
         let entry = Entry { rule, status, outcome: Some(outcome), ..self.admitted.entry.clone() };
         let response = self.refuse(refusal);
         let bill = Bill::reservation(&self.admitted);
-        settle(self, bill, entry).await;
+        // Nothing of an answer is in it: who cannot be recorded now is told all the same.
+        let _ = tokio::time::timeout(RECORD_WAIT, settle(self, bill, entry)).await;
         let _ = reply.send(response);
     }
 

@@ -1,6 +1,6 @@
 //! An answer that is no stream: read whole, metered, settled, and then passed on with what it cost.
 
-use super::exchange::{AnswerBody, Exchange, response, shutting_down};
+use super::exchange::{AnswerBody, Exchange, RECORD_WAIT, response, shutting_down};
 use super::headers::put;
 use super::rates;
 use super::refusal::{Code, Refusal};
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::response::Parts;
 use http_body_util::BodyExt;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -80,7 +81,8 @@ pub(super) async fn pass(
     let rule = Some(refusal.code.as_str().to_owned());
     let status = Some(refusal.code.status().as_u16());
     let entry = Entry { rule, status, outcome: Some(outcome), ..exchange.admitted.entry.clone() };
-    settle(exchange, bill, entry).await;
+    // Nothing of the provider's answer is in it: who cannot be recorded now is told all the same.
+    let _ = tokio::time::timeout(RECORD_WAIT, settle(exchange, bill, entry)).await;
     let _ = reply.send(response);
 }
 
@@ -112,7 +114,15 @@ async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: onesho
     }
     put(&mut headers, "x-bitting-cost-usd", &bill.cost.to_string());
     let (caller, services) = (exchange.admitted.caller.clone(), exchange.proxy.services.clone());
-    let balances = settle(exchange, bill, entry).await;
+    let (arrival, dialect) = (Arc::clone(&exchange.arrival), exchange.dialect);
+    let settled = tokio::time::timeout(RECORD_WAIT, settle(exchange, bill, entry)).await;
+    let Ok(balances) = settled else {
+        // The ledger writes what it was told as soon as it can; the answer is not passed on without that.
+        let refusal = Refusal { was_sent: true, ..respond::store_unavailable() };
+        let caller = (&caller, services.ledger.now());
+        let _ = reply.send(respond::refusal_after(&refusal, dialect, &arrival, caller));
+        return;
+    };
     // What was used stands in the place of the worst case.
     rates::stamp(&mut headers, &caller, services.ledger.now());
     if let Some(remaining) = balances.iter().map(Balance::remaining).min() {

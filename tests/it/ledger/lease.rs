@@ -53,6 +53,22 @@ on_both! {
         server.end().await;
     }
 
+    async fn p4_an_answer_that_cannot_be_recorded_is_withheld_and_nobody_is_kept_waiting(test: TestStore) {
+        let (server, id, secret) = covered(test, &[]).await;
+        let locked = Locked::new(&server.store.url).await;
+        let (answer, ()) = tokio::join!(server.chat(&secret, HELD), async {
+            server.sandbox.wait_held(1).await;
+            server.sandbox.release();
+        });
+        assert_eq!(answer.refusal(), (503, "store_unavailable".to_owned()));
+        assert_eq!(answer.header("x-should-retry"), Some("false"), "it was sent");
+        locked.release().await;
+        let entries = entries_once(&server, &id, 2).await;
+        assert_eq!(usd(&entries[1]["cost_usd"]), usd(&entries[0]["cost_usd"]), "the provider bills it all the same");
+        assert_eq!(books(&server, &id).await, (server.sandbox.bill().cost_usd, NanoUsd::ZERO));
+        server.end().await;
+    }
+
     async fn p4_nothing_of_a_stream_is_seen_before_it_is_on_record(test: TestStore) {
         let (server, _, secret) = covered(test, &[]).await;
         list_model(&server, "sandbox", "sandbox-mini+gap=50,tokens=20").await;
