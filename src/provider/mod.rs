@@ -5,12 +5,14 @@ pub mod answer;
 pub mod ask;
 pub mod base_url;
 pub mod catalog;
+mod deployment;
 mod dialect;
 pub mod endpoint;
 pub mod import;
 pub mod model;
 pub mod modifier;
 pub mod multiplier;
+mod object;
 pub mod operation;
 pub mod price;
 pub mod resolve;
@@ -23,6 +25,7 @@ pub mod worst_case;
 pub use address::{address_allowed, address_denied_always};
 pub use base_url::{BaseUrl, BaseUrlError, Host, Scheme};
 pub use catalog::{Catalog, CatalogError, ModelFault, Override};
+pub use deployment::{AmbiguousDeployment, Deployed, ModelPlace, deployed};
 pub use dialect::Dialect;
 pub use endpoint::{
     AuthScheme, Endpoint, EndpointDocument, OnClientGone, Provider, ProviderDocument, ProviderError, Timeouts,
@@ -30,6 +33,7 @@ pub use endpoint::{
 pub use model::{ContextTier, Model, ModelDocument, ModelFacts, PriceVersion, Prices};
 pub use modifier::Factors;
 pub use multiplier::{Multiplier, Multipliers};
+pub use object::ObjectKind;
 pub use price::{Unpriced, cost};
 pub use resolve::{Candidate, Choice, ResolveError, Resolved, resolve, resolve_provider};
 pub use slug::{Slug, SlugError};

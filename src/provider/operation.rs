@@ -1,14 +1,20 @@
 //! The table of what can be asked for: method and path template on one side, operation on the other.
 //!
 //! A request that matches no row reaches nobody. Matching is exact on the raw path: nothing is decoded,
-//! folded or cleaned up, so there is no second reading of a path. The one exception is the model at the
-//! end of a path, which is decoded strictly, once. What is sent upstream is the row's own path, never
-//! the client's. A new operation is a row here, a field list beside its reader, and a test.
+//! folded or cleaned up, so there is no second reading of a path. The one exception is a model in a
+//! path, which is decoded strictly, once. What is sent upstream is the row's own path, never the
+//! client's. A new operation is a row in `rows.rs`, a field list beside its reader, and a test.
 
-use super::{
-    Dialect, Slug,
-    ask::{self, Field},
-};
+mod query;
+mod rows;
+mod template;
+
+pub use query::{Parameter, QueryError};
+pub use rows::ROWS;
+pub(in crate::provider) use template::encode;
+pub use template::{Hole, Template};
+
+use super::{Dialect, ObjectKind, Slug, ask::Field};
 use crate::policy::Operation;
 use http::{HeaderMap, Method};
 
@@ -21,16 +27,53 @@ pub struct Row {
     pub dialect: Dialect,
     /// The method.
     pub method: Method,
-    /// The path below the origin; `{model}` at its end stands for the rest of the path.
-    pub template: &'static str,
-    /// Where it goes, below the dialect's base URL (`OpenAI`'s includes `/v1`, the others do not).
-    pub upstream_path: &'static str,
+    /// The path below the origin.
+    pub template: Template,
+    /// Where it goes, below the dialect's base URL (`OpenAI`'s includes `/v1`, the others do not); what the client's
+    /// path names stands in its hole.
+    pub upstream: Template,
     /// How its body reads.
     pub form: Form,
     /// What each known field of the body is.
     pub fields: &'static [Field],
-    /// The query parameters that are forwarded; no other is.
-    pub query: &'static [&'static str],
+    /// The query parameters that it can have; any other is refused.
+    pub query: &'static [Parameter],
+    /// What comes of it.
+    pub effect: Effect,
+    /// What its answer is made of, where it is no stream of events.
+    pub answer: Answer,
+}
+
+/// What an answer is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// JSON: read whole, then passed on.
+    Json,
+    /// Bytes that mean nothing here: passed on as they come.
+    Opaque,
+}
+
+/// What comes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// A model is called, and the call is billed.
+    Generates,
+    /// Tokens are counted, which is free.
+    Counts,
+    /// Answered here, from the catalog.
+    ListsModels,
+    /// The provider keeps what is sent as an object of the kind; free.
+    Keeps(ObjectKind),
+    /// The object in the path is shown, or something of it; free.
+    Shows(ObjectKind),
+    /// Work on the object in the path is stopped; free.
+    Stops(ObjectKind),
+    /// The object in the path is deleted; free.
+    Deletes(ObjectKind),
+    /// Answered here, from our own record of what belongs to the key.
+    Lists(ObjectKind),
+    /// Known, and not served.
+    NotServed,
 }
 
 /// How a body reads.
@@ -48,52 +91,6 @@ pub enum Form {
     Messages,
 }
 
-/// Every row.
-pub static ROWS: [Row; 13] = [
-    post(Operation::Chat, "/v1/chat/completions", "/chat/completions", Form::Chat, ask::CHAT),
-    post(Operation::Completions, "/v1/completions", "/completions", Form::Completions, ask::COMPLETIONS),
-    post(Operation::Embeddings, "/v1/embeddings", "/embeddings", Form::Embeddings, ask::EMBEDDINGS),
-    messages(Operation::Chat, "/v1/messages"),
-    messages(Operation::CountTokens, "/v1/messages/count_tokens"),
-    models(Dialect::OpenAi, "/v1/models", "/models"),
-    models(Dialect::OpenAi, "/v1/models/{model}", "/models"),
-    models(Dialect::Anthropic, "/v1/models", "/v1/models"),
-    models(Dialect::Anthropic, "/v1/models/{model}", "/v1/models"),
-    models(Dialect::Gemini, "/v1/models", "/v1beta/models"),
-    models(Dialect::Gemini, "/v1/models/{model}", "/v1beta/models"),
-    models(Dialect::Gemini, "/v1beta/models", "/v1beta/models"),
-    models(Dialect::Gemini, "/v1beta/models/{model}", "/v1beta/models"),
-];
-
-const fn post(
-    operation: Operation,
-    template: &'static str,
-    upstream_path: &'static str,
-    form: Form,
-    fields: &'static [Field],
-) -> Row {
-    let (dialect, method, query) = (Dialect::OpenAi, Method::POST, &[]);
-    Row { operation, dialect, method, template, upstream_path, form, fields, query }
-}
-
-const fn messages(operation: Operation, path: &'static str) -> Row {
-    Row {
-        operation,
-        dialect: Dialect::Anthropic,
-        method: Method::POST,
-        template: path,
-        upstream_path: path,
-        form: Form::Messages,
-        fields: ask::MESSAGES,
-        query: &["beta"],
-    }
-}
-
-const fn models(dialect: Dialect, template: &'static str, upstream_path: &'static str) -> Row {
-    let (operation, method, form) = (Operation::Models, Method::GET, Form::Empty);
-    Row { operation, dialect, method, template, upstream_path, form, fields: &[], query: &[] }
-}
-
 /// A row that a request matched, and what its path says.
 #[derive(Debug)]
 pub struct Matched<'p> {
@@ -101,25 +98,43 @@ pub struct Matched<'p> {
     pub row: &'static Row,
     /// The provider that the path names (`/p/{provider}/...`): a well-formed slug, known or not.
     pub provider: Option<&'p str>,
-    /// The model that the path names, decoded.
-    pub model: Option<String>,
+    /// What stands in the template's hole, decoded; empty where it has none.
+    named: String,
+    /// The path is one of Azure's.
+    pub is_azure: bool,
 }
 
 /// Finds the row of a request; `None` is an unknown operation. `path` is the raw path without query;
 /// `spoken` is [`Dialect::spoken`], which decides only where dialects share a path.
 pub fn find<'p>(method: &Method, path: &'p str, spoken: Dialect) -> Option<Matched<'p>> {
     let (provider, below) = split_provider(path)?;
-    ROWS.iter().filter(|row| row.method == *method && (row.dialect == spoken || !row.shares_path())).find_map(
-        |row| {
-            let model = row.matches(below)?;
-            Some(Matched { row, provider, model })
-        },
-    )
+    let (is_azure_v1, below) = split_azure(below);
+    let spoken = if is_azure_v1 { Dialect::OpenAi } else { spoken };
+    let mut found: Option<Matched<'p>> = None;
+    for row in ROWS.iter().filter(|row| row.method == *method) {
+        if is_azure_v1 && row.dialect != Dialect::OpenAi {
+            continue;
+        }
+        let Some(named) = row.template.read(below) else { continue };
+        let is_azure = is_azure_v1 || row.template.hole() == Some(Hole::Deployment);
+        // A path that dialects share goes by what the headers speak; any other by the only row it has.
+        if found.is_none() || row.dialect == spoken {
+            let is_decided = row.dialect == spoken;
+            found = Some(Matched { row, provider, named, is_azure });
+            if is_decided {
+                break;
+            }
+        }
+    }
+    found
 }
 
-/// Whether any method and dialect could match the path.
+/// Whether any method and dialect could match the path, by WebSocket too.
 pub fn is_known_path(path: &str) -> bool {
-    split_provider(path).is_some_and(|(_, below)| ROWS.iter().any(|row| row.matches(below).is_some()))
+    split_provider(path).is_some_and(|(_, below)| {
+        let (_, below) = split_azure(below);
+        rows::WEBSOCKETS.contains(&below) || ROWS.iter().any(|row| row.template.read(below).is_some())
+    })
 }
 
 impl Dialect {
@@ -136,32 +151,33 @@ impl Dialect {
 }
 
 impl Row {
-    /// The query to send upstream: the row's own parameters as they came, in their order; `None` when
-    /// none is left. A value that would need decoding to be understood is not sent.
-    pub fn upstream_query(&self, query: &str) -> Option<String> {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        let kept: Vec<&str> = query
-            .split('&')
-            .filter(|parameter| {
-                let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-                self.query.contains(&name) && value.bytes().all(is_plain)
-            })
-            .collect();
-        (!kept.is_empty()).then(|| kept.join("&"))
+    /// Whether it costs nothing at the provider.
+    pub fn is_free(&self) -> bool {
+        self.effect != Effect::Generates
+    }
+}
+
+impl Matched<'_> {
+    /// The model that the path names, decoded; a deployment stands for one.
+    pub fn model(&self) -> Option<&str> {
+        self.named_by(|hole| matches!(hole, Hole::Model | Hole::Deployment))
     }
 
-    /// Whether rows of other dialects have the same template.
-    fn shares_path(&self) -> bool {
-        self.template.starts_with("/v1/models")
+    /// The object that the path names.
+    pub fn object(&self) -> Option<&str> {
+        self.named_by(|hole| hole == Hole::Object)
     }
 
-    /// The model in the path (or none, where the template has none), if the path is the row's.
-    #[expect(clippy::option_option, reason = "no match, a match, a match with a model")]
-    fn matches(&self, path: &str) -> Option<Option<String>> {
-        match self.template.strip_suffix("{model}") {
-            None => (path == self.template).then_some(None),
-            Some(stem) => Some(Some(decode_model(path.strip_prefix(stem)?)?)),
+    /// The path to send upstream, below the dialect's base URL. `model` is the name to send where the path names one.
+    pub fn upstream_path(&self, model: &str) -> String {
+        match self.row.upstream.hole() {
+            Some(Hole::Object) => self.row.upstream.path(&self.named),
+            Some(Hole::Model | Hole::Deployment) | None => self.row.upstream.path(model),
         }
+    }
+
+    fn named_by(&self, is_it: impl Fn(Hole) -> bool) -> Option<&str> {
+        self.row.template.hole().filter(|hole| is_it(*hole)).map(|_| self.named.as_str())
     }
 }
 
@@ -172,176 +188,13 @@ fn split_provider(path: &str) -> Option<(Option<&str>, &str)> {
     slug.parse::<Slug>().is_ok().then(|| (Some(slug), &named[slug.len()..]))
 }
 
-/// Decodes a model name from the end of a path. `None` for anything that two readers could take for
-/// different names or paths: a bad escape, an empty or dot segment, a raw byte that URLs escape.
-fn decode_model(raw: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(raw.len());
-    let mut rest = raw.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => hex(rest.next()?)? << 4 | hex(rest.next()?)?,
-            b'?' | b'#' | b'\\' | 0..=0x20 | 0x7f.. => return None,
-            plain => plain,
-        });
+/// Azure's newer paths, `/openai/v1/...`, are those of `OpenAI` behind a prefix.
+fn split_azure(path: &str) -> (bool, &str) {
+    match path.strip_prefix("/openai").filter(|below| below.starts_with("/v1/")) {
+        Some(below) => (true, below),
+        None => (false, path),
     }
-    let name = String::from_utf8(bytes).ok()?;
-    let is_plain = name.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
-    (is_plain && ask::is_model_name(&name)).then_some(name)
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn found(method: &str, path: &str) -> Option<(Operation, Dialect, Option<String>, Option<String>)> {
-        let method = Method::from_bytes(method.as_bytes()).unwrap();
-        find(&method, path, Dialect::OpenAi).map(|matched| {
-            let Row { operation, dialect, .. } = matched.row;
-            (*operation, *dialect, matched.provider.map(Into::into), matched.model)
-        })
-    }
-
-    #[test]
-    fn every_row_is_found_at_its_path_and_under_a_provider() {
-        for row in &ROWS {
-            let path = row.template.replace("{model}", "some-model");
-            for path in [path.clone(), format!("/p/acme{path}")] {
-                let matched = find(&row.method, &path, row.dialect).unwrap();
-                assert!(std::ptr::eq(matched.row, row), "{path}");
-                assert_eq!(matched.provider, path.starts_with("/p/").then_some("acme"));
-                assert_eq!(matched.model.is_some(), row.template.ends_with("{model}"));
-                assert!(is_known_path(&path));
-                assert!(find(&Method::PUT, &path, row.dialect).is_none());
-            }
-        }
-    }
-
-    #[test]
-    fn only_paths_that_dialects_share_need_the_headers() {
-        for row in &ROWS {
-            let same = ROWS.iter().filter(|other| other.template == row.template);
-            assert_eq!(same.count() > 1, row.shares_path(), "{}", row.template);
-        }
-    }
-
-    #[test]
-    fn the_dialect_comes_from_the_row_or_where_paths_are_shared_from_the_headers() {
-        let spoken = |names: &[&'static str]| {
-            let headers =
-                names.iter().map(|name| (http::HeaderName::from_static(name), "1".parse().unwrap()));
-            Dialect::spoken(&headers.collect())
-        };
-        assert_eq!(spoken(&[]), Dialect::OpenAi);
-        assert_eq!(spoken(&["x-goog-api-key"]), Dialect::Gemini);
-        assert_eq!(spoken(&["x-goog-api-key", "anthropic-version"]), Dialect::Anthropic);
-        for dialect in [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini] {
-            let of = |method: &Method, path| find(method, path, dialect).unwrap().row;
-            assert_eq!(of(&Method::GET, "/v1/models").dialect, dialect);
-            assert_eq!(of(&Method::GET, "/v1beta/models").dialect, Dialect::Gemini);
-            assert_eq!(of(&Method::POST, "/v1/messages").dialect, Dialect::Anthropic);
-            assert_eq!(of(&Method::POST, "/v1/chat/completions").dialect, Dialect::OpenAi);
-        }
-        assert_eq!(ROWS[0].upstream_path, "/chat/completions");
-        assert_eq!(ROWS[3].upstream_path, "/v1/messages");
-    }
-
-    #[test]
-    fn a_model_in_the_path_may_hold_slashes_and_is_decoded_once() {
-        let model = |tail: &str| found("GET", &format!("/v1/models/{tail}")).map(|found| found.3.unwrap());
-        assert_eq!(model("gpt-4o").as_deref(), Some("gpt-4o"));
-        assert_eq!(model("openai/gpt-4o").as_deref(), Some("openai/gpt-4o"));
-        assert_eq!(model("openai%2Fgpt-4o").as_deref(), Some("openai/gpt-4o"));
-        assert_eq!(model("ft:gpt%3Aa@1").as_deref(), Some("ft:gpt:a@1"));
-        assert_eq!(model("a%252e").as_deref(), Some("a%2e"));
-        for tail in [
-            "",
-            "/",
-            "a/",
-            "/a",
-            "a//b",
-            "..",
-            "a/../b",
-            "a/%2e%2e/b",
-            "%2e",
-            "%",
-            "%4",
-            "%zz",
-            "%00",
-            "%ff",
-            "a b",
-        ] {
-            assert_eq!(model(tail), None, "{tail}");
-        }
-        for tail in ["a%0a", "a%2F", "a\\b", "a?b", "a#b", "ä", "http%3A%2F%2Fevil", &"a".repeat(257)] {
-            assert_eq!(model(tail), None, "{tail}");
-        }
-    }
-
-    #[test]
-    fn path_tricks_match_nothing() {
-        for path in [
-            "",
-            "/",
-            "/v1",
-            "/v1/",
-            "v1/chat/completions",
-            "//v1/chat/completions",
-            "/v1//chat/completions",
-            "/v1/chat/completions/",
-            "/V1/chat/completions",
-            "/v1/Chat/completions",
-            "/v1/chat%2Fcompletions",
-            "/v1/%63hat/completions",
-            "/v1/./chat/completions",
-            "/v1/x/../chat/completions",
-            "/v1/chat/completions?x=1",
-            "/v1/chat/completions#x",
-            "/v1/chat/completions;x",
-            "/v1/files",
-            "/p/openai",
-            "/p/openai/",
-            "/p//v1/chat/completions",
-            "/p/OpenAI/v1/chat/completions",
-            "/p/../v1/chat/completions",
-            "/p/a%2Fb/v1/chat/completions",
-            "/p/-a/v1/chat/completions",
-            "/p/openai//v1/chat/completions",
-            "/p/openai/p/openai/v1/chat/completions",
-            "/api/v1/subkeys",
-        ] {
-            assert!(found("POST", path).is_none(), "{path}");
-            assert!(!is_known_path(path), "{path}");
-        }
-        for method in ["GET", "post", "OPTIONS", "HEAD", "CONNECT"] {
-            assert!(found(method, "/v1/chat/completions").is_none(), "{method}");
-        }
-    }
-
-    #[test]
-    fn only_the_rows_own_query_is_sent() {
-        let messages = &ROWS[3];
-        assert_eq!(messages.upstream_query("beta=true").as_deref(), Some("beta=true"));
-        assert_eq!(messages.upstream_query("a=1&beta=true&key=bk_x").as_deref(), Some("beta=true"));
-        assert_eq!(messages.upstream_query("beta=%74rue&Beta=true&base_url=http://evil"), None);
-        assert_eq!(messages.upstream_query(""), None);
-        assert_eq!(ROWS[0].upstream_query("beta=true"), None);
-    }
-
-    proptest! {
-        /// What is found is found under one raw path only: the row's own, or with a model at its end.
-        #[test]
-        fn nothing_but_the_template_is_found(path in "(/p/[a-z]{1,3})?/[v1/a-z%.2Ff{}]{0,24}") {
-            if let Some(matched) = find(&Method::POST, &path, Dialect::OpenAi) {
-                prop_assert!(path.ends_with(matched.row.template));
-            }
-            if let Some(Matched { model: Some(model), .. }) = find(&Method::GET, &path, Dialect::OpenAi) {
-                prop_assert!(!model.split('/').any(|segment| matches!(segment, "" | "." | "..")));
-            }
-        }
-    }
-}
+mod tests;

@@ -13,13 +13,13 @@ use crate::base::{NanoUsd, clip};
 use crate::log::{Decision, Entry};
 use crate::policy::{self, BodyFacts, Head, Operation, Permit, Whole};
 use crate::provider::ask::{self, Ask, AskError, Splice};
+use crate::provider::operation::{self, Effect, Hole};
 use crate::provider::{
-    Candidate, Choice, Dialect, Estimate, Model, PriceVersion, ResolveError, Resolved, Slug, Terms, Unpriced,
-    operation, output_bound_field, resolve, worst_case,
+    Candidate, Choice, Dialect, Estimate, Model, ModelPlace, PriceVersion, ResolveError, Resolved, Slug,
+    Terms, Unpriced, deployed, output_bound_field, resolve, worst_case,
 };
 use crate::service::{Caller, Demand, InFlight, Reservation, ReserveError, Snapshot};
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use std::sync::Arc;
 
@@ -54,6 +54,12 @@ pub(super) struct Priced {
     pub(super) estimate: Estimate,
 }
 
+/// What a request's path and body say of its model.
+struct Written {
+    model: String,
+    provider: Option<String>,
+}
+
 /// What came of an admission.
 pub(super) enum Outcome {
     Admitted(Box<Admitted>),
@@ -64,10 +70,13 @@ pub(super) enum Outcome {
 /// Step 5: strict JSON, read once.
 pub(super) fn read_ask(
     matched: &operation::Matched<'_>,
-    headers: &HeaderMap,
+    arrival: &Arrival,
     bytes: &Bytes,
 ) -> Result<Ask, Refusal> {
-    let is_json = headers.get(CONTENT_TYPE).is_none_or(|value| {
+    if let Some(query) = &arrival.query {
+        matched.check_query(query).map_err(|error| Refusal::new(Code::InvalidBody, error.to_string()))?;
+    }
+    let is_json = arrival.headers.get(CONTENT_TYPE).is_none_or(|value| {
         let essence =
             value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         essence == "application/json"
@@ -102,7 +111,8 @@ impl Admission<'_> {
     ) -> Result<Outcome, Refusal> {
         let snapshot = self.proxy.services.snapshot();
         entry.streamed = self.ask.stream;
-        entry.model_requested = self.ask.model.as_ref().map(|model| clip(&model.name, 256));
+        let named = self.matched.model().or(self.ask.model.as_ref().map(|model| model.name.as_str()));
+        entry.model_requested = named.map(|model| clip(model, 256));
         let resolved = self.resolve(caller, &snapshot)?;
         entry.model = Some(clip(&resolved.model, 256));
         entry.provider = Some(resolved.provider.to_string());
@@ -131,18 +141,18 @@ impl Admission<'_> {
             .collect();
         let key_order = definition.provider_order.iter().filter_map(|slug| slug.parse::<Slug>().ok());
         let order: Vec<Slug> = key_order.chain(self.proxy.settings.provider_order.iter().cloned()).collect();
+        let written = self.written(snapshot)?;
         let choice = |allowed: &dyn Fn(&str) -> bool| {
             let choice = Choice {
                 catalog: &snapshot.catalog,
                 providers: &candidates,
                 dialect: self.matched.row.dialect,
                 operation: self.matched.row.operation,
-                fixed: self.matched.provider,
+                fixed: written.provider.as_deref(),
                 allowed,
                 provider_order: &order,
             };
-            let written = self.ask.model.as_ref().map(|model| model.name.as_str()).unwrap_or_default();
-            resolve(&choice, written)
+            resolve(&choice, &written.model)
         };
         // What a ceiling alone refuses goes on to the decision, which names the ceiling.
         let meant = choice(&|name| caller.bounds().admits_model(name)).or_else(|error| match error {
@@ -152,6 +162,30 @@ impl Admission<'_> {
             error => Err(error),
         });
         meant.map_err(|error| unresolved(&error))
+    }
+
+    /// The model that the request means, and the provider that the path fixes, before any alias is resolved.
+    fn written(&self, snapshot: &Snapshot) -> Result<Written, Refusal> {
+        let in_body = self.ask.model.as_ref().map(|model| model.name.as_str());
+        let fixed = self.matched.provider;
+        let Some(named) = self.matched.model() else {
+            let model = in_body.unwrap_or_default().to_owned();
+            return Ok(Written { model, provider: fixed.map(str::to_owned) });
+        };
+        let (model, provider) = if self.matched.row.template.hole() == Some(Hole::Deployment) {
+            let among = snapshot.providers.values().map(|entry| &entry.provider);
+            let among = among.filter(|one| fixed.is_none_or(|fixed| fixed == one.slug.as_str()));
+            let means = deployed(among, named)
+                .map_err(|error| Refusal::new(Code::ModelAmbiguous, clip(&error.to_string(), 600)))?;
+            (means.model, means.provider.map(|slug| slug.to_string()))
+        } else {
+            (named.to_owned(), None)
+        };
+        if let Some(other) = in_body.filter(|other| *other != named && *other != model) {
+            let message = format!("The path names the model {named}, the body {other}. Name one.");
+            return Err(Refusal::new(Code::ModelAmbiguous, clip(&message, 600)).param("model"));
+        }
+        Ok(Written { model, provider: provider.or(fixed.map(str::to_owned)) })
     }
 
     fn decide(
@@ -174,7 +208,7 @@ impl Admission<'_> {
     /// The bound that the provider will go by: stated, else the key's default, else the model's ceiling;
     /// without any, none is known.
     fn effective_output_bound(&self, caller: &Caller, resolved: &Resolved) -> Option<u64> {
-        if !has_output(self.matched.row.operation) {
+        if !has_output(self.matched.row) {
             return None;
         }
         let ceiling = resolved.entry.as_ref().and_then(|model| model.max_output_tokens);
@@ -204,6 +238,9 @@ impl Admission<'_> {
 
     /// Step 7. Without a price a request is refused where a cap binds, and free of charge elsewhere.
     fn price(&self, caller: &Caller, resolved: &Resolved) -> Result<Option<Priced>, Refusal> {
+        if self.matched.row.is_free() {
+            return Ok(None);
+        }
         let definition = &caller.key.subkey.definition;
         let is_capped = caller.is_capped();
         let given = self.given_output_bound(caller, resolved);
@@ -213,7 +250,7 @@ impl Admission<'_> {
             let operation = self.matched.row.operation;
             let terms = Terms {
                 default_max_output_tokens: definition.default_max_output_tokens,
-                service_tiers: &caller.key.subkey.definition.service_tiers,
+                service_tiers: &definition.service_tiers,
             };
             let estimate = worst_case(model, version, operation, &self.ask, terms)?;
             let estimate = match given {
@@ -222,11 +259,10 @@ impl Admission<'_> {
             };
             Ok::<_, Unpriced>(Priced { model: Arc::clone(model), version: version.clone(), estimate })
         });
-        let free = self.matched.row.operation.is_free();
         let priced = match priced {
             Some(Ok(priced)) => Some(priced),
-            Some(Err(error)) if is_capped && !free => return Err(unpriced(&error, &resolved.model)),
-            None if is_capped && !free => {
+            Some(Err(error)) if is_capped => return Err(unpriced(&error, &resolved.model)),
+            None if is_capped => {
                 let error = Unpriced::Model { direction: "input and output" };
                 return Err(unpriced(&error, &resolved.model));
             }
@@ -348,28 +384,36 @@ impl Admission<'_> {
         resolved: &Resolved,
         given: Option<u64>,
     ) -> Result<(Bytes, Vec<String>, bool), Refusal> {
+        let provider = snapshot.providers.get(&resolved.provider).map(|entry| &entry.provider);
+        let row = self.matched.row;
+        let place = provider.map(|provider| provider.model_place(row.dialect, &resolved.model));
+        let in_path = row.upstream.hole() == Some(Hole::Model) || matches!(place, Some(ModelPlace::Path(_)));
+        let sent = match &place {
+            Some(ModelPlace::Body(name)) => name,
+            Some(ModelPlace::Path(_)) | None => &resolved.model,
+        };
         let mut splices: Vec<Splice> = Vec::new();
-        if resolved.changed
-            && let Some(model) = &self.ask.model
-        {
-            splices.extend(model.splice(&resolved.model));
+        if self.ask.model.is_some() || !in_path {
+            splices.extend(self.ask.model_splice(sent));
         }
         if let Some(tokens) = given {
             let too_large = self.ask.output.bounds.iter().filter(|bound| bound.tokens > tokens);
             splices.extend(too_large.map(|bound| bound.splice(tokens)));
             if self.ask.output.bounds.is_empty() {
-                let field = match (self.matched.row.dialect, self.matched.row.operation) {
+                let field = match (row.dialect, row.operation) {
                     (Dialect::OpenAi, Operation::Chat) => output_bound_field(resolved.provider.as_str()),
                     _ => "max_tokens",
                 };
                 splices.push(self.ask.bound_splice(field, tokens));
             }
         }
-        let supports =
-            snapshot.providers.get(&resolved.provider).is_some_and(|e| e.provider.supports_stream_options);
+        let supports = provider.is_some_and(|provider| provider.supports_stream_options);
         let report = self.ask.report_usage.as_ref().filter(|_| supports);
         splices.extend(report.cloned());
-        let changed = splices.iter().map(|splice| splice.field.to_owned()).collect();
+        let renamed = self.matched.model().is_some_and(|named| in_path && named != resolved.model);
+        let renamed = (renamed && !self.matched.is_azure).then_some("model");
+        let changed = renamed.into_iter().chain(splices.iter().map(|splice| splice.field)).map(str::to_owned);
+        let changed = changed.collect();
         let body = ask::splice(&self.bytes, splices).map_err(|error| {
             tracing::error!(%error, request_id = self.arrival.id.as_str(), "a request's changes do not fit together");
             Refusal::new(Code::InvalidBody, "The request's fields do not fit together.")
@@ -382,6 +426,7 @@ fn amount(priced: Option<&Priced>) -> NanoUsd {
     priced.map_or(NanoUsd::ZERO, |priced| priced.estimate.total)
 }
 
-fn has_output(operation: Operation) -> bool {
-    matches!(operation, Operation::Chat | Operation::Completions | Operation::Responses)
+fn has_output(row: &operation::Row) -> bool {
+    let writes = matches!(row.operation, Operation::Chat | Operation::Completions | Operation::Responses);
+    writes && row.effect == Effect::Generates
 }

@@ -15,8 +15,8 @@ use super::stream;
 use super::upstream::{Deadlines, IdleTimeout, UpstreamError};
 use super::whole;
 use crate::log::{AlarmKind, Entry, Outcome};
-use crate::policy::Operation;
 use crate::provider::Dialect;
+use crate::provider::operation::{Answer, Row};
 use crate::vault::EchoGuard;
 use axum::body::Body;
 use axum::response::Response;
@@ -37,8 +37,7 @@ pub(super) struct Exchange {
     pub(super) proxy: Proxy,
     pub(super) arrival: Arc<Arrival>,
     pub(super) admitted: Box<Admitted>,
-    pub(super) dialect: Dialect,
-    pub(super) operation: Operation,
+    pub(super) row: &'static Row,
     /// Tells when the sub-key or a project above it is stopped.
     pub(super) stopped: Stops,
     /// Cancelled when the vault is sealed.
@@ -73,7 +72,7 @@ const FALLBACK_CREDENTIAL: &str = "credential";
 pub(super) async fn conduct(
     proxy: &Proxy,
     arrival: &Arc<Arrival>,
-    (dialect, operation): (Dialect, Operation),
+    row: &'static Row,
     call: Call,
     (admitted, place): (Box<Admitted>, OwnedSemaphorePermit),
 ) -> Response {
@@ -84,8 +83,7 @@ pub(super) async fn conduct(
         proxy: proxy.clone(),
         arrival: Arc::clone(arrival),
         admitted,
-        dialect,
-        operation,
+        row,
         stopped,
         sealed: proxy.services.vault.until_sealed(),
         _place: place,
@@ -98,7 +96,7 @@ pub(super) async fn conduct(
     }
     // The task has settled, or its reservation did when it was dropped.
     let now = proxy.services.ledger.now();
-    respond::refusal_after(&respond::overloaded(), dialect, arrival, (&caller, now))
+    respond::refusal_after(&respond::overloaded(), row.dialect, arrival, (&caller, now))
 }
 
 /// Ends an admission of which nothing was sent.
@@ -166,10 +164,11 @@ impl Exchange {
         }
         self.note_head(&parts);
         let body = IdleTimeout::new(body, idle);
-        if is_event_stream(&parts) {
-            stream::pass(self, parts, body, guard, drains, deadline, reply).await;
-        } else {
-            whole::pass(self, parts, body, guard, deadline, reply).await;
+        match self.passing(&parts) {
+            Some(kind) => {
+                stream::pass(self, (kind, parts, body), guard, drains, deadline, reply).await;
+            }
+            None => whole::pass(self, parts, body, guard, deadline, reply).await,
         }
     }
 
@@ -276,7 +275,7 @@ impl Exchange {
 
     /// Nothing was sent: nothing is charged.
     async fn end_unsent(self, refusal: &Refusal, reply: oneshot::Sender<Response>) {
-        let response = void(&self.proxy, &self.arrival, self.dialect, self.admitted, refusal).await;
+        let response = void(&self.proxy, &self.arrival, self.row.dialect, self.admitted, refusal).await;
         // If the client has left, the entry says all there is to say.
         let _ = reply.send(response);
     }
@@ -341,6 +340,20 @@ impl Exchange {
         headers
     }
 
+    /// As what the answer passes piece by piece; `None`: it is read whole first.
+    fn passing(&self, parts: &Parts) -> Option<stream::Kind> {
+        let kind = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let kind = kind.trim_start().to_ascii_lowercase();
+        match kind {
+            _ if parts.status != StatusCode::OK => None,
+            kind if kind.starts_with("text/event-stream") => Some(stream::Kind::Events),
+            kind if self.row.answer == Answer::Opaque && !kind.starts_with("application/json") => {
+                Some(stream::Kind::Opaque)
+            }
+            _ => None,
+        }
+    }
+
     /// Time spent here so far, the provider's excluded.
     pub(super) fn overhead_us(&self) -> u64 {
         let waited = u64::try_from(self.upstream_wait.as_micros()).unwrap_or(u64::MAX);
@@ -350,7 +363,7 @@ impl Exchange {
     /// An answer with our own error, for when the provider's cannot be passed on.
     pub(super) fn refuse(&self, refusal: &Refusal) -> Response {
         let caller = (&self.admitted.caller, self.proxy.services.ledger.now());
-        let mut response = respond::refusal_after(refusal, self.dialect, &self.arrival, caller);
+        let mut response = respond::refusal_after(refusal, self.row.dialect, &self.arrival, caller);
         let entry = &self.admitted.entry;
         respond::stamp_attempts(response.headers_mut(), entry.attempts, entry.fallback.as_deref());
         response
@@ -370,11 +383,6 @@ fn take_echoes(guard: &EchoGuard, headers: &mut HeaderMap) -> bool {
         headers.remove(name);
     }
     !names.is_empty()
-}
-
-fn is_event_stream(parts: &Parts) -> bool {
-    let kind = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    parts.status == StatusCode::OK && kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream")
 }
 
 /// The provider's body, each wait bounded.

@@ -7,7 +7,7 @@ use super::headers::request_headers;
 use super::refusal::{Code, Refusal};
 use super::respond;
 use super::upstream::Deadlines;
-use crate::provider::{AuthScheme, Endpoint, OnClientGone, Timeouts, operation};
+use crate::provider::{AuthScheme, Endpoint, ModelPlace, OnClientGone, Timeouts, operation};
 use crate::service::{Credential, KeyVersion, Snapshot};
 use crate::vault::{Binding, EchoGuard, open_credential};
 use bytes::Bytes;
@@ -75,7 +75,9 @@ pub(super) fn prepare(
     let credential = in_force(&snapshot, admitted).ok_or_else(|| unusable("no credential"))?;
     let endpoint =
         entry.provider.dialects.get(&matched.row.dialect).ok_or_else(|| unusable("no endpoint"))?;
-    let uri = uri(endpoint, matched, arrival.query.as_deref()).ok_or_else(|| unusable("no address"))?;
+    let place = entry.provider.model_place(matched.row.dialect, &admitted.resolved.model);
+    let uri = uri(endpoint, matched, (&place, &admitted.resolved.model), arrival.query.as_deref());
+    let uri = uri.ok_or_else(|| unusable("no address"))?;
     let headers = headers(arrival, endpoint, credential, admitted).ok_or_else(|| unusable("no header"))?;
 
     let mut bare = Request::new(Full::new(admitted.body.clone()));
@@ -155,11 +157,29 @@ impl Attempt {
 }
 
 /// The row's own path behind the provider's base URL: nothing of the client's path is sent.
-fn uri(endpoint: &Endpoint, matched: &operation::Matched<'_>, query: Option<&str>) -> Option<Uri> {
-    let own = endpoint.query.iter().map(|(name, value)| format!("{name}={value}"));
-    let client = query.and_then(|query| matched.row.upstream_query(query));
-    let query: Vec<String> = own.chain(client).collect();
-    let mut path = format!("{}{}", endpoint.base_url.path(), matched.row.upstream_path);
+fn uri(
+    endpoint: &Endpoint,
+    matched: &operation::Matched<'_>,
+    (place, model): (&ModelPlace, &str),
+    query: Option<&str>,
+) -> Option<Uri> {
+    let is_azure = matches!(place, ModelPlace::Path(_)) || endpoint.query.contains_key("api-version");
+    let client = query.and_then(|query| matched.upstream_query(query, is_azure));
+    // What the client says itself, it says instead of the operator.
+    let is_said = |name: &str| {
+        let said = client.iter().flat_map(|query| query.split('&'));
+        said.into_iter().any(|pair| pair.split('=').next() == Some(name))
+    };
+    let own = endpoint.query.iter().filter(|(name, _)| !is_said(name));
+    let query: Vec<String> =
+        own.map(|(name, value)| format!("{name}={value}")).chain(client.clone()).collect();
+    let base = endpoint.base_url.path();
+    let mut path = match place {
+        ModelPlace::Path(deployment) => {
+            format!("{base}/deployments/{deployment}{}", matched.upstream_path(model))
+        }
+        ModelPlace::Body(_) => format!("{base}{}", matched.upstream_path(model)),
+    };
     if !query.is_empty() {
         path = format!("{path}?{}", query.join("&"));
     }

@@ -32,11 +32,11 @@ pub(super) async fn models(
 ) -> Result<Response, Refusal> {
     let snapshot = proxy.services.snapshot();
     let listed = usable_models(&snapshot, caller, matched);
-    let body = match &matched.model {
+    let body = match matched.model() {
         None => list(matched.row.dialect, &listed),
         Some(wanted) => {
             let found = listed.iter().find(|(id, model)| {
-                id == wanted
+                *id == wanted
                     || wanted
                         .split_once('/')
                         .is_some_and(|(p, m)| p == model.provider.as_str() && m == model.name)

@@ -18,7 +18,8 @@ use super::respond;
 use crate::http::{BodyError, read_body};
 use crate::log::{Entry, Outcome};
 use crate::policy::{self, Head, HeadFacts, Operation, Permit};
-use crate::provider::{Dialect, operation};
+use crate::provider::Dialect;
+use crate::provider::operation::{self, Effect};
 use crate::service::{AuthenticateError, Caller, InFlight, Standing};
 use crate::subkey::{State, SubKeyToken};
 use axum::body::Body;
@@ -120,12 +121,14 @@ async fn admitted(
     })?;
     key_state(proxy, arrival, caller)?;
     trail.entry.tags = arrival.tags()?;
-    let matched = known_operation(arrival, matched)?;
-    trail.entry.operation = Some(matched.row.operation.as_str().to_owned());
+    trail.entry.operation = matched.as_ref().map(|matched| matched.row.operation.as_str().to_owned());
 
-    // 4 decide early
-    let (head, in_flight) = decide_early(proxy, arrival, caller, matched.row.operation)?;
-    if matched.row.operation == Operation::Models {
+    // 4 decide early; what an unknown path asks for, no policy lists
+    let operation = matched.as_ref().map_or(Operation::Models, |matched| matched.row.operation);
+    let (head, in_flight) = decide_early(proxy, arrival, caller, operation)?;
+    let matched = known_operation(arrival, matched)?;
+    let row = matched.row;
+    if row.effect == Effect::ListsModels {
         let response = local::models(proxy, arrival, caller, &matched, trail.entry.clone()).await?;
         trail.close();
         return Ok(response);
@@ -133,7 +136,7 @@ async fn admitted(
     // 5 read the ask; 6 decide; 7 price; 8 reserve
     let bound = proxy.settings.body;
     let bytes = read_body(&arrival.headers, body, bound).await.map_err(|error| unreadable(&error))?;
-    let ask = admit::read_ask(&matched, &arrival.headers, &bytes)?;
+    let ask = admit::read_ask(&matched, arrival, &bytes)?;
     let mut admission = Admission { proxy, arrival, matched: &matched, ask, bytes };
     let mut current = (caller.clone(), head, in_flight);
     let mut tries = 0;
@@ -145,7 +148,7 @@ async fn admitted(
                 tries += 1;
                 let caller = proxy.services.authenticate(token).await.map_err(|_| identify::unknown_key())?;
                 key_state(proxy, arrival, &caller)?;
-                let (head, in_flight) = decide_early(proxy, arrival, &caller, matched.row.operation)?;
+                let (head, in_flight) = decide_early(proxy, arrival, &caller, row.operation)?;
                 current = (caller, head, in_flight);
             }
             admit::Outcome::Stale => return Err(respond::overloaded()),
@@ -153,11 +156,8 @@ async fn admitted(
     };
     trail.close();
     // 9 open the credential; 10 forward; 11 meter; 12 settle and record
-    let row = matched.row;
     match forward::prepare(proxy, arrival, &matched, &admitted) {
-        Ok(call) => {
-            Ok(exchange::conduct(proxy, arrival, (row.dialect, row.operation), call, (admitted, place)).await)
-        }
+        Ok(call) => Ok(exchange::conduct(proxy, arrival, row, call, (admitted, place)).await),
         Err(refusal) => Ok(exchange::void(proxy, arrival, row.dialect, admitted, &refusal).await),
     }
 }
@@ -210,10 +210,15 @@ fn known_operation<'p>(
         let message = "WebSockets are not supported here. Use the HTTP form of this operation.";
         return Err(Refusal::new(Code::WebsocketNotSupported, message));
     }
-    matched.ok_or_else(|| {
+    let matched = matched.ok_or_else(|| {
         let message = format!("{} {} is no operation that this gateway knows.", arrival.method, arrival.path);
         Refusal::new(Code::UnknownOperation, crate::base::clip(&message, 300))
-    })
+    })?;
+    if matched.row.effect == Effect::NotServed {
+        let message = format!("This gateway does not serve {}.", matched.row.operation.as_str());
+        return Err(Refusal::new(Code::OperationNotAllowed, message));
+    }
+    Ok(matched)
 }
 
 /// Step 4: what needs no body, before it is read.

@@ -26,7 +26,7 @@ impl Admission<'_> {
         in_flight: &mut InFlight,
     ) -> Result<Option<String>, Refusal> {
         let now = self.proxy.services.ledger.now();
-        let free = self.matched.row.operation.is_free().then_some(0);
+        let free = self.matched.row.is_free().then_some(0);
         let tokens = priced.map(tokens_at_most).or(free);
         let entry = snapshot.providers.get(&resolved.provider);
         let provider = entry.map(|entry| Metered {

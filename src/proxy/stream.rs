@@ -1,4 +1,4 @@
-//! An answer that is a stream of events: passed on as it comes, metered on the way.
+//! An answer that is a stream of events, or of bytes that mean nothing here: passed on as it comes, metered on the way.
 //!
 //! A client that does not read holds nothing up: whatever cuts the stream is heard while a piece waits for it, the
 //! provider's connection is closed before the cost is settled, and a client that takes not even the last event loses
@@ -11,7 +11,7 @@ use super::settle::{Bill, note_reading, settle};
 use crate::http::HangUp;
 use crate::log::Outcome;
 use crate::provider::Reading;
-use crate::provider::answer::{MeterError, SseMeter, TextWatch};
+use crate::provider::answer::{Meter, MeterError, TextWatch};
 use crate::vault::{EchoGuard, TextGuard};
 use axum::body::Body;
 use axum::response::Response;
@@ -40,6 +40,15 @@ const UNREAD_MAX: Duration = Duration::from_mins(5);
 
 type Pieces = mpsc::Sender<Bytes>;
 
+/// What passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Server-sent events.
+    Events,
+    /// Bytes that mean nothing here.
+    Opaque,
+}
+
 /// How a stream ended.
 enum End {
     /// The provider ended it properly, or not.
@@ -60,8 +69,7 @@ enum Unsent {
 /// Passes the stream on, then settles, then lets the client's stream end.
 pub(super) async fn pass(
     mut exchange: Exchange,
-    parts: Parts,
-    body: AnswerBody,
+    (kind, parts, body): (Kind, Parts, AnswerBody),
     guard: EchoGuard,
     drains: bool,
     deadline: Instant,
@@ -71,7 +79,7 @@ pub(super) async fn pass(
     let is_whole = Arc::new(AtomicBool::new(false));
     let headers = exchange.answer_headers(&parts.headers);
     exchange.admitted.entry.status = Some(StatusCode::OK.as_u16());
-    exchange.admitted.entry.streamed = true;
+    exchange.admitted.entry.streamed = kind == Kind::Events;
     exchange.admitted.entry.overhead_us = exchange.overhead_us();
     exchange.admitted.entry.first_byte_ms = Some(exchange.arrival.elapsed_ms());
     if !exchange.is_recorded().await {
@@ -80,8 +88,13 @@ pub(super) async fn pass(
     // A client that has left already is noticed at the first piece.
     let _ = reply.send(response(parts.status, headers, body_of(waiting, Arc::clone(&is_whole))));
 
-    let meter = SseMeter::new(exchange.dialect, exchange.operation, exchange.admitted.strip_usage);
-    let mut meter = meter.watched_by(Box::new(KeyWatch(guard.for_texts())));
+    let mut meter = match kind {
+        Kind::Events => {
+            let watch = Box::new(KeyWatch(guard.for_texts()));
+            Meter::events(exchange.row, exchange.admitted.strip_usage, watch)
+        }
+        Kind::Opaque => Meter::opaque(),
+    };
     let mut passage = Passage { exchange: &exchange, body, guard, deadline, pieces: &pieces, drains };
     let end = passage.run(&mut meter).await;
     // Closes the connection to a provider that is not done.
@@ -109,7 +122,7 @@ pub(super) async fn pass(
     };
     entry.outcome = Some(outcome);
     entry.rule = last.as_ref().map(|refusal| refusal.code.as_str().to_owned());
-    let event = last.map(|refusal| refusal.stream_event(exchange.dialect, exchange.arrival.id.as_str()));
+    let event = last.map(|refusal| refusal.stream_event(exchange.row.dialect, exchange.arrival.id.as_str()));
     let bill = Bill::of(&exchange.admitted, &reading);
     let hang_up = exchange.arrival.hang_up.clone();
     settle(exchange, bill, entry).await;
@@ -173,7 +186,7 @@ struct Passage<'a> {
 }
 
 impl Passage<'_> {
-    async fn run(&mut self, meter: &mut SseMeter) -> End {
+    async fn run(&mut self, meter: &mut Meter) -> End {
         let mut client_gone = false;
         loop {
             let frame = tokio::select! {
@@ -259,14 +272,14 @@ impl Passage<'_> {
     }
 
     /// A stream that visibly is longer than what was held for it, or reports usage that costs more.
-    fn beyond_reservation(&self, meter: &SseMeter) -> Option<Refusal> {
+    fn beyond_reservation(&self, meter: &Meter) -> Option<Refusal> {
         let priced = self.exchange.admitted.priced.as_ref()?;
         if self.exchange.admitted.reservation.holds().is_empty() {
             return None;
         }
         let bytes_max = priced.estimate.output_tokens.saturating_mul(BYTES_PER_TOKEN_MAX);
-        let is_beyond =
-            meter.visible_output_bytes() > bytes_max || is_above_reservation(self.exchange, meter.reading());
+        let is_beyond = meter.reading().visible_output_bytes > bytes_max
+            || is_above_reservation(self.exchange, meter.reading());
         let message = "The stream passed what was held for it, and was cut at the cap.";
         is_beyond.then(|| Refusal::new(Code::BudgetExceeded, message))
     }

@@ -8,7 +8,6 @@ use super::respond;
 use super::settle::{Bill, note_reading, settle};
 use crate::budget::Balance;
 use crate::log::{Entry, Outcome};
-use crate::policy::Operation;
 use crate::provider::Reading;
 use crate::provider::answer::read_json;
 use crate::vault::EchoGuard;
@@ -88,12 +87,9 @@ pub(super) async fn pass(
 
 /// The provider's answer as it is, with what it cost.
 async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: oneshot::Sender<Response>) {
-    let reading = if parts.status.is_success() {
-        read_json(exchange.dialect, exchange.operation, &bytes)
-    } else {
-        Reading::default()
-    };
-    let bill = if is_unbilled(parts.status) || exchange.operation == Operation::CountTokens {
+    let reading =
+        if parts.status.is_success() { read_json(exchange.row, &bytes) } else { Reading::default() };
+    let bill = if is_unbilled(parts.status) || exchange.row.is_free() {
         Bill::nothing()
     } else {
         Bill::of(&exchange.admitted, &reading)
@@ -114,7 +110,7 @@ async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: onesho
     }
     put(&mut headers, "x-bitting-cost-usd", &bill.cost.to_string());
     let (caller, services) = (exchange.admitted.caller.clone(), exchange.proxy.services.clone());
-    let (arrival, dialect) = (Arc::clone(&exchange.arrival), exchange.dialect);
+    let (arrival, dialect) = (Arc::clone(&exchange.arrival), exchange.row.dialect);
     let settled = tokio::time::timeout(RECORD_WAIT, settle(exchange, bill, entry)).await;
     let Ok(balances) = settled else {
         // The ledger writes what it was told as soon as it can; the answer is not passed on without that.

@@ -1,197 +1,72 @@
-//! Metering a stream while it passes.
-//!
-//! Every byte passes, at once and unchanged, with two exceptions. Where Bitting asked for the usage and the
-//! client did not, the usage is taken out again, and events are held until they are whole for that. And an event by
-//! which a text becomes one that must not pass is not passed, nor any after it; while a text could become one, an
-//! event's bytes wait for its end. An event that has ended never waits.
+//! Metering an answer while it passes, whatever it is made of.
 
-use super::{
-    LIMITS, anthropic,
-    openai::{self, Strip},
-    sse::{Framer, Step, TooLong},
-    strand::{TextWatch, hear_texts},
-    wide,
-};
-use crate::{
-    base::json::Document,
-    policy::Operation,
-    provider::{Dialect, Reading},
-};
+use super::opaque::OpaqueMeter;
+use super::sse_meter::{MeterError, SseMeter};
+use super::strand::TextWatch;
+use crate::provider::{Reading, operation::Row};
 use bytes::BytesMut;
 
-/// The longest event that is read.
-const EVENT_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// Why a stream cannot be metered any more, and must be cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MeterError {
-    /// An event does not end.
-    #[error("the provider sent an event of more than {max} bytes")]
-    EventTooLong {
-        /// The longest event that is read.
-        max: usize,
-    },
-    /// By the event that follows, a text would become one that must not pass.
-    #[error("the provider's stream spells out what must not pass")]
-    Withheld,
+/// Reads one answer that passes piece by piece.
+pub enum Meter {
+    /// Server-sent events.
+    Events(Box<SseMeter>),
+    /// Bytes that mean nothing here.
+    Opaque(OpaqueMeter),
 }
 
-/// Reads the usage of one stream.
-pub struct SseMeter {
-    framer: Framer,
-    teller: Teller,
-    strip_usage: bool,
-    /// How much of the event in the framer was passed.
-    passed: usize,
-    /// The event that ended last was passed, so a late line feed of its end passes too.
-    passed_last: bool,
-}
-
-impl SseMeter {
-    /// A meter for one answer. With `strip_usage` the client sees the stream as if the usage had not been
-    /// asked for; where usage is reported without being asked for it changes nothing.
-    pub fn new(dialect: Dialect, operation: Operation, strip_usage: bool) -> Self {
-        let reports_on_demand =
-            dialect == Dialect::OpenAi && matches!(operation, Operation::Chat | Operation::Completions);
-        let tally = anthropic::Tally::default();
-        Self {
-            framer: Framer::new(EVENT_BYTES_MAX),
-            teller: Teller { dialect, reading: Reading::default(), tally, watch: None },
-            strip_usage: strip_usage && reports_on_demand,
-            passed: 0,
-            passed_last: true,
-        }
+impl Meter {
+    /// A meter for server-sent events; see [`SseMeter::new`].
+    pub fn events(row: &Row, strip_usage: bool, watch: Box<dyn TextWatch>) -> Self {
+        Self::Events(Box::new(SseMeter::new(row, strip_usage).watched_by(watch)))
     }
 
-    /// The same meter, with every text of the stream heard by a watch.
-    #[must_use]
-    pub fn watched_by(mut self, watch: Box<dyn TextWatch>) -> Self {
-        self.teller.watch = Some(watch);
-        self
+    /// A meter for bytes that mean nothing here.
+    pub fn opaque() -> Self {
+        Self::Opaque(OpaqueMeter::default())
     }
 
-    /// Whether [`SseMeter::push`] gives out other bytes than it takes in.
-    pub fn strips(&self) -> bool {
-        self.strip_usage
-    }
-
-    /// Reads the next bytes of the stream, and appends to `out` what the client shall see. After an error
-    /// nothing more can be read; what `out` holds may be sent.
+    /// Reads the next bytes, and appends to `out` what the client shall see. After an error nothing more can be read;
+    /// what `out` holds may be sent.
+    ///
+    /// # Errors
+    /// What cannot be metered, or must not pass.
     pub fn push(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<(), MeterError> {
-        let mut rest = chunk;
-        while !rest.is_empty() {
-            let step = self.framer.next(&mut rest);
-            match step.map_err(|TooLong| MeterError::EventTooLong { max: EVENT_BYTES_MAX })? {
-                Step::End => self.end_event(out)?,
-                Step::LateLineFeed if self.passed_last => out.extend_from_slice(b"\n"),
-                Step::LateLineFeed => {}
-                Step::More if self.must_wait() => {}
-                Step::More => self.pass_rest(out),
+        match self {
+            Self::Events(meter) => meter.push(chunk, out),
+            Self::Opaque(meter) => {
+                meter.push(chunk, out);
+                Ok(())
             }
         }
-        Ok(())
     }
 
-    /// Whether the bytes of an event are passed only once it has ended.
-    fn must_wait(&self) -> bool {
-        let unpassed = &self.framer.raw()[self.passed..];
-        self.strip_usage
-            || self
-                .teller
-                .watch
-                .as_ref()
-                .is_some_and(|watch| watch.is_alert() || watch.could_hide_in(unpassed))
-    }
-
-    /// Passes what is held of the event in the framer, as it came.
-    fn pass_rest(&mut self, out: &mut BytesMut) {
-        let raw = self.framer.raw();
-        out.extend_from_slice(&raw[self.passed..]);
-        self.passed = raw.len();
-    }
-
-    /// What the stream has told so far.
-    pub fn reading(&self) -> &Reading {
-        &self.teller.reading
-    }
-
-    /// Bytes of output that the client could see so far.
-    pub fn visible_output_bytes(&self) -> u64 {
-        self.teller.reading.visible_output_bytes
-    }
-
-    /// The provider has ended its stream: an event that it left without its blank line is read, and what
-    /// is held of it goes to `out`. Not for a stream that broke off: half an event is worth nothing.
+    /// The provider has ended the answer properly: what is held of it goes to `out`.
+    ///
+    /// # Errors
+    /// As [`Meter::push`].
     pub fn flush(&mut self, out: &mut BytesMut) -> Result<(), MeterError> {
-        if self.framer.raw().is_empty() { Ok(()) } else { self.end_event(out) }
-    }
-
-    /// What the stream told, the event that did not end included.
-    pub fn finish(mut self) -> Reading {
-        // What it holds back is not passed; what it tells counts.
-        let _ = self.flush(&mut BytesMut::new());
-        self.teller.reading
-    }
-
-    fn end_event(&mut self, out: &mut BytesMut) -> Result<(), MeterError> {
-        let event = self.framer.event();
-        let strip = match event.data() {
-            Some(data) => self.teller.hear(&event.name, &data, self.strip_usage)?,
-            None => Strip::Nothing,
-        };
-        self.passed_last = strip != Strip::Event;
-        match strip {
-            Strip::Event => {}
-            Strip::Bytes(cut) => out.extend_from_slice(&event.without(&cut).concat()),
-            Strip::Nothing => self.pass_rest(out),
-        }
-        self.framer.clear();
-        self.passed = 0;
-        Ok(())
-    }
-}
-
-/// Understands events.
-struct Teller {
-    dialect: Dialect,
-    reading: Reading,
-    tally: anthropic::Tally,
-    watch: Option<Box<dyn TextWatch>>,
-}
-
-impl Teller {
-    /// Notes what an event tells, and says what of it the client shall not see.
-    fn hear(&mut self, name: &str, data: &[u8], strip_usage: bool) -> Result<Strip, MeterError> {
-        if self.dialect == Dialect::OpenAi && data.trim_ascii() == b"[DONE]" {
-            self.reading.complete = true;
-            return Ok(Strip::Nothing);
-        }
-        if data.trim_ascii().is_empty() {
-            return Ok(Strip::Nothing);
-        }
-        let Ok(document) = Document::parse(data, LIMITS) else {
-            let bytes = &mut self.reading.visible_output_bytes;
-            *bytes = bytes.saturating_add(wide(data.len()));
-            if self.watch.as_mut().is_some_and(|watch| !watch.hear_unread(data)) {
-                return Err(MeterError::Withheld);
+        match self {
+            Self::Events(meter) => meter.flush(out),
+            Self::Opaque(meter) => {
+                meter.flush();
+                Ok(())
             }
-            return Ok(Strip::Nothing);
-        };
-        let root = document.root();
-        match self.dialect {
-            Dialect::OpenAi => {
-                openai::read_chunk(root, &mut self.reading);
-                self.reading.failed |= name == "error";
-            }
-            Dialect::Anthropic => anthropic::read_event(name, root, &mut self.tally, &mut self.reading),
-            Dialect::Gemini => {}
         }
-        if self.watch.as_mut().is_some_and(|watch| !hear_texts(root, watch.as_mut())) {
-            return Err(MeterError::Withheld);
+    }
+
+    /// What the answer has told so far.
+    pub fn reading(&self) -> &Reading {
+        match self {
+            Self::Events(meter) => meter.reading(),
+            Self::Opaque(meter) => meter.reading(),
         }
-        Ok(if strip_usage { openai::strip_usage(root) } else { Strip::Nothing })
+    }
+
+    /// What the answer told in all.
+    pub fn finish(self) -> Reading {
+        match self {
+            Self::Events(meter) => meter.finish(),
+            Self::Opaque(meter) => meter.reading().clone(),
+        }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,17 +5,21 @@
 
 mod anthropic;
 mod meter;
+mod opaque;
 mod openai;
 mod sse;
+mod sse_meter;
 mod strand;
 mod usage;
 
-pub use meter::{MeterError, SseMeter};
+pub use meter::Meter;
+pub use opaque::OpaqueMeter;
+pub use sse_meter::{MeterError, SseMeter};
 pub use strand::TextWatch;
 
-use super::{Dialect, Reading};
+use super::{Dialect, Reading, operation::Row};
+use crate::base::clip;
 use crate::base::json::{Document, Kind, Limits, Value};
-use crate::{base::clip, policy::Operation};
 
 /// What an answer may hold to be read. What is inside vectors and logprobs says nothing here and could be
 /// millions of values.
@@ -41,8 +45,8 @@ const NOT_WRITTEN: [&str; 15] = [
     "type",
 ];
 
-/// Reads a whole answer, not streamed.
-pub fn read_json(dialect: Dialect, operation: Operation, body: &[u8]) -> Reading {
+/// Reads a whole answer, not streamed. What is free tells nothing that matters.
+pub fn read_json(row: &Row, body: &[u8]) -> Reading {
     let mut reading = Reading::default();
     let Ok(document) = Document::parse(body, LIMITS) else {
         reading.visible_output_bytes = wide(body.len());
@@ -51,11 +55,12 @@ pub fn read_json(dialect: Dialect, operation: Operation, body: &[u8]) -> Reading
     let root = document.root();
     reading.complete = true;
     reading.failed = root.get("error").is_some_and(|error| !error.is_null());
-    match dialect {
-        Dialect::OpenAi => openai::read_body(root, operation, &mut reading),
-        Dialect::Anthropic if operation == Operation::Chat => anthropic::read_body(root, &mut reading),
-        // Free operations report no usage; Gemini's generation has no row yet.
-        Dialect::Anthropic | Dialect::Gemini => {}
+    match row.dialect {
+        _ if row.is_free() => {}
+        Dialect::OpenAi => openai::read_body(root, &mut reading),
+        Dialect::Anthropic => anthropic::read_body(root, &mut reading),
+        // Gemini's generation has no row yet.
+        Dialect::Gemini => {}
     }
     reading
 }
@@ -87,10 +92,10 @@ fn wide(bytes: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::Usage;
+    use crate::provider::{Usage, operation::ROWS};
 
     fn chat(body: &str) -> Reading {
-        read_json(Dialect::OpenAi, Operation::Chat, body.as_bytes())
+        read_json(&ROWS[0], body.as_bytes())
     }
 
     #[test]
@@ -117,13 +122,13 @@ mod tests {
     fn completions_and_embeddings_are_read() {
         let body = br#"{"model":"m","choices":[{"text":"abc","finish_reason":"length"},{"text":"de"}],
             "usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
-        let reading = read_json(Dialect::OpenAi, Operation::Completions, body);
+        let reading = read_json(&ROWS[1], body);
         assert_eq!((reading.visible_output_bytes, reading.finish_reason.as_deref()), (5, Some("length")));
         let vector = vec!["0.125"; 600_000].join(",");
         let body = format!(
             r#"{{"data":[{{"embedding":[{vector}],"index":0}}],"model":"e","usage":{{"prompt_tokens":8,"total_tokens":8}}}}"#
         );
-        let reading = read_json(Dialect::OpenAi, Operation::Embeddings, body.as_bytes());
+        let reading = read_json(&ROWS[2], body.as_bytes());
         assert_eq!(reading.usage, Some(Usage { input: 8, ..Usage::default() }));
         assert!(reading.complete);
         assert_eq!(reading.visible_output_bytes, 0);
@@ -134,12 +139,12 @@ mod tests {
         let body = br#"{"type":"message","model":"claude","content":[{"type":"thinking","thinking":"hm","signature":"s"},
             {"type":"text","text":"hello"},{"type":"tool_use","id":"t","name":"f","input":{"a":1}}],
             "stop_reason":"tool_use","usage":{"input_tokens":3,"output_tokens":4,"service_tier":"standard"}}"#;
-        let reading = read_json(Dialect::Anthropic, Operation::Chat, body);
+        let reading = read_json(&ROWS[3], body);
         assert_eq!(reading.usage, Some(Usage { input: 3, output: 4, ..Usage::default() }));
         assert_eq!(reading.visible_output_bytes, 2 + 5 + 1 + 7);
         assert_eq!(reading.finish_reason.as_deref(), Some("tool_use"));
         assert_eq!(reading.service_tier.as_deref(), Some("standard"));
-        let counted = read_json(Dialect::Anthropic, Operation::CountTokens, br#"{"input_tokens":3}"#);
+        let counted = read_json(&ROWS[4], br#"{"input_tokens":3}"#);
         assert_eq!(counted, Reading { complete: true, ..Reading::default() });
     }
 
@@ -151,7 +156,7 @@ mod tests {
                 r#"{{"type":"message","model":"claude","content":[{searches},{searches}],
                     "usage":{{"input_tokens":3,"output_tokens":4,"service_tier":"priority",{usage}}}}}"#
             );
-            read_json(Dialect::Anthropic, Operation::Chat, body.as_bytes())
+            read_json(&ROWS[3], body.as_bytes())
         };
         let told = message(
             r#""speed":"fast","inference_geo":"us","server_tool_use":{"web_search_requests":1,"web_fetch_requests":7}"#,

@@ -3,16 +3,12 @@
 use super::{text, usage, written_bytes};
 use crate::{
     base::json::{Kind, Value},
-    policy::Operation,
     provider::Reading,
 };
 use std::ops::Range;
 
 /// Reads a whole answer.
-pub(super) fn read_body(root: Value<'_>, operation: Operation, reading: &mut Reading) {
-    if operation.is_free() {
-        return;
-    }
+pub(super) fn read_body(root: Value<'_>, reading: &mut Reading) {
     read_common(root, reading);
     read_choices(root, "message", reading);
 }

@@ -30,7 +30,7 @@ use std::ops::Range;
 /// What one request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
-    /// The model as the client wrote it; `None` where the operation has none.
+    /// The model that the body names; `None` where it names none (the path may).
     pub model: Option<ModelField>,
     /// The answer is wanted as a stream.
     pub stream: bool,
@@ -69,8 +69,8 @@ pub struct Ask {
 pub struct ModelField {
     /// The unescaped text.
     pub name: String,
-    /// The byte range of the value in the body; `None` when the model stands in the path.
-    pub span: Option<Range<usize>>,
+    /// The byte range of the value in the body.
+    pub span: Range<usize>,
 }
 
 /// A tool that the provider executes.

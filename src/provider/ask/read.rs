@@ -6,7 +6,7 @@ use super::{chat, completions, embeddings, field, messages};
 use crate::{
     base::json::{Document, Kind, Limits, Value},
     policy::Feature,
-    provider::operation::{Form, Row},
+    provider::operation::{Form, Hole, Row},
 };
 
 const MODEL_NAME_BYTES_MAX: usize = 256;
@@ -32,7 +32,10 @@ pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
     for member in root.members() {
         field::note(row.fields, &member, &mut ask)?;
     }
-    ask.model = Some(model(root)?);
+    ask.model = match row.template.hole() {
+        Some(Hole::Model | Hole::Deployment) => model(root)?,
+        Some(Hole::Object) | None => Some(model(root)?.ok_or(AskError::ModelRequired)?),
+    };
     form(root, &mut ask)?;
     Ok(ask)
 }
@@ -45,16 +48,17 @@ pub fn is_model_name(name: &str) -> bool {
         && !name.contains("://")
 }
 
-fn model(root: Value<'_>) -> Result<ModelField, AskError> {
-    let value = root.get("model").filter(|value| !value.is_null()).ok_or(AskError::ModelRequired)?;
+/// The model that the body names, if it names one.
+fn model(root: Value<'_>) -> Result<Option<ModelField>, AskError> {
+    let Some(value) = present(root, "model") else { return Ok(None) };
     let name = value.as_str().ok_or_else(|| AskError::expected("model", "a string"))?;
     if name.is_empty() {
-        return Err(AskError::ModelRequired);
+        return Ok(None);
     }
     if !is_model_name(&name) {
         return Err(AskError::field("model", FieldProblem::NotAModelName));
     }
-    Ok(ModelField { name: name.into_owned(), span: Some(value.span()) })
+    Ok(Some(ModelField { name: name.into_owned(), span: value.span() }))
 }
 
 impl Ask {
@@ -231,7 +235,7 @@ mod tests {
         let body = r#"{"messages":[],"model" : "openai\/gpt-4o "}"#;
         let model = chat(body).unwrap().model.unwrap();
         assert_eq!(model.name, "openai/gpt-4o ");
-        assert_eq!(&body[model.span.unwrap()], r#""openai\/gpt-4o ""#);
+        assert_eq!(&body[model.span], r#""openai\/gpt-4o ""#);
     }
 
     #[test]

@@ -51,6 +51,15 @@ impl Ask {
         self.insertion(field, &format!("{}:{tokens}", quoted(field)))
     }
 
+    /// What it takes for the body to name this model: nothing where it does.
+    pub fn model_splice(&self, name: &str) -> Option<Splice> {
+        match &self.model {
+            Some(model) if model.name == name => None,
+            Some(model) => Some(model.splice(name)),
+            None => Some(self.insertion("model", &format!("\"model\":{}", quoted(name)))),
+        }
+    }
+
     /// Puts `member` in as the object's first. `field` is the name in `x-bitting-changed`.
     pub(super) fn insertion(&self, field: &'static str, member: &str) -> Splice {
         let comma = if self.is_empty_object { "" } else { "," };
@@ -66,9 +75,9 @@ impl Bound {
 }
 
 impl ModelField {
-    /// Names another model in the body; `None` where the model stands in the path.
-    pub fn splice(&self, name: &str) -> Option<Splice> {
-        Some(Splice { field: "model", span: self.span.clone()?, with: quoted(name) })
+    /// Names another model.
+    fn splice(&self, name: &str) -> Splice {
+        Splice { field: "model", span: self.span.clone(), with: quoted(name) }
     }
 }
 
@@ -123,7 +132,7 @@ mod tests {
             );
             let ask = read(&ROWS[0], body.as_bytes()).unwrap();
             let mut splices: Vec<Splice> = ask.output.bounds.iter().map(|bound| bound.splice(5)).collect();
-            splices.extend(ask.model.as_ref().unwrap().splice(&name));
+            splices.extend(ask.model_splice(&name));
             splices.push(ask.bound_splice("max_completion_tokens", 6));
             splices.extend(ask.report_usage.clone());
             let changed = splice(body.as_bytes(), splices.clone()).unwrap();

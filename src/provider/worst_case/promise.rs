@@ -362,7 +362,7 @@ fn answer(
 fn play(seed: u64) -> bool {
     let mut dice = Dice(seed);
     let row = &ROWS[usize::try_from(dice.below(4)).unwrap()];
-    let mut sent = match row.template {
+    let mut sent = match &*row.template.to_string() {
         "/v1/chat/completions" => chat(&mut dice),
         "/v1/completions" => prompts(&mut dice, "prompt"),
         "/v1/embeddings" => prompts(&mut dice, "input"),
@@ -380,7 +380,7 @@ fn play(seed: u64) -> bool {
     let Ok(estimate) = worst_case(&model, &version, row.operation, &ask, terms) else { return false };
 
     let answer = answer(&mut dice, &model, &version, row, &sent, &keys);
-    let reading = read_json(row.dialect, row.operation, answer.to_string().as_bytes());
+    let reading = read_json(row, answer.to_string().as_bytes());
     let usage = reading.usage.unwrap_or_else(|| panic!("seed {seed}: {answer}"));
     let charge = estimate.charge(&version.prices, &usage, &reading);
     let charge = charge.unwrap_or_else(|error| panic!("seed {seed}: {error}: {answer}"));

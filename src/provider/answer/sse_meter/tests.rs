@@ -1,11 +1,12 @@
 //! What a metered stream tells, and that it passes unchanged.
 
 use super::*;
+use crate::provider::operation::ROWS;
 use crate::provider::{HostedCalls, Usage};
 use proptest::prelude::*;
 
-fn meter(dialect: Dialect, strip: bool, stream: &[u8], sizes: &[usize]) -> (Vec<u8>, Reading) {
-    let mut meter = SseMeter::new(dialect, Operation::Chat, strip);
+fn meter(row: &Row, strip: bool, stream: &[u8], sizes: &[usize]) -> (Vec<u8>, Reading) {
+    let mut meter = SseMeter::new(row, strip);
     let (mut out, mut rest, mut turn) = (BytesMut::new(), stream, 0);
     while !rest.is_empty() {
         let size = sizes.get(turn % sizes.len().max(1)).copied().unwrap_or(rest.len()).clamp(1, rest.len());
@@ -51,7 +52,7 @@ const STRIPPED: [&str; 8] = [
 #[test]
 fn usage_that_the_client_did_not_ask_for_is_taken_out() {
     for end in ["\n", "\r\n", "\r"] {
-        let (out, reading) = meter(Dialect::OpenAi, true, openai_stream(end).as_bytes(), &[]);
+        let (out, reading) = meter(&ROWS[0], true, openai_stream(end).as_bytes(), &[]);
         let wanted = STRIPPED.map(|line| format!("{line}{end}{end}")).concat();
         assert_eq!(String::from_utf8(out).unwrap(), wanted);
         let wanted = Reading {
@@ -91,7 +92,7 @@ const ANTHROPIC: &str = concat!(
 
 #[test]
 fn an_anthropic_stream_tells_all_and_is_never_changed() {
-    let (out, reading) = meter(Dialect::Anthropic, true, ANTHROPIC.as_bytes(), &[7]);
+    let (out, reading) = meter(&ROWS[3], true, ANTHROPIC.as_bytes(), &[7]);
     assert_eq!(out, ANTHROPIC.as_bytes());
     let wanted = Reading {
         usage: Some(Usage { input: 10, cached_input: 4, output: 25, ..Usage::default() }),
@@ -114,21 +115,21 @@ fn an_anthropic_stream_tells_all_and_is_never_changed() {
 #[test]
 fn a_broken_stream_is_not_complete_and_its_first_guess_is_no_usage() {
     let cut = &ANTHROPIC.as_bytes()[..ANTHROPIC.find("event: message_delta").unwrap()];
-    let (_, reading) = meter(Dialect::Anthropic, false, cut, &[]);
+    let (_, reading) = meter(&ROWS[3], false, cut, &[]);
     assert_eq!((reading.complete, reading.usage, reading.visible_output_bytes), (false, None, 9 + 10));
     let silent = ANTHROPIC.replace(
         r#","usage":{"output_tokens":25,"speed":"fast","server_tool_use":{"web_search_requests":2}}"#,
         "",
     );
-    let (_, reading) = meter(Dialect::Anthropic, false, silent.as_bytes(), &[]);
+    let (_, reading) = meter(&ROWS[3], false, silent.as_bytes(), &[]);
     assert_eq!((reading.complete, reading.usage), (true, None));
     let stream = openai_stream("\n");
     let cut = &stream.as_bytes()[..stream.find("data: [DONE]").unwrap() + 5];
-    let (out, reading) = meter(Dialect::OpenAi, true, cut, &[3]);
+    let (out, reading) = meter(&ROWS[0], true, cut, &[3]);
     assert!(!reading.complete && reading.usage.is_some());
     assert!(out.ends_with(b"\n\ndata:"));
     let unended = "data: [DONE]";
-    let (out, reading) = meter(Dialect::OpenAi, true, unended.as_bytes(), &[5]);
+    let (out, reading) = meter(&ROWS[0], true, unended.as_bytes(), &[5]);
     assert!(reading.complete && out == unended.as_bytes());
 }
 
@@ -136,7 +137,7 @@ fn a_broken_stream_is_not_complete_and_its_first_guess_is_no_usage() {
 fn what_makes_no_sense_passes_and_is_not_believed() {
     let chunk = |usage: &str| format!("data: {{\"choices\":[],\"usage\":{usage}}}\n\n");
     let good = r#"{"prompt_tokens":1,"completion_tokens":2}"#;
-    let read = |stream: &[u8]| meter(Dialect::OpenAi, false, stream, &[]).1;
+    let read = |stream: &[u8]| meter(&ROWS[0], false, stream, &[]).1;
     for bad in [
         r#"{"prompt_tokens":-1,"completion_tokens":2}"#,
         "{}",
@@ -149,36 +150,36 @@ fn what_makes_no_sense_passes_and_is_not_believed() {
     }
     for junk in ["{\"usage\":NaN}", "{", "\u{feff}{}", "{\"a\":1,\"a\":2}"] {
         let stream = format!("{}data: {junk}\n\n", chunk(good));
-        let (out, reading) = meter(Dialect::OpenAi, true, stream.as_bytes(), &[]);
+        let (out, reading) = meter(&ROWS[0], true, stream.as_bytes(), &[]);
         assert_eq!(out, format!("data: {junk}\n\n").as_bytes());
         assert!(reading.usage.is_some());
         assert_eq!(reading.visible_output_bytes, wide(junk.len()));
     }
     let invalid = b"data: \xff\xfe\n\ndata: {\"x\":\"\xc3\"}\n\n";
-    let (out, reading) = meter(Dialect::OpenAi, true, invalid, &[]);
+    let (out, reading) = meter(&ROWS[0], true, invalid, &[]);
     assert_eq!((out.as_slice(), reading.visible_output_bytes), (&invalid[..], 2 + 9));
 }
 
 #[test]
 fn a_providers_error_event_is_seen() {
     let openai = b"data: {\"error\":{\"message\":\"overloaded\"}}\n\n";
-    assert!(meter(Dialect::OpenAi, false, openai, &[]).1.failed);
+    assert!(meter(&ROWS[0], false, openai, &[]).1.failed);
     let anthropic = b"event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
-    assert!(meter(Dialect::Anthropic, false, anthropic, &[]).1.failed);
+    assert!(meter(&ROWS[3], false, anthropic, &[]).1.failed);
     let untyped = b"event: error\ndata: {\"error\":{}}\n\n";
-    assert!(meter(Dialect::Anthropic, false, untyped, &[]).1.failed);
-    assert!(!meter(Dialect::OpenAi, false, openai_stream("\n").as_bytes(), &[]).1.failed);
+    assert!(meter(&ROWS[3], false, untyped, &[]).1.failed);
+    assert!(!meter(&ROWS[0], false, openai_stream("\n").as_bytes(), &[]).1.failed);
 }
 
 #[test]
 fn half_an_event_is_held_and_read_but_given_out_only_when_flushed() {
-    let (mut meter, mut out) = (SseMeter::new(Dialect::OpenAi, Operation::Chat, true), BytesMut::new());
+    let (mut meter, mut out) = (SseMeter::new(&ROWS[0], true), BytesMut::new());
     meter.push(b"data: {\"choices\":[],\"us", &mut out).unwrap();
     assert!(meter.strips() && out.is_empty());
     assert_eq!(meter.visible_output_bytes(), 0);
     let reading = meter.finish();
     assert!(!reading.complete && reading.visible_output_bytes > 0);
-    assert!(!SseMeter::new(Dialect::OpenAi, Operation::Embeddings, true).strips());
+    assert!(!SseMeter::new(&ROWS[2], true).strips());
 }
 
 /// Lets no text become `key`.
@@ -213,7 +214,7 @@ fn piece(text: &str) -> String {
 fn the_event_that_completes_what_must_not_pass_is_withheld_and_no_other_waits() {
     for strip in [false, true] {
         for last in ["y", "y and more", "\\u0079"] {
-            let meter = SseMeter::new(Dialect::OpenAi, Operation::Chat, strip);
+            let meter = SseMeter::new(&ROWS[0], strip);
             let (mut meter, mut out) = (meter.watched_by(Box::new(NoKey::default())), BytesMut::new());
             let mut wanted = String::new();
             for text in ["a", "k", "e"] {
@@ -228,7 +229,7 @@ fn the_event_that_completes_what_must_not_pass_is_withheld_and_no_other_waits() 
             assert_eq!(out, wanted, "nothing of it was passed: {last}");
         }
     }
-    let meter = SseMeter::new(Dialect::OpenAi, Operation::Chat, false);
+    let meter = SseMeter::new(&ROWS[0], false);
     let (mut meter, mut out) = (meter.watched_by(Box::new(NoKey::default())), BytesMut::new());
     let whole = piece("a") + &piece("\\u006bey") + &piece("b");
     let escape = whole.find('\\').unwrap();
@@ -240,7 +241,7 @@ fn the_event_that_completes_what_must_not_pass_is_withheld_and_no_other_waits() 
 
 #[test]
 fn an_event_that_is_no_json_is_watched_as_it_is() {
-    let meter = SseMeter::new(Dialect::OpenAi, Operation::Chat, false);
+    let meter = SseMeter::new(&ROWS[0], false);
     let (mut meter, mut out) = (meter.watched_by(Box::new(NoKey::default())), BytesMut::new());
     let fine = "data: {\"a\":1,\"a\":NaN}\n\n";
     meter.push(fine.as_bytes(), &mut out).unwrap();
@@ -252,7 +253,7 @@ fn an_event_that_is_no_json_is_watched_as_it_is() {
 fn a_watched_stream_passes_as_it_comes() {
     for sizes in [[1, 1], [7, 30], [500, 500]] {
         let (stream, mut turn) = (openai_stream("\r\n"), 0);
-        let meter = SseMeter::new(Dialect::OpenAi, Operation::Chat, false);
+        let meter = SseMeter::new(&ROWS[0], false);
         let (mut meter, mut out) = (meter.watched_by(Box::new(NoKey::default())), BytesMut::new());
         let mut rest = stream.as_bytes();
         while !rest.is_empty() {
@@ -270,7 +271,7 @@ fn a_watched_stream_passes_as_it_comes() {
 #[test]
 fn an_endless_event_is_an_error() {
     for strip in [false, true] {
-        let mut meter = SseMeter::new(Dialect::OpenAi, Operation::Chat, strip);
+        let mut meter = SseMeter::new(&ROWS[0], strip);
         let (chunk, mut out) = (vec![b'a'; 1024 * 1024], BytesMut::new());
         let pushed = (0..40).map(|_| {
             out.clear();
@@ -296,21 +297,21 @@ proptest! {
             r#"data: {"usage":null,"choices":[{"index":0,"delta":{"content":"ä"}}]}"#, "data: \u{feff}{",
         ];
         let stream: String = lines.iter().flat_map(|(line, end)| [palette[*line], *end]).collect();
-        let whole = meter(Dialect::OpenAi, strip, stream.as_bytes(), &[]);
-        prop_assert_eq!(&meter(Dialect::OpenAi, strip, stream.as_bytes(), &sizes), &whole);
+        let whole = meter(&ROWS[0], strip, stream.as_bytes(), &[]);
+        prop_assert_eq!(&meter(&ROWS[0], strip, stream.as_bytes(), &sizes), &whole);
         if !strip {
             prop_assert_eq!(&whole.0, stream.as_bytes());
         }
-        let anthropic = meter(Dialect::Anthropic, strip, ANTHROPIC.as_bytes(), &sizes);
-        prop_assert_eq!(anthropic, meter(Dialect::Anthropic, false, ANTHROPIC.as_bytes(), &[]));
+        let anthropic = meter(&ROWS[3], strip, ANTHROPIC.as_bytes(), &sizes);
+        prop_assert_eq!(anthropic, meter(&ROWS[3], false, ANTHROPIC.as_bytes(), &[]));
     }
 
     /// Stripping takes the usage and nothing else: what is left, metered again, tells the same but for it.
     #[test]
     fn stripping_leaves_the_rest(sizes in prop::collection::vec(1..90_usize, 1..9)) {
         let stream = openai_stream("\r\n");
-        let (out, reading) = meter(Dialect::OpenAi, true, stream.as_bytes(), &sizes);
-        let (again, left) = meter(Dialect::OpenAi, true, &out, &sizes);
+        let (out, reading) = meter(&ROWS[0], true, stream.as_bytes(), &sizes);
+        let (again, left) = meter(&ROWS[0], true, &out, &sizes);
         prop_assert_eq!(again, out);
         prop_assert_eq!(left, Reading { usage: None, ..reading });
     }
@@ -318,8 +319,8 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), strip: bool) {
         let stream = [b"data: ", bytes.as_slice(), b"\n\n"].concat();
-        meter(Dialect::OpenAi, strip, &stream, &[5]);
-        meter(Dialect::Anthropic, strip, &stream, &[]);
-        super::super::read_json(Dialect::OpenAi, Operation::Chat, &bytes);
+        meter(&ROWS[0], strip, &stream, &[5]);
+        meter(&ROWS[3], strip, &stream, &[]);
+        super::super::read_json(&ROWS[0], &bytes);
     }
 }

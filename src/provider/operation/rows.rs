@@ -1,0 +1,127 @@
+//! The rows themselves.
+
+use super::super::ask::{self, Field};
+use super::{Answer, Dialect, Effect, Form, Hole, Parameter, Row, Template};
+use crate::policy::Operation;
+use http::Method;
+
+/// Every row.
+pub static ROWS: [Row; 29] = [
+    post(Operation::Chat, at("/v1/chat/completions"), "/chat/completions", Form::Chat, ask::CHAT),
+    post(Operation::Completions, at("/v1/completions"), "/completions", Form::Completions, ask::COMPLETIONS),
+    post(Operation::Embeddings, at("/v1/embeddings"), "/embeddings", Form::Embeddings, ask::EMBEDDINGS),
+    messages(Operation::Chat, Effect::Generates, "/v1/messages"),
+    messages(Operation::CountTokens, Effect::Counts, "/v1/messages/count_tokens"),
+    deployed(Operation::Chat, "/chat/completions", Form::Chat, ask::CHAT),
+    deployed(Operation::Completions, "/completions", Form::Completions, ask::COMPLETIONS),
+    deployed(Operation::Embeddings, "/embeddings", Form::Embeddings, ask::EMBEDDINGS),
+    models(Dialect::OpenAi, at("/v1/models")),
+    models(Dialect::OpenAi, model_at("/v1/models/", "")),
+    models(Dialect::Anthropic, at("/v1/models")),
+    models(Dialect::Anthropic, model_at("/v1/models/", "")),
+    models(Dialect::Gemini, at("/v1/models")),
+    models(Dialect::Gemini, model_at("/v1/models/", "")),
+    models(Dialect::Gemini, at("/v1beta/models")),
+    models(Dialect::Gemini, model_at("/v1beta/models/", "")),
+    batches(Dialect::OpenAi, Method::POST, at("/v1/batches")),
+    batches(Dialect::OpenAi, Method::GET, at("/v1/batches")),
+    batches(Dialect::OpenAi, Method::GET, object_at("/v1/batches/", "")),
+    batches(Dialect::OpenAi, Method::POST, object_at("/v1/batches/", "/cancel")),
+    batches(Dialect::Anthropic, Method::POST, at("/v1/messages/batches")),
+    batches(Dialect::Anthropic, Method::GET, at("/v1/messages/batches")),
+    batches(Dialect::Anthropic, Method::GET, object_at("/v1/messages/batches/", "")),
+    batches(Dialect::Anthropic, Method::DELETE, object_at("/v1/messages/batches/", "")),
+    batches(Dialect::Anthropic, Method::POST, object_at("/v1/messages/batches/", "/cancel")),
+    batches(Dialect::Anthropic, Method::GET, object_at("/v1/messages/batches/", "/results")),
+    batches(Dialect::Gemini, Method::POST, model_at("/v1beta/models/", ":batchGenerateContent")),
+    batches(Dialect::Gemini, Method::POST, model_at("/v1beta/models/", ":asyncBatchEmbedContent")),
+    batches(Dialect::Gemini, Method::GET, at("/v1beta/batches")),
+];
+
+/// Paths that are asked for by WebSocket alone.
+pub(super) const WEBSOCKETS: [&str; 2] = ["/v1/realtime", "/v1/responses"];
+
+/// A call of the `OpenAI` dialect.
+const fn post(
+    operation: Operation,
+    template: Template,
+    upstream: &'static str,
+    form: Form,
+    fields: &'static [Field],
+) -> Row {
+    Row {
+        operation,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        template,
+        upstream: Template::Fixed(upstream),
+        form,
+        fields,
+        query: &[],
+        effect: Effect::Generates,
+        answer: Answer::Json,
+    }
+}
+
+/// The same call as Azure's clients make it: the deployment in the path stands for the model.
+const fn deployed(operation: Operation, upstream: &'static str, form: Form, fields: &'static [Field]) -> Row {
+    let template = Template::With { before: "/openai/deployments/", hole: Hole::Deployment, after: upstream };
+    post(operation, template, upstream, form, fields)
+}
+
+const fn messages(operation: Operation, effect: Effect, path: &'static str) -> Row {
+    Row {
+        operation,
+        dialect: Dialect::Anthropic,
+        method: Method::POST,
+        template: at(path),
+        upstream: at(path),
+        form: Form::Messages,
+        fields: ask::MESSAGES,
+        query: const { &[any("beta")] },
+        effect,
+        answer: Answer::Json,
+    }
+}
+
+const fn models(dialect: Dialect, template: Template) -> Row {
+    let query: &[Parameter] = match dialect {
+        Dialect::OpenAi => &[],
+        Dialect::Anthropic => const { &[any("after_id"), any("before_id"), any("limit"), any("beta")] },
+        Dialect::Gemini => const { &[any("pageSize"), any("pageToken")] },
+    };
+    empty(Operation::Models, dialect, Method::GET, template, query, Effect::ListsModels)
+}
+
+const fn batches(dialect: Dialect, method: Method, template: Template) -> Row {
+    empty(Operation::Batches, dialect, method, template, &[], Effect::NotServed)
+}
+
+/// A row without a body.
+const fn empty(
+    operation: Operation,
+    dialect: Dialect,
+    method: Method,
+    template: Template,
+    query: &'static [Parameter],
+    effect: Effect,
+) -> Row {
+    let (form, fields, answer) = (Form::Empty, &[], Answer::Json);
+    Row { operation, dialect, method, template, upstream: template, form, fields, query, effect, answer }
+}
+
+const fn at(path: &'static str) -> Template {
+    Template::Fixed(path)
+}
+
+const fn model_at(before: &'static str, after: &'static str) -> Template {
+    Template::With { before, hole: Hole::Model, after }
+}
+
+const fn object_at(before: &'static str, after: &'static str) -> Template {
+    Template::With { before, hole: Hole::Object, after }
+}
+
+const fn any(name: &'static str) -> Parameter {
+    Parameter { name, values: &[] }
+}
