@@ -49,6 +49,8 @@ pub struct Row {
 pub enum Answer {
     /// JSON: read whole, then passed on.
     Json,
+    /// An array of JSON that grows, as Google streams where it is not asked for events: passed on as it comes.
+    Array,
     /// Bytes that mean nothing here: passed on as they come.
     Opaque,
 }
@@ -89,6 +91,14 @@ pub enum Form {
     Embeddings,
     /// Anthropic messages and their token count.
     Messages,
+    /// Google's generation.
+    Generate,
+    /// Google's count of tokens.
+    GeminiCount,
+    /// One of Google's embeddings.
+    Embed,
+    /// Several of Google's embeddings.
+    EmbedBatch,
 }
 
 /// A row that a request matched, and what its path says.

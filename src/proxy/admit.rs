@@ -111,7 +111,7 @@ impl Admission<'_> {
     ) -> Result<Outcome, Refusal> {
         let snapshot = self.proxy.services.snapshot();
         entry.streamed = self.ask.stream;
-        let named = self.matched.model().or(self.ask.model.as_ref().map(|model| model.name.as_str()));
+        let named = self.matched.model().or(self.ask.models.first().map(|model| model.name.as_str()));
         entry.model_requested = named.map(|model| clip(model, 256));
         let resolved = self.resolve(caller, &snapshot)?;
         entry.model = Some(clip(&resolved.model, 256));
@@ -166,10 +166,10 @@ impl Admission<'_> {
 
     /// The model that the request means, and the provider that the path fixes, before any alias is resolved.
     fn written(&self, snapshot: &Snapshot) -> Result<Written, Refusal> {
-        let in_body = self.ask.model.as_ref().map(|model| model.name.as_str());
+        let mut in_body = self.ask.models.iter().map(|model| model.name.as_str());
         let fixed = self.matched.provider;
         let Some(named) = self.matched.model() else {
-            let model = in_body.unwrap_or_default().to_owned();
+            let model = in_body.next().unwrap_or_default().to_owned();
             return Ok(Written { model, provider: fixed.map(str::to_owned) });
         };
         let (model, provider) = if self.matched.row.template.hole() == Some(Hole::Deployment) {
@@ -181,7 +181,7 @@ impl Admission<'_> {
         } else {
             (named.to_owned(), None)
         };
-        if let Some(other) = in_body.filter(|other| *other != named && *other != model) {
+        if let Some(other) = in_body.find(|other| *other != named && *other != model) {
             let message = format!("The path names the model {named}, the body {other}. Name one.");
             return Err(Refusal::new(Code::ModelAmbiguous, clip(&message, 600)).param("model"));
         }
@@ -393,8 +393,8 @@ impl Admission<'_> {
             Some(ModelPlace::Path(_)) | None => &resolved.model,
         };
         let mut splices: Vec<Splice> = Vec::new();
-        if self.ask.model.is_some() || !in_path {
-            splices.extend(self.ask.model_splice(sent));
+        if !self.ask.models.is_empty() || !in_path {
+            splices.extend(self.ask.model_splices(sent));
         }
         if let Some(tokens) = given {
             let too_large = self.ask.output.bounds.iter().filter(|bound| bound.tokens > tokens);
@@ -412,8 +412,12 @@ impl Admission<'_> {
         splices.extend(report.cloned());
         let renamed = self.matched.model().is_some_and(|named| in_path && named != resolved.model);
         let renamed = (renamed && !self.matched.is_azure).then_some("model");
-        let changed = renamed.into_iter().chain(splices.iter().map(|splice| splice.field)).map(str::to_owned);
-        let changed = changed.collect();
+        let mut changed: Vec<String> = Vec::new();
+        for field in renamed.into_iter().chain(splices.iter().map(|splice| splice.field)) {
+            if !changed.iter().any(|told| told == field) {
+                changed.push(field.to_owned());
+            }
+        }
         let body = ask::splice(&self.bytes, splices).map_err(|error| {
             tracing::error!(%error, request_id = self.arrival.id.as_str(), "a request's changes do not fit together");
             Refusal::new(Code::InvalidBody, "The request's fields do not fit together.")

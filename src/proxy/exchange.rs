@@ -347,6 +347,9 @@ impl Exchange {
         match kind {
             _ if parts.status != StatusCode::OK => None,
             kind if kind.starts_with("text/event-stream") => Some(stream::Kind::Events),
+            kind if self.row.answer == Answer::Array && kind.starts_with("application/json") => {
+                Some(stream::Kind::Array)
+            }
             kind if self.row.answer == Answer::Opaque && !kind.starts_with("application/json") => {
                 Some(stream::Kind::Opaque)
             }

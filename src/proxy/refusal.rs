@@ -5,6 +5,7 @@
 
 use crate::base::hide_tokens_in;
 use crate::provider::Dialect;
+use crate::provider::answer::{ArrayPlace, Place};
 use chrono::TimeDelta;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -291,12 +292,15 @@ impl Refusal {
         body
     }
 
-    /// The error event that ends a stream which was already under way.
-    pub(super) fn stream_event(&self, dialect: Dialect, request_id: &str) -> String {
+    /// What ends an answer that was already under way; `None` where nothing can be said at its place.
+    pub(super) fn stream_event(&self, dialect: Dialect, request_id: &str, place: Place) -> Option<String> {
         let body = self.body(dialect, request_id);
-        match dialect {
-            Dialect::OpenAi | Dialect::Gemini => format!("data: {body}\n\n"),
-            Dialect::Anthropic => format!("event: error\ndata: {body}\n\n"),
+        match (place, dialect) {
+            (Place::Events, Dialect::OpenAi | Dialect::Gemini) => Some(format!("data: {body}\n\n")),
+            (Place::Events, Dialect::Anthropic) => Some(format!("event: error\ndata: {body}\n\n")),
+            (Place::Array(ArrayPlace::Start), _) => Some(format!("[{body}]")),
+            (Place::Array(ArrayPlace::Between), _) => Some(format!(",\r\n{body}]")),
+            (Place::Array(ArrayPlace::Inside) | Place::Opaque, _) => None,
         }
     }
 }
@@ -313,10 +317,15 @@ mod tests {
             r#"{"error":{"code":"model_not_allowed","message":"ask for it","param":"model","type":"permission_error"}}"#
         );
         assert_eq!(
-            refusal.stream_event(Dialect::Anthropic, "req_1"),
+            refusal.stream_event(Dialect::Anthropic, "req_1", Place::Events).unwrap(),
             "event: error\ndata: {\"error\":{\"code\":\"model_not_allowed\",\"message\":\"ask for it\",\
              \"type\":\"permission_error\"},\"request_id\":\"req_1\",\"type\":\"error\"}\n\n"
         );
+        let body = refusal.body(Dialect::Gemini, "req_1");
+        let array = |place| refusal.stream_event(Dialect::Gemini, "req_1", Place::Array(place));
+        assert_eq!(array(ArrayPlace::Start), Some(format!("[{body}]")));
+        assert_eq!(array(ArrayPlace::Between), Some(format!(",\r\n{body}]")));
+        assert_eq!(array(ArrayPlace::Inside), None);
         let gemini = refusal.body(Dialect::Gemini, "req_1");
         assert_eq!(gemini["error"]["code"], 403);
         assert_eq!(gemini["error"]["status"], "PERMISSION_DENIED");

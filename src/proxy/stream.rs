@@ -45,6 +45,8 @@ type Pieces = mpsc::Sender<Bytes>;
 pub(super) enum Kind {
     /// Server-sent events.
     Events,
+    /// An array of JSON that grows.
+    Array,
     /// Bytes that mean nothing here.
     Opaque,
 }
@@ -79,7 +81,7 @@ pub(super) async fn pass(
     let is_whole = Arc::new(AtomicBool::new(false));
     let headers = exchange.answer_headers(&parts.headers);
     exchange.admitted.entry.status = Some(StatusCode::OK.as_u16());
-    exchange.admitted.entry.streamed = kind == Kind::Events;
+    exchange.admitted.entry.streamed = kind != Kind::Opaque;
     exchange.admitted.entry.overhead_us = exchange.overhead_us();
     exchange.admitted.entry.first_byte_ms = Some(exchange.arrival.elapsed_ms());
     if !exchange.is_recorded().await {
@@ -88,17 +90,17 @@ pub(super) async fn pass(
     // A client that has left already is noticed at the first piece.
     let _ = reply.send(response(parts.status, headers, body_of(waiting, Arc::clone(&is_whole))));
 
+    let watch = Box::new(KeyWatch(guard.for_texts()));
     let mut meter = match kind {
-        Kind::Events => {
-            let watch = Box::new(KeyWatch(guard.for_texts()));
-            Meter::events(exchange.row, exchange.admitted.strip_usage, watch)
-        }
+        Kind::Events => Meter::events(exchange.row, exchange.admitted.strip_usage, watch),
+        Kind::Array => Meter::array(exchange.row, watch),
         Kind::Opaque => Meter::opaque(),
     };
     let mut passage = Passage { exchange: &exchange, body, guard, deadline, pieces: &pieces, drains };
     let end = passage.run(&mut meter).await;
     // Closes the connection to a provider that is not done.
     drop(passage);
+    let place = meter.place();
     let mut reading = meter.finish();
     if !reading.complete && !is_above_reservation(&exchange, &reading) {
         // Usage that is reported as it grows is not the whole of a stream that broke off.
@@ -122,12 +124,15 @@ pub(super) async fn pass(
     };
     entry.outcome = Some(outcome);
     entry.rule = last.as_ref().map(|refusal| refusal.code.as_str().to_owned());
-    let event = last.map(|refusal| refusal.stream_event(exchange.row.dialect, exchange.arrival.id.as_str()));
+    let is_cut = last.is_some();
+    let event = last
+        .and_then(|refusal| refusal.stream_event(exchange.row.dialect, exchange.arrival.id.as_str(), place));
     let bill = Bill::of(&exchange.admitted, &reading);
     let hang_up = exchange.arrival.hang_up.clone();
     settle(exchange, bill, entry).await;
     match event {
         Some(event) => say_last(&pieces, event, hang_up).await,
+        None if is_cut => {}
         None if outcome == Outcome::ClientGone => hang_up.iter().for_each(HangUp::now),
         None => is_whole.store(true, Ordering::Release),
     }

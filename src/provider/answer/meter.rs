@@ -1,5 +1,6 @@
 //! Metering an answer while it passes, whatever it is made of.
 
+use super::array_meter::{ArrayMeter, ArrayPlace};
 use super::opaque::OpaqueMeter;
 use super::sse_meter::{MeterError, SseMeter};
 use super::strand::TextWatch;
@@ -10,14 +11,41 @@ use bytes::BytesMut;
 pub enum Meter {
     /// Server-sent events.
     Events(Box<SseMeter>),
+    /// An array that grows.
+    Array(Box<ArrayMeter>),
     /// Bytes that mean nothing here.
     Opaque(OpaqueMeter),
+}
+
+/// Where an answer stands that has to be ended from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// An event can follow.
+    Events,
+    /// In an array.
+    Array(ArrayPlace),
+    /// Nothing can follow.
+    Opaque,
 }
 
 impl Meter {
     /// A meter for server-sent events; see [`SseMeter::new`].
     pub fn events(row: &Row, strip_usage: bool, watch: Box<dyn TextWatch>) -> Self {
         Self::Events(Box::new(SseMeter::new(row, strip_usage).watched_by(watch)))
+    }
+
+    /// A meter for an array that grows.
+    pub fn array(row: &Row, watch: Box<dyn TextWatch>) -> Self {
+        Self::Array(Box::new(ArrayMeter::new(row, watch)))
+    }
+
+    /// Where the answer stands.
+    pub fn place(&self) -> Place {
+        match self {
+            Self::Events(_) => Place::Events,
+            Self::Array(meter) => Place::Array(meter.place()),
+            Self::Opaque(_) => Place::Opaque,
+        }
     }
 
     /// A meter for bytes that mean nothing here.
@@ -33,6 +61,7 @@ impl Meter {
     pub fn push(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<(), MeterError> {
         match self {
             Self::Events(meter) => meter.push(chunk, out),
+            Self::Array(meter) => meter.push(chunk, out),
             Self::Opaque(meter) => {
                 meter.push(chunk, out);
                 Ok(())
@@ -47,6 +76,7 @@ impl Meter {
     pub fn flush(&mut self, out: &mut BytesMut) -> Result<(), MeterError> {
         match self {
             Self::Events(meter) => meter.flush(out),
+            Self::Array(meter) => meter.flush(out),
             Self::Opaque(meter) => {
                 meter.flush();
                 Ok(())
@@ -58,6 +88,7 @@ impl Meter {
     pub fn reading(&self) -> &Reading {
         match self {
             Self::Events(meter) => meter.reading(),
+            Self::Array(meter) => meter.reading(),
             Self::Opaque(meter) => meter.reading(),
         }
     }
@@ -66,6 +97,7 @@ impl Meter {
     pub fn finish(self) -> Reading {
         match self {
             Self::Events(meter) => meter.finish(),
+            Self::Array(meter) => meter.finish(),
             Self::Opaque(meter) => meter.reading().clone(),
         }
     }

@@ -4,6 +4,8 @@
 //! visible output. Believing is not: usage that makes no sense is no usage, so it is never charged.
 
 mod anthropic;
+mod array_meter;
+mod gemini;
 mod meter;
 mod opaque;
 mod openai;
@@ -12,7 +14,8 @@ mod sse_meter;
 mod strand;
 mod usage;
 
-pub use meter::Meter;
+pub use array_meter::{ArrayMeter, ArrayPlace};
+pub use meter::{Meter, Place};
 pub use opaque::OpaqueMeter;
 pub use sse_meter::{MeterError, SseMeter};
 pub use strand::TextWatch;
@@ -59,8 +62,7 @@ pub fn read_json(row: &Row, body: &[u8]) -> Reading {
         _ if row.is_free() => {}
         Dialect::OpenAi => openai::read_body(root, &mut reading),
         Dialect::Anthropic => anthropic::read_body(root, &mut reading),
-        // Gemini's generation has no row yet.
-        Dialect::Gemini => {}
+        Dialect::Gemini => gemini::read_body(root, row.operation, &mut reading),
     }
     reading
 }

@@ -6,7 +6,7 @@
 //! event's bytes wait for its end. An event that has ended never waits.
 
 use super::{
-    LIMITS, anthropic,
+    LIMITS, anthropic, gemini,
     openai::{self, Strip},
     sse::{Framer, Step, TooLong},
     strand::{TextWatch, hear_texts},
@@ -20,7 +20,7 @@ use crate::{
 use bytes::BytesMut;
 
 /// The longest event that is read.
-const EVENT_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(super) const EVENT_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Why a stream cannot be metered any more, and must be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,10 +53,9 @@ impl SseMeter {
     pub fn new(row: &Row, strip_usage: bool) -> Self {
         let reports_on_demand = row.dialect == Dialect::OpenAi
             && matches!(row.operation, Operation::Chat | Operation::Completions);
-        let tally = anthropic::Tally::default();
         Self {
             framer: Framer::new(EVENT_BYTES_MAX),
-            teller: Teller { dialect: row.dialect, reading: Reading::default(), tally, watch: None },
+            teller: Teller::new(row.dialect, None),
             strip_usage: strip_usage && reports_on_demand,
             passed: 0,
             passed_last: true,
@@ -95,12 +94,7 @@ impl SseMeter {
     /// Whether the bytes of an event are passed only once it has ended.
     fn must_wait(&self) -> bool {
         let unpassed = &self.framer.raw()[self.passed..];
-        self.strip_usage
-            || self
-                .teller
-                .watch
-                .as_ref()
-                .is_some_and(|watch| watch.is_alert() || watch.could_hide_in(unpassed))
+        self.strip_usage || self.teller.must_wait(unpassed)
     }
 
     /// Passes what is held of the event in the framer, as it came.
@@ -152,16 +146,27 @@ impl SseMeter {
 }
 
 /// Understands events.
-struct Teller {
+pub(super) struct Teller {
     dialect: Dialect,
-    reading: Reading,
+    pub(super) reading: Reading,
     tally: anthropic::Tally,
+    candidates: gemini::Tally,
     watch: Option<Box<dyn TextWatch>>,
 }
 
 impl Teller {
+    pub(super) fn new(dialect: Dialect, watch: Option<Box<dyn TextWatch>>) -> Self {
+        let (tally, candidates) = (anthropic::Tally::default(), gemini::Tally::default());
+        Self { dialect, reading: Reading::default(), tally, candidates, watch }
+    }
+
+    /// Whether bytes of an event are passed only once it has ended, for what could stand in them.
+    pub(super) fn must_wait(&self, unpassed: &[u8]) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.is_alert() || watch.could_hide_in(unpassed))
+    }
+
     /// Notes what an event tells, and says what of it the client shall not see.
-    fn hear(&mut self, name: &str, data: &[u8], strip_usage: bool) -> Result<Strip, MeterError> {
+    pub(super) fn hear(&mut self, name: &str, data: &[u8], strip_usage: bool) -> Result<Strip, MeterError> {
         if self.dialect == Dialect::OpenAi && data.trim_ascii() == b"[DONE]" {
             self.reading.complete = true;
             return Ok(Strip::Nothing);
@@ -184,7 +189,7 @@ impl Teller {
                 self.reading.failed |= name == "error";
             }
             Dialect::Anthropic => anthropic::read_event(name, root, &mut self.tally, &mut self.reading),
-            Dialect::Gemini => {}
+            Dialect::Gemini => gemini::read_chunk(root, &mut self.candidates, &mut self.reading),
         }
         if self.watch.as_mut().is_some_and(|watch| !hear_texts(root, watch.as_mut())) {
             return Err(MeterError::Withheld);

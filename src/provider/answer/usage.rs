@@ -146,6 +146,63 @@ pub(super) fn anthropic(usage: Value<'_>, earlier: Usage) -> Option<Usage> {
     })
 }
 
+/// Google's usage of a generation: the prompt includes what is cached, thoughts and what tools brought are told beside
+/// it. `None` for what cannot be believed.
+pub(super) fn gemini(usage: Value<'_>) -> Option<Usage> {
+    if usage.kind() != Kind::Object {
+        return None;
+    }
+    let prompt = tokens(usage, "promptTokenCount")?;
+    let candidates = tokens(usage, "candidatesTokenCount")?;
+    let total = tokens(usage, "totalTokenCount")?;
+    if prompt.0.is_none() || candidates.0.is_none() && total.0.is_none() {
+        return None;
+    }
+    let prompt = prompt.or_zero();
+    let tools = tokens(usage, "toolUsePromptTokenCount")?.or_zero();
+    let cached = tokens(usage, "cachedContentTokenCount")?.or_zero();
+    let thoughts = tokens(usage, "thoughtsTokenCount")?.or_zero();
+    let sound_cached = of_modality(usage, "cacheTokensDetails", "AUDIO")?;
+    let pictures_cached = of_modality(usage, "cacheTokensDetails", "IMAGE")?;
+    let rest = prompt.checked_sub(cached)?;
+    let audio_input =
+        of_modality(usage, "promptTokensDetails", "AUDIO")?.saturating_sub(sound_cached).min(rest);
+    let rest = rest - audio_input;
+    let image_input =
+        of_modality(usage, "promptTokensDetails", "IMAGE")?.saturating_sub(pictures_cached).min(rest);
+
+    let told = candidates.or_zero().checked_add(thoughts)?;
+    let output_all = told.max(total.or_zero().saturating_sub(prompt.saturating_add(tools)));
+    let audio_output = of_modality(usage, "candidatesTokensDetails", "AUDIO")?;
+    let image_output = of_modality(usage, "candidatesTokensDetails", "IMAGE")?;
+    let output = output_all.checked_sub(audio_output)?.checked_sub(image_output)?;
+    (thoughts <= output).then_some(Usage {
+        input: rest - image_input + tools,
+        cached_input: cached,
+        audio_input,
+        image_input,
+        output,
+        reasoning: thoughts,
+        audio_output,
+        image_output,
+        ..Usage::default()
+    })
+}
+
+/// Google's usage of embeddings, which is input alone.
+pub(super) fn gemini_input(usage: Value<'_>) -> Option<Usage> {
+    let input = tokens(usage, "promptTokenCount")?.filled()?;
+    Some(Usage { input, ..Usage::default() })
+}
+
+/// The tokens of one modality in a list of details; absent is none.
+fn of_modality(usage: Value<'_>, field: &str, modality: &str) -> Option<u64> {
+    let details = usage.get(field).into_iter().flat_map(Value::items);
+    let of = details.filter(|one| one.get("modality").is_some_and(|told| told.is_str(modality)));
+    of.map(|one| Some(tokens(one, "tokenCount")?.or_zero()))
+        .try_fold(0, |sum: u64, one| sum.checked_add(one?))
+}
+
 /// A count that may be absent.
 #[derive(Clone, Copy)]
 struct Count(Option<u64>);

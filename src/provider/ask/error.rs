@@ -34,8 +34,11 @@ pub enum FieldProblem {
     #[error("must be a model's name: at most 256 bytes, no control characters, no URL")]
     NotAModelName,
     /// Some parsers would take it for the other field.
-    #[error("differs from `{0}` only by letter case: write it as `{0}`")]
+    #[error("differs from `{0}` only by letter case or underscores: write it as `{0}`")]
     CaseVariant(&'static str),
+    /// The field stands there twice, spelt in two ways.
+    #[error("is given twice, in both of its spellings: give it once")]
+    SpeltTwice,
     /// It would choose where the request goes, or with which key.
     #[error("is not accepted: where a request goes is not the caller's choice; leave it out")]
     NamesUpstream,

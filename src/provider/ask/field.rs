@@ -72,6 +72,11 @@ pub(super) fn note(fields: &'static [Field], member: &Member<'_>, ask: &mut Ask)
     let Some(field) = fields.iter().find(|field| field.name == name) else {
         return note_unknown(fields, &name, value, ask);
     };
+    apply(field, value, ask)
+}
+
+/// Notes what a known field's role says.
+pub(super) fn apply(field: &'static Field, value: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     match field.role {
         Role::Input => ask.input.add_text(value),
         Role::Uses(feature) if !is_off(value) => ask.features.insert(feature),
@@ -102,7 +107,12 @@ fn note_unknown(
     if let Some(known) = fields.iter().find(|field| field.name == folded) {
         return Err(AskError::field(name, FieldProblem::CaseVariant(known.name)));
     }
-    let bare: String = folded.chars().filter(|ch| !matches!(ch, '_' | '-')).collect();
+    note_unlisted(name, value, ask)
+}
+
+/// Notes a field that is known under no spelling.
+pub(super) fn note_unlisted(name: &str, value: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    let bare: String = fold(name).chars().filter(|ch| !matches!(ch, '_' | '-')).collect();
     if NAMES_UPSTREAM.contains(&bare.as_str()) {
         return Err(AskError::field(name, FieldProblem::NamesUpstream));
     }
@@ -118,21 +128,25 @@ impl Ask {
         }
     }
 
+    /// Notes one object. What is kept elsewhere is not in the body.
+    pub(super) fn add_object(&mut self, field: &str, id: &str) -> Result<(), AskError> {
+        if self.objects.len() >= OBJECTS_MAX {
+            return Err(AskError::expected(field, "one of at most 256 ids in a request"));
+        }
+        self.objects.push((field.to_owned(), id.to_owned()));
+        self.input.beyond_body = true;
+        Ok(())
+    }
+
     /// Notes the objects that a value names. What is kept elsewhere is not in the body.
     pub(super) fn add_objects(&mut self, field: &str, value: Value<'_>) -> Result<(), AskError> {
         const WANTED: &str = "an id, or an object with an `id`";
         match value.kind() {
-            Kind::Null => return Ok(()),
-            Kind::String if self.objects.len() >= OBJECTS_MAX => {
-                return Err(AskError::expected(field, "one of at most 256 ids in a request"));
-            }
-            Kind::String => {
-                let id = value.as_str().unwrap_or_default().into_owned();
-                self.objects.push((field.to_owned(), id));
-            }
+            Kind::Null => Ok(()),
+            Kind::String => self.add_object(field, &value.as_str().unwrap_or_default()),
             Kind::Object => {
                 let Some(id) = value.get("id") else { return Err(AskError::expected(field, WANTED)) };
-                return self.add_objects(&format!("{field}.id"), id);
+                self.add_objects(&format!("{field}.id"), id)
             }
             Kind::Array => {
                 for item in value.items() {
@@ -141,12 +155,10 @@ impl Ask {
                     }
                     self.add_objects(field, item)?;
                 }
-                return Ok(());
+                Ok(())
             }
-            Kind::Bool | Kind::Number => return Err(AskError::expected(field, WANTED)),
+            Kind::Bool | Kind::Number => Err(AskError::expected(field, WANTED)),
         }
-        self.input.beyond_body = true;
-        Ok(())
     }
 }
 
@@ -163,7 +175,7 @@ fn is_off(value: Value<'_>) -> bool {
 
 /// The name as the most lenient parsers compare it: ASCII letters without case, and the two letters
 /// outside ASCII that fold to ASCII ones (long s, Kelvin sign).
-fn fold(name: &str) -> String {
+pub(super) fn fold(name: &str) -> String {
     name.chars()
         .map(|ch| match ch {
             '\u{17f}' => 's',

@@ -8,9 +8,12 @@ mod completions;
 mod embeddings;
 mod error;
 mod field;
+mod gemini;
+mod gemini_embeddings;
 mod measure;
 mod messages;
 mod part;
+mod proto;
 mod read;
 mod splice;
 mod tool;
@@ -20,6 +23,8 @@ pub use completions::COMPLETIONS;
 pub use embeddings::EMBEDDINGS;
 pub use error::{AskError, FieldProblem};
 pub use field::{Field, Role};
+pub use gemini::{COUNT_TOKENS, GENERATE};
+pub use gemini_embeddings::{EMBED, EMBED_BATCH};
 pub use messages::MESSAGES;
 pub use read::{is_model_name, read};
 pub use splice::{SpliceError, splice};
@@ -30,8 +35,8 @@ use std::ops::Range;
 /// What one request asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
-    /// The model that the body names; `None` where it names none (the path may).
-    pub model: Option<ModelField>,
+    /// Every place in which the body names the model; none where it names none (the path may).
+    pub models: Vec<ModelField>,
     /// The answer is wanted as a stream.
     pub stream: bool,
     /// The features that the request uses.
@@ -56,6 +61,8 @@ pub struct Ask {
     pub unknown_fields: Vec<String>,
     /// What to put in so that a stream reports its usage; `None` when it will by itself.
     pub report_usage: Option<Splice>,
+    /// Where an output bound can be put that the request does not state, if that is not a member of the body itself.
+    pub bound_slot: Option<BoundSlot>,
     /// Output bounds given as `null`: they bound nothing, but one put in must take the place of the `null`.
     pub null_bounds: Vec<NullBound>,
     /// Where a new member can be put into the body's object: just after its `{`.
@@ -67,8 +74,10 @@ pub struct Ask {
 /// The model as written, and where its JSON string (quotes included) stands in the body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelField {
-    /// The unescaped text.
+    /// The unescaped text, without the prefix.
     pub name: String,
+    /// What stands before the name: Google's `models/`.
+    pub prefix: &'static str,
     /// The byte range of the value in the body.
     pub span: Range<usize>,
 }
@@ -117,6 +126,19 @@ pub struct NullBound {
     pub field: &'static str,
     /// The byte range of the `null` in the body.
     pub span: Range<usize>,
+}
+
+/// A place for an output bound inside another object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundSlot {
+    /// The field, for `x-bitting-changed`.
+    pub field: &'static str,
+    /// The byte range replaced; empty for an insertion.
+    pub span: Range<usize>,
+    /// What is written before the number.
+    pub before: String,
+    /// What is written after it.
+    pub after: String,
 }
 
 /// How much input a request carries: an upper bound is computed from it.

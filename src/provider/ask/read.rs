@@ -2,16 +2,19 @@
 //! its own. Also what all forms share.
 
 use super::{Ask, AskError, Bound, FieldProblem, ModelField, NullBound, Splice};
-use super::{chat, completions, embeddings, field, messages};
+use super::{chat, completions, embeddings, field, gemini, gemini_embeddings, messages, proto};
 use crate::{
     base::json::{Document, Kind, Limits, Value},
     policy::Feature,
-    provider::operation::{Form, Hole, Row},
+    provider::{
+        Dialect,
+        operation::{Answer, Form, Hole, Row},
+    },
 };
 
 const MODEL_NAME_BYTES_MAX: usize = 256;
 /// The most answers to one prompt that a provider documents.
-const CANDIDATES_MAX: u64 = 128;
+pub(super) const CANDIDATES_MAX: u64 = 128;
 
 /// Reads the body of a request that matched `row`. A row without a body asks for nothing.
 pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
@@ -21,6 +24,10 @@ pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
         Form::Completions => completions::read,
         Form::Embeddings => embeddings::read,
         Form::Messages => messages::read,
+        Form::Generate => gemini::read,
+        Form::GeminiCount => gemini::read_count,
+        Form::Embed => gemini_embeddings::read,
+        Form::EmbedBatch => gemini_embeddings::read_batch,
     };
     let document = Document::parse(body, Limits::REQUEST)?;
     let root = document.root();
@@ -29,14 +36,22 @@ pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
     }
     let mut ask =
         Ask { insert_at: root.span().start + 1, is_empty_object: root.is_empty(), ..Ask::default() };
-    for member in root.members() {
-        field::note(row.fields, &member, &mut ask)?;
+    if row.dialect == Dialect::Gemini {
+        proto::note(row.fields, root, &mut ask)?;
+    } else {
+        for member in root.members() {
+            field::note(row.fields, &member, &mut ask)?;
+        }
+        ask.models.extend(model(root)?);
     }
-    ask.model = match row.template.hole() {
-        Some(Hole::Model | Hole::Deployment) => model(root)?,
-        Some(Hole::Object) | None => Some(model(root)?.ok_or(AskError::ModelRequired)?),
-    };
+    if row.answer == Answer::Array {
+        ask.stream = true;
+        ask.features.insert(Feature::Streaming);
+    }
     form(root, &mut ask)?;
+    if ask.models.is_empty() && !matches!(row.template.hole(), Some(Hole::Model | Hole::Deployment)) {
+        return Err(AskError::ModelRequired);
+    }
     Ok(ask)
 }
 
@@ -58,7 +73,7 @@ fn model(root: Value<'_>) -> Result<Option<ModelField>, AskError> {
     if !is_model_name(&name) {
         return Err(AskError::field("model", FieldProblem::NotAModelName));
     }
-    Ok(Some(ModelField { name: name.into_owned(), span: value.span() }))
+    Ok(Some(ModelField { name: name.into_owned(), prefix: "", span: value.span() }))
 }
 
 impl Ask {
@@ -198,7 +213,7 @@ pub(super) fn word(object: Value<'_>, field: &str) -> Result<Option<String>, Ask
     present(object, field).map(text).transpose()
 }
 
-fn count(value: Value<'_>, field: &str) -> Result<u64, AskError> {
+pub(super) fn count(value: Value<'_>, field: &str) -> Result<u64, AskError> {
     value.as_u64().ok_or_else(|| AskError::expected(field, "a plain non-negative integer"))
 }
 
@@ -233,7 +248,7 @@ mod tests {
     #[test]
     fn the_model_is_as_written_and_where_it_stands() {
         let body = r#"{"messages":[],"model" : "openai\/gpt-4o "}"#;
-        let model = chat(body).unwrap().model.unwrap();
+        let model = chat(body).unwrap().models.remove(0);
         assert_eq!(model.name, "openai/gpt-4o ");
         assert_eq!(&body[model.span], r#""openai\/gpt-4o ""#);
     }

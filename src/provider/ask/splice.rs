@@ -1,6 +1,6 @@
 //! Changes of a body: only the named bytes give way, all others stay.
 
-use super::{Ask, Bound, ModelField, Splice};
+use super::{Ask, Bound, BoundSlot, ModelField, Splice};
 use bytes::Bytes;
 
 /// Why changes were not made.
@@ -48,16 +48,18 @@ impl Ask {
         if let Some(null) = self.null_bounds.iter().find(|null| null.field == field) {
             return Splice { field, span: null.span.clone(), with: tokens.to_string() };
         }
+        if let Some(BoundSlot { field, span, before, after }) = &self.bound_slot {
+            return Splice { field, span: span.clone(), with: format!("{before}{tokens}{after}") };
+        }
         self.insertion(field, &format!("{}:{tokens}", quoted(field)))
     }
 
-    /// What it takes for the body to name this model: nothing where it does.
-    pub fn model_splice(&self, name: &str) -> Option<Splice> {
-        match &self.model {
-            Some(model) if model.name == name => None,
-            Some(model) => Some(model.splice(name)),
-            None => Some(self.insertion("model", &format!("\"model\":{}", quoted(name)))),
-        }
+    /// What it takes for the body to name this model wherever it names one: nothing where it does.
+    pub fn model_splices(&self, name: &str) -> impl Iterator<Item = Splice> {
+        let insertion = || self.insertion("model", &format!("\"model\":{}", quoted(name)));
+        let missing = self.models.is_empty().then(insertion);
+        let others = self.models.iter().filter(move |model| model.name != name);
+        others.map(move |model| model.splice(name)).chain(missing)
     }
 
     /// Puts `member` in as the object's first. `field` is the name in `x-bitting-changed`.
@@ -77,7 +79,8 @@ impl Bound {
 impl ModelField {
     /// Names another model.
     fn splice(&self, name: &str) -> Splice {
-        Splice { field: "model", span: self.span.clone(), with: quoted(name) }
+        let with = quoted(&format!("{}{name}", self.prefix));
+        Splice { field: "model", span: self.span.clone(), with }
     }
 }
 
@@ -132,7 +135,7 @@ mod tests {
             );
             let ask = read(&ROWS[0], body.as_bytes()).unwrap();
             let mut splices: Vec<Splice> = ask.output.bounds.iter().map(|bound| bound.splice(5)).collect();
-            splices.extend(ask.model_splice(&name));
+            splices.extend(ask.model_splices(&name));
             splices.push(ask.bound_splice("max_completion_tokens", 6));
             splices.extend(ask.report_usage.clone());
             let changed = splice(body.as_bytes(), splices.clone()).unwrap();

@@ -6,7 +6,7 @@ use crate::policy::Operation;
 use http::Method;
 
 /// Every row.
-pub static ROWS: [Row; 29] = [
+pub static ROWS: [Row; 39] = [
     post(Operation::Chat, at("/v1/chat/completions"), "/chat/completions", Form::Chat, ask::CHAT),
     post(Operation::Completions, at("/v1/completions"), "/completions", Form::Completions, ask::COMPLETIONS),
     post(Operation::Embeddings, at("/v1/embeddings"), "/embeddings", Form::Embeddings, ask::EMBEDDINGS),
@@ -23,6 +23,36 @@ pub static ROWS: [Row; 29] = [
     models(Dialect::Gemini, model_at("/v1/models/", "")),
     models(Dialect::Gemini, at("/v1beta/models")),
     models(Dialect::Gemini, model_at("/v1beta/models/", "")),
+    gemini(Operation::Chat, model_at("/v1beta/models/", ":generateContent"), Form::Generate, ask::GENERATE),
+    gemini(Operation::Chat, model_at("/v1/models/", ":generateContent"), Form::Generate, ask::GENERATE),
+    gemini_stream(model_at("/v1beta/models/", ":streamGenerateContent")),
+    gemini_stream(model_at("/v1/models/", ":streamGenerateContent")),
+    gemini(Operation::Embeddings, model_at("/v1beta/models/", ":embedContent"), Form::Embed, ask::EMBED),
+    gemini(Operation::Embeddings, model_at("/v1/models/", ":embedContent"), Form::Embed, ask::EMBED),
+    gemini(
+        Operation::Embeddings,
+        model_at("/v1beta/models/", ":batchEmbedContents"),
+        Form::EmbedBatch,
+        ask::EMBED_BATCH,
+    ),
+    gemini(
+        Operation::Embeddings,
+        model_at("/v1/models/", ":batchEmbedContents"),
+        Form::EmbedBatch,
+        ask::EMBED_BATCH,
+    ),
+    gemini(
+        Operation::CountTokens,
+        model_at("/v1beta/models/", ":countTokens"),
+        Form::GeminiCount,
+        ask::COUNT_TOKENS,
+    ),
+    gemini(
+        Operation::CountTokens,
+        model_at("/v1/models/", ":countTokens"),
+        Form::GeminiCount,
+        ask::COUNT_TOKENS,
+    ),
     batches(Dialect::OpenAi, Method::POST, at("/v1/batches")),
     batches(Dialect::OpenAi, Method::GET, at("/v1/batches")),
     batches(Dialect::OpenAi, Method::GET, object_at("/v1/batches/", "")),
@@ -81,6 +111,37 @@ const fn messages(operation: Operation, effect: Effect, path: &'static str) -> R
         query: const { &[any("beta")] },
         effect,
         answer: Answer::Json,
+    }
+}
+
+/// A call of Google's, the model in its path; the version of the path is the one that is sent.
+const fn gemini(operation: Operation, template: Template, form: Form, fields: &'static [Field]) -> Row {
+    Row {
+        operation,
+        dialect: Dialect::Gemini,
+        method: Method::POST,
+        template,
+        upstream: template,
+        form,
+        fields,
+        query: const { &[Parameter { name: "alt", values: &["json"] }] },
+        effect: if let Form::GeminiCount = form { Effect::Counts } else { Effect::Generates },
+        answer: Answer::Json,
+    }
+}
+
+const fn gemini_stream(template: Template) -> Row {
+    Row {
+        operation: Operation::Chat,
+        dialect: Dialect::Gemini,
+        method: Method::POST,
+        template,
+        upstream: template,
+        form: Form::Generate,
+        fields: ask::GENERATE,
+        query: const { &[Parameter { name: "alt", values: &["sse", "json"] }] },
+        effect: Effect::Generates,
+        answer: Answer::Array,
     }
 }
 

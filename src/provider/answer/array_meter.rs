@@ -1,0 +1,239 @@
+//! Metering a stream that is one array of JSON, which grows: Google's, where it is not asked for events.
+//!
+//! Every byte passes, at once and unchanged, but for what must not pass; see [`super::sse_meter`].
+
+use super::sse_meter::{EVENT_BYTES_MAX, MeterError, Teller};
+use super::strand::TextWatch;
+use crate::provider::{Reading, operation::Row};
+use bytes::BytesMut;
+
+/// Reads the usage of one such stream.
+pub struct ArrayMeter {
+    teller: Teller,
+    scanner: Scanner,
+    /// The element begun, with what stands before it.
+    raw: Vec<u8>,
+    /// How much of it was passed.
+    passed: usize,
+}
+
+/// Follows brackets and strings.
+#[derive(Debug, Default)]
+struct Scanner {
+    depth: usize,
+    /// The depth at which elements stand: 1 inside an array, 0 for an object by itself.
+    base: usize,
+    in_string: bool,
+    escaped: bool,
+    begun: bool,
+    ended: bool,
+}
+
+/// Where an array stands, for whoever has to end it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArrayPlace {
+    /// Nothing was passed.
+    Start,
+    /// Between two elements.
+    Between,
+    /// Inside an element, or after the end.
+    Inside,
+}
+
+impl ArrayMeter {
+    /// A meter for one answer, with every text of it heard by a watch.
+    pub fn new(row: &Row, watch: Box<dyn TextWatch>) -> Self {
+        let teller = Teller::new(row.dialect, Some(watch));
+        Self { teller, scanner: Scanner::default(), raw: Vec::new(), passed: 0 }
+    }
+
+    pub(super) fn push(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<(), MeterError> {
+        let mut rest = chunk;
+        while !rest.is_empty() {
+            let (taken, ends) = self.scanner.advance(rest);
+            if self.raw.len() + taken > EVENT_BYTES_MAX {
+                return Err(MeterError::EventTooLong { max: EVENT_BYTES_MAX });
+            }
+            self.raw.extend_from_slice(&rest[..taken]);
+            rest = &rest[taken..];
+            if ends {
+                self.end_element(out)?;
+            } else if !self.teller.must_wait(&self.raw[self.passed..]) {
+                self.pass_rest(out);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self, out: &mut BytesMut) -> Result<(), MeterError> {
+        if self.raw.len() > self.passed { self.end_element(out) } else { Ok(()) }
+    }
+
+    pub(super) fn reading(&self) -> &Reading {
+        &self.teller.reading
+    }
+
+    pub(super) fn finish(mut self) -> Reading {
+        self.teller.reading.complete &= self.scanner.ended;
+        self.teller.reading
+    }
+
+    pub(super) fn place(&self) -> ArrayPlace {
+        match &self.scanner {
+            Scanner { begun: false, .. } => ArrayPlace::Start,
+            Scanner { depth: 1, base: 1, in_string: false, .. } if self.passed == self.raw.len() => {
+                ArrayPlace::Between
+            }
+            Scanner { .. } => ArrayPlace::Inside,
+        }
+    }
+
+    fn end_element(&mut self, out: &mut BytesMut) -> Result<(), MeterError> {
+        let start = memchr::memchr(b'{', &self.raw).unwrap_or(self.raw.len());
+        if start < self.raw.len() {
+            self.teller.hear("", &self.raw[start..], false)?;
+        }
+        self.pass_rest(out);
+        self.raw.clear();
+        self.raw.shrink_to(64 * 1024);
+        self.passed = 0;
+        Ok(())
+    }
+
+    fn pass_rest(&mut self, out: &mut BytesMut) {
+        out.extend_from_slice(&self.raw[self.passed..]);
+        self.passed = self.raw.len();
+    }
+}
+
+impl Scanner {
+    /// Reads up to the end of an element, or all: how many bytes, and whether an element ends there.
+    fn advance(&mut self, bytes: &[u8]) -> (usize, bool) {
+        for (at, byte) in bytes.iter().enumerate() {
+            if self.in_string {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_string = false,
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => self.in_string = true,
+                b'{' | b'[' => {
+                    if !self.begun {
+                        self.begun = true;
+                        self.base = usize::from(*byte == b'[');
+                    }
+                    self.depth += 1;
+                }
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    self.ended |= self.depth == 0;
+                    if self.depth == self.base && *byte == b'}' {
+                        return (at + 1, true);
+                    }
+                }
+                _ => {}
+            }
+        }
+        (bytes.len(), false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::Dialect;
+    use crate::provider::operation::find;
+    use http::Method;
+    use proptest::prelude::*;
+
+    struct Deaf;
+
+    impl TextWatch for Deaf {
+        fn hear(&mut self, _strand: u64, piece: &str) -> bool {
+            piece != "forbidden"
+        }
+
+        fn is_alert(&self) -> bool {
+            false
+        }
+
+        fn could_hide_in(&self, raw: &[u8]) -> bool {
+            raw.windows(6).any(|part| part == br"\u0066")
+        }
+
+        fn hear_unread(&mut self, _data: &[u8]) -> bool {
+            true
+        }
+    }
+
+    fn meter() -> ArrayMeter {
+        let path = "/v1beta/models/gemini-3:streamGenerateContent";
+        ArrayMeter::new(find(&Method::POST, path, Dialect::Gemini).unwrap().row, Box::new(Deaf))
+    }
+
+    fn passed(stream: &[u8], sizes: &[usize]) -> (Vec<u8>, Reading) {
+        let (mut meter, mut out, mut rest, mut turn) = (meter(), BytesMut::new(), stream, 0);
+        while !rest.is_empty() {
+            let size =
+                sizes.get(turn % sizes.len().max(1)).copied().unwrap_or(rest.len()).clamp(1, rest.len());
+            turn += 1;
+            meter.push(&rest[..size], &mut out).unwrap();
+            rest = &rest[size..];
+        }
+        meter.flush(&mut out).unwrap();
+        (out.to_vec(), meter.finish())
+    }
+
+    const STREAM: &str = r#"[{"candidates":[{"content":{"parts":[{"text":"a ]}\"[{"}]}}],"modelVersion":"g"}
+,
+{"candidates":[{"finishReason":"STOP","content":{"parts":[{"text":"bc"}]}}],
+ "usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":4}}
+]"#;
+
+    #[test]
+    fn an_array_tells_what_events_would() {
+        let (out, reading) = passed(STREAM.as_bytes(), &[]);
+        assert_eq!(out, STREAM.as_bytes());
+        assert_eq!((reading.usage.unwrap().input, reading.usage.unwrap().output), (3, 4));
+        assert_eq!((reading.visible_output_bytes, reading.complete), (7 + 2, true));
+        let cut = &STREAM.as_bytes()[..STREAM.len() - 1];
+        assert!(!passed(cut, &[]).1.complete, "an array that is not closed has not ended");
+        let (out, reading) = passed(br#"{"error":{"code":500}}"#, &[]);
+        assert!(out.len() == 22 && reading.failed);
+    }
+
+    #[test]
+    fn what_must_not_pass_does_not_and_where_it_stands_is_known() {
+        let (mut meter, mut out) = (meter(), BytesMut::new());
+        assert_eq!(meter.place(), ArrayPlace::Start);
+        meter.push(b"[", &mut out).unwrap();
+        assert_eq!(meter.place(), ArrayPlace::Between);
+        meter.push(br#"{"a":"#, &mut out).unwrap();
+        assert_eq!((meter.place(), &out[..]), (ArrayPlace::Inside, &br#"[{"a":"#[..]));
+        meter.push(br#""ok"},"#, &mut out).unwrap();
+        assert_eq!(meter.place(), ArrayPlace::Between);
+        let before = out.len();
+        let held = br#"{"a":"\u0066orbidden"#;
+        meter.push(held, &mut out).unwrap();
+        assert_eq!(out.len(), before, "held until it is whole");
+        assert_eq!(meter.push(br#""}"#, &mut out), Err(MeterError::Withheld));
+        assert_eq!(out.len(), before);
+    }
+
+    proptest! {
+        #[test]
+        fn any_chunking_passes_and_tells_the_same(sizes in prop::collection::vec(1..9_usize, 1..20)) {
+            prop_assert_eq!(passed(STREAM.as_bytes(), &sizes), passed(STREAM.as_bytes(), &[]));
+        }
+
+        #[test]
+        fn whatever_comes_passes(stream in r#"[\[\]{}",:a\\ ]{0,60}"#, sizes in prop::collection::vec(1..9_usize, 1..9)) {
+            let (out, _) = passed(stream.as_bytes(), &sizes);
+            prop_assert_eq!(out, stream.into_bytes());
+        }
+    }
+}

@@ -1,0 +1,534 @@
+//! Google's `generateContent`, and counting its tokens.
+
+use super::proto;
+use super::read::{CANDIDATES_MAX, count, present};
+use super::{Ask, AskError, BoundSlot, Field, FieldProblem, ModelField, NullBound, Role, part::is_remote};
+use crate::base::json::{Kind, Value};
+use crate::policy::Feature;
+
+/// The fields of a generation.
+pub const GENERATE: &[Field] = &[
+    f("cachedContent", Role::NamesObject),
+    f("contents", Role::Input),
+    f("continuationToken", Role::NamesObject),
+    f("generationConfig", Role::Input),
+    f("labels", Role::Neutral),
+    f("model", Role::Own),
+    f("safetySettings", Role::Neutral),
+    f("serviceTier", Role::Own),
+    f("store", Role::Uses(Feature::Store)),
+    f("systemInstruction", Role::Input),
+    f("toolConfig", Role::Input),
+    f("tools", Role::Input),
+];
+
+/// The fields of a count: contents, or a whole generation.
+pub const COUNT_TOKENS: &[Field] =
+    &[f("contents", Role::Input), f("generateContentRequest", Role::Own), f("model", Role::Own)];
+
+const fn f(name: &'static str, role: Role) -> Field {
+    Field { name, role }
+}
+
+/// What a part can hold.
+const PART: &[&str] = &[
+    "codeExecutionResult",
+    "executableCode",
+    "fileData",
+    "functionCall",
+    "functionResponse",
+    "inlineData",
+    "mediaResolution",
+    "partMetadata",
+    "text",
+    "thought",
+    "thoughtSignature",
+    "toolCall",
+    "toolResponse",
+    "videoMetadata",
+];
+
+/// What a tool can be, and its kind in policies where the provider runs it.
+const TOOLS: [(&str, Option<&str>); 10] = [
+    ("codeExecution", Some("code_execution")),
+    ("computerUse", None),
+    ("fileSearch", Some("file_search")),
+    ("functionDeclarations", None),
+    ("googleMaps", Some("google_maps")),
+    ("googleSearch", Some("web_search")),
+    ("googleSearchRetrieval", Some("web_search")),
+    ("mcpServers", Some("mcp")),
+    ("retrieval", Some("retrieval")),
+    ("urlContext", Some("url_context")),
+];
+
+const TOOL_NAMES: &[&str] = &{
+    let mut names = [""; TOOLS.len()];
+    let mut at = 0;
+    while at < TOOLS.len() {
+        names[at] = TOOLS[at].0;
+        at += 1;
+    }
+    names
+};
+
+/// A function's response holds parts; deeper than this nobody reads them.
+const PART_DEPTH_MAX: usize = 4;
+const BOUND: &str = "generationConfig.maxOutputTokens";
+
+pub(super) fn read(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    read_model(root, ask)?;
+    if let Some(tier) = proto::get(root, "serviceTier") {
+        let tier = tier.as_str().ok_or_else(|| AskError::expected("serviceTier", "a string"))?;
+        ask.service_tier = Some(crate::base::clip(&tier.to_ascii_lowercase(), 64));
+    }
+    read_config(root, ask)?;
+    if let Some(system) = proto::get(root, "systemInstruction") {
+        read_content(system, "systemInstruction", ask)?;
+    }
+    read_contents(root, ask)?;
+    read_tools(root, ask)
+}
+
+/// A count names what it counts either way.
+pub(super) fn read_count(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    read_model(root, ask)?;
+    if let Some(request) = proto::object(root, "generateContentRequest")? {
+        proto::note(GENERATE, request, ask)?;
+        read(request, ask)?;
+    }
+    read_contents(root, ask)
+}
+
+/// The model in the body, which says again what the path says: `models/NAME`.
+pub(super) fn read_model(holder: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    let Some(value) = present(holder, "model") else { return Ok(()) };
+    let text = value.as_str().ok_or_else(|| AskError::expected("model", "a string"))?;
+    let (prefix, name) = match text.strip_prefix(MODELS) {
+        Some(name) => (MODELS, name),
+        None => ("", &*text),
+    };
+    if !super::is_model_name(name) {
+        return Err(AskError::field("model", FieldProblem::NotAModelName));
+    }
+    ask.models.push(ModelField { name: name.to_owned(), prefix, span: value.span() });
+    Ok(())
+}
+
+const MODELS: &str = "models/";
+
+fn read_config(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    let slot = |span, before: &str, after: &str| BoundSlot {
+        field: BOUND,
+        span,
+        before: before.to_owned(),
+        after: after.to_owned(),
+    };
+    let spelt = ["generationConfig", "generation_config"].into_iter().find_map(|name| root.get(name));
+    let Some(config) = spelt.filter(|config| !config.is_null()) else {
+        ask.bound_slot = Some(match spelt {
+            Some(null) => slot(null.span(), r#"{"maxOutputTokens":"#, "}"),
+            None => {
+                let comma = if ask.is_empty_object { "" } else { "," };
+                let after = format!("}}{comma}");
+                slot(ask.insert_at..ask.insert_at, r#""generationConfig":{"maxOutputTokens":"#, &after)
+            }
+        });
+        return Ok(());
+    };
+    if config.kind() != Kind::Object {
+        return Err(AskError::expected("generationConfig", "an object"));
+    }
+    const KNOWN: &[&str] = &["candidateCount", "maxOutputTokens", "responseModalities"];
+    let at = config.span().start + 1;
+    let comma = if config.is_empty() { "" } else { "," };
+    ask.bound_slot = Some(slot(at..at, r#""maxOutputTokens":"#, comma));
+    for (known, member) in proto::members(config, KNOWN)? {
+        let value = member.value;
+        match known {
+            Some("maxOutputTokens") if value.is_null() => {
+                ask.bound_slot = Some(slot(value.span(), "", ""));
+                ask.null_bounds.push(NullBound { field: BOUND, span: value.span() });
+            }
+            Some("maxOutputTokens") => {
+                let (tokens, span) = (count(value, BOUND)?, value.span());
+                ask.output.bounds.push(super::Bound { field: BOUND, tokens, span });
+            }
+            Some("candidateCount") if !value.is_null() => {
+                const FIELD: &str = "generationConfig.candidateCount";
+                let wanted = value.as_u64().filter(|count| (1..=CANDIDATES_MAX).contains(count));
+                ask.output.candidates =
+                    wanted.ok_or_else(|| AskError::expected(FIELD, "a whole number from 1 to 128"))?;
+            }
+            Some("responseModalities") => {
+                let is_sound =
+                    |one: Value<'_>| one.as_str().is_some_and(|one| one.eq_ignore_ascii_case("audio"));
+                if value.items().any(is_sound) {
+                    ask.features.insert(Feature::Audio);
+                    ask.output.sound = true;
+                }
+            }
+            _ => {}
+        }
+    }
+    ask.input.raise_to_rewritten(config);
+    Ok(())
+}
+
+fn read_contents(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    let Some(contents) = present(root, "contents") else { return Ok(()) };
+    match contents.kind() {
+        Kind::Array => contents.items().try_for_each(|content| read_content(content, "contents", ask)),
+        Kind::Object => read_content(contents, "contents", ask),
+        Kind::Null | Kind::Bool | Kind::Number | Kind::String => {
+            Err(AskError::expected("contents", "an array of contents, each an object"))
+        }
+    }
+}
+
+/// One content, whose texts the field list has counted.
+pub(super) fn read_content(content: Value<'_>, field: &'static str, ask: &mut Ask) -> Result<(), AskError> {
+    const WANTED: &str = "contents, each an object with `parts`";
+    if content.kind() != Kind::Object {
+        return Err(AskError::expected(field, WANTED));
+    }
+    ask.input.messages += 1;
+    for (known, member) in proto::members(content, &["parts", "role"])? {
+        match known {
+            Some("parts") => read_parts(member.value, 0, ask)?,
+            Some(_) => {}
+            None => ask.add_unknown(&format!("{field}.{}", member.name())),
+        }
+    }
+    Ok(())
+}
+
+fn read_parts(parts: Value<'_>, depth: usize, ask: &mut Ask) -> Result<(), AskError> {
+    const WANTED: &str = "an array of parts, each an object";
+    match parts.kind() {
+        Kind::Null => Ok(()),
+        Kind::Array if depth < PART_DEPTH_MAX => parts.items().try_for_each(|part| match part.kind() {
+            Kind::Object => read_part(part, depth, ask),
+            Kind::Null | Kind::Bool | Kind::Number | Kind::String | Kind::Array => {
+                Err(AskError::expected("contents.parts", WANTED))
+            }
+        }),
+        Kind::Object if depth < PART_DEPTH_MAX => read_part(parts, depth, ask),
+        Kind::Array | Kind::Object | Kind::Bool | Kind::Number | Kind::String => {
+            Err(AskError::expected("contents.parts", WANTED))
+        }
+    }
+}
+
+fn read_part(part: Value<'_>, depth: usize, ask: &mut Ask) -> Result<(), AskError> {
+    for (known, member) in proto::members(part, PART)? {
+        let value = member.value;
+        match known {
+            Some("inlineData") => read_inline(value, ask),
+            Some("fileData") => read_file(value, ask)?,
+            Some("functionResponse") => {
+                ask.input.raise_to_rewritten(value);
+                if let Some(parts) = present(value, "parts") {
+                    read_parts(parts, depth + 1, ask)?;
+                }
+            }
+            Some("functionCall" | "toolCall" | "toolResponse" | "partMetadata") => {
+                ask.input.raise_to_rewritten(value);
+            }
+            Some(_) => {}
+            None => {
+                ask.add_unknown(&format!("contents.parts.{}", member.name()));
+                ask.input.raise_to_rewritten(value);
+                ask.input.beyond_body = true;
+                let is_url =
+                    |value: Value<'_>| !value.is_key() && value.as_str().is_some_and(|text| is_remote(&text));
+                if value.walk().any(is_url) {
+                    ask.features.insert(Feature::RemoteUrls);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a media type shows, and whether its tokens are bounded by the picture's ceiling.
+fn media(value: Value<'_>) -> (Feature, bool) {
+    let kind = proto::get(value, "mimeType").and_then(Value::as_str).unwrap_or_default().to_ascii_lowercase();
+    if kind.starts_with("image/") {
+        (Feature::Images, true)
+    } else if kind.starts_with("video/") {
+        (Feature::Images, false)
+    } else if kind.starts_with("audio/") {
+        (Feature::Audio, false)
+    } else {
+        (Feature::Files, false)
+    }
+}
+
+fn read_inline(value: Value<'_>, ask: &mut Ask) {
+    let (feature, is_picture) = media(value);
+    ask.features.insert(feature);
+    if let Some(data) = present(value, "data") {
+        ask.input.take_out(data);
+    }
+    if is_picture {
+        ask.input.images += 1;
+    } else {
+        ask.input.beyond_body = true;
+    }
+}
+
+/// A file is one of the provider's, named by its URI, or something to be fetched.
+fn read_file(value: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    let (feature, is_picture) = media(value);
+    ask.features.insert(feature);
+    ask.input.beyond_body = true;
+    if is_picture {
+        ask.input.images += 1;
+    }
+    let Some(uri) = proto::get(value, "fileUri") else { return Ok(()) };
+    let text = uri.as_str().ok_or_else(|| AskError::expected("fileData.fileUri", "a string"))?;
+    let kept = text.split_once("/files/").filter(|(before, _)| is_google(before)).map(|(_, id)| id);
+    match kept.or(text.strip_prefix("files/")) {
+        Some(id) => ask.add_object("fileData.fileUri", &format!("files/{id}")),
+        None => {
+            ask.features.insert(Feature::RemoteUrls);
+            Ok(())
+        }
+    }
+}
+
+fn is_google(before: &str) -> bool {
+    before.starts_with("https://generativelanguage.googleapis.com/")
+}
+
+fn read_tools(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    const WANTED: &str = "an array of tools, each an object";
+    let Some(tools) = present(root, "tools") else { return Ok(()) };
+    let tools = match tools.kind() {
+        Kind::Array => tools.items().collect(),
+        Kind::Object => vec![tools],
+        Kind::Null | Kind::Bool | Kind::Number | Kind::String => {
+            return Err(AskError::expected("tools", WANTED));
+        }
+    };
+    for tool in tools {
+        if tool.kind() != Kind::Object {
+            return Err(AskError::expected("tools", WANTED));
+        }
+        ask.input.raise_to_rewritten(tool);
+        for (known, member) in proto::members(tool, TOOL_NAMES)? {
+            if member.value.is_null() {
+                continue;
+            }
+            let kind = TOOLS.iter().find(|(name, _)| Some(*name) == known).map(|(_, kind)| *kind);
+            match kind {
+                Some(None) => {
+                    ask.features.insert(Feature::Tools);
+                    let declared =
+                        if member.value.kind() == Kind::Array { member.value.items().count() } else { 1 };
+                    ask.input.tools = ask.input.tools.saturating_add(declared as u64);
+                }
+                Some(Some(kind)) => read_hosted(kind, member.value, ask)?,
+                None => read_hosted(&member.name(), member.value, ask)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A tool that the provider runs, and what it reaches.
+fn read_hosted(kind: &str, tool: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    if matches!(kind, "mcp" | "url_context") {
+        ask.features.insert(Feature::RemoteUrls);
+    }
+    for (key, value) in tool.walk_members() {
+        if key.is_str("fileSearchStoreNames") || key.is_str("file_search_store_names") {
+            ask.add_objects("tools.fileSearch.fileSearchStoreNames", value)?;
+        }
+    }
+    ask.add_hosted(kind, None);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{read, splice};
+    use super::*;
+    use crate::provider::Dialect;
+    use crate::provider::operation::{Matched, find};
+    use http::Method;
+
+    fn matched(action: &'static str) -> Matched<'static> {
+        find(&Method::POST, action, Dialect::Gemini).unwrap()
+    }
+
+    const PATH: &str = "/v1beta/models/gemini-3:generateContent";
+
+    fn ask(members: &str) -> Result<Ask, AskError> {
+        read(matched(PATH).row, format!("{{{members}}}").as_bytes())
+    }
+
+    fn part(part: &str) -> Ask {
+        ask(&format!(r#""contents":[{{"role":"user","parts":[{part}]}}]"#)).unwrap()
+    }
+
+    fn features(ask: &Ask) -> Vec<Feature> {
+        ask.features.iter().collect()
+    }
+
+    #[test]
+    fn a_plain_generation_asks_for_little() {
+        let one = part(r#"{"text":"hello"}"#);
+        assert!(features(&one).is_empty() && one.unknown_fields.is_empty() && !one.input.beyond_body);
+        assert_eq!((one.input.messages, one.output.candidates, one.stream), (1, 1, false));
+        assert!((5..40).contains(&one.input.text_bytes));
+        let stream = "/v1beta/models/gemini-3:streamGenerateContent";
+        let streamed = read(matched(stream).row, br#"{"contents":[]}"#).unwrap();
+        assert!(streamed.stream && streamed.features.contains(Feature::Streaming));
+    }
+
+    #[test]
+    fn both_spellings_are_read_and_never_both_at_once() {
+        for (bound, candidates) in
+            [("maxOutputTokens", "candidateCount"), ("max_output_tokens", "candidate_count")]
+        {
+            let config = format!(r#""generation_config":{{"{bound}":7,"{candidates}":3}}"#);
+            let one = ask(&config).unwrap();
+            assert_eq!((one.output.bounds[0].tokens, one.output.candidates), (7, 3));
+        }
+        for twice in [
+            r#""generationConfig":{},"generation_config":{}"#,
+            r#""generationConfig":{"maxOutputTokens":1,"max_output_tokens":9}"#,
+            r#""contents":[{"parts":[{"inlineData":{},"inline_data":{}}]}]"#,
+            r#""tools":[{"googleSearch":{},"google_search":{}}]"#,
+        ] {
+            let Err(AskError::Field { problem, .. }) = ask(twice) else { panic!("{twice}") };
+            assert_eq!(problem, FieldProblem::SpeltTwice, "{twice}");
+        }
+        for variant in [
+            r#""GenerationConfig":{}"#,
+            r#""generationConfig":{"MaxOutputTokens":1}"#,
+            r#""contents":[{"Parts":[]}]"#,
+            r#""contents":[{"parts":[{"inline_Data":{}}]}]"#,
+        ] {
+            let Err(AskError::Field { problem, .. }) = ask(variant) else { panic!("{variant}") };
+            assert!(matches!(problem, FieldProblem::CaseVariant(_)), "{variant}");
+        }
+    }
+
+    #[test]
+    fn a_bound_is_put_where_the_configuration_is() {
+        for (body, given) in [
+            ("{}", r#"{"generationConfig":{"maxOutputTokens":5}}"#),
+            (r#"{"contents":[]}"#, r#"{"generationConfig":{"maxOutputTokens":5},"contents":[]}"#),
+            (r#"{"generation_config":null}"#, r#"{"generation_config":{"maxOutputTokens":5}}"#),
+            (r#"{"generationConfig":{}}"#, r#"{"generationConfig":{"maxOutputTokens":5}}"#),
+            (r#"{"generationConfig":{"seed":1}}"#, r#"{"generationConfig":{"maxOutputTokens":5,"seed":1}}"#),
+            (
+                r#"{"generationConfig":{"max_output_tokens":null}}"#,
+                r#"{"generationConfig":{"max_output_tokens":5}}"#,
+            ),
+        ] {
+            let one = read(matched(PATH).row, body.as_bytes()).unwrap();
+            let change = one.bound_splice("max_tokens", 5);
+            assert_eq!(change.field, "generationConfig.maxOutputTokens");
+            assert_eq!(splice(body.as_bytes(), vec![change]).unwrap(), given);
+        }
+    }
+
+    #[test]
+    fn media_are_read_by_their_type_and_place() {
+        let payload = "A".repeat(5000);
+        let inline =
+            |kind: &str| part(&format!(r#"{{"inlineData":{{"mimeType":"{kind}","data":"{payload}"}}}}"#));
+        let picture = inline("image/png");
+        assert_eq!((features(&picture), picture.input.images), (vec![Feature::Images], 1));
+        assert!(!picture.input.beyond_body && picture.input.text_bytes < 200);
+        for (kind, feature) in [
+            ("audio/wav", Feature::Audio),
+            ("video/mp4", Feature::Images),
+            ("application/pdf", Feature::Files),
+            ("", Feature::Files),
+        ] {
+            let one = inline(kind);
+            assert_eq!(features(&one), [feature], "{kind}");
+            assert!(one.input.beyond_body && one.input.text_bytes < 200, "{kind}");
+        }
+        let google = "https://generativelanguage.googleapis.com/v1beta/files/abc";
+        for uri in [google, "files/abc"] {
+            let kept = part(&format!(r#"{{"file_data":{{"file_uri":"{uri}"}}}}"#));
+            assert_eq!(kept.objects, [("fileData.fileUri".to_owned(), "files/abc".to_owned())], "{uri}");
+            assert_eq!(features(&kept), [Feature::Files]);
+        }
+        for uri in ["https://youtu.be/x", "gs://b/files/o", "https://evil.example/v1beta/files/abc"] {
+            let remote = part(&format!(r#"{{"fileData":{{"fileUri":"{uri}","mimeType":"image/png"}}}}"#));
+            assert_eq!(features(&remote), [Feature::Images, Feature::RemoteUrls], "{uri}");
+            assert!(remote.objects.is_empty() && remote.input.beyond_body);
+        }
+        let unknown = part(r#"{"hologram":{"url":"https://x"}}"#);
+        assert_eq!(unknown.unknown_fields, ["contents.parts.hologram"]);
+        assert!(unknown.input.beyond_body && unknown.features.contains(Feature::RemoteUrls));
+        let inner = r#"{"functionResponse":{"name":"f","parts":[{"inlineData":{"mimeType":"image/png","data":""}}]}}"#;
+        assert_eq!(part(inner).input.images, 1);
+    }
+
+    #[test]
+    fn tools_are_the_clients_or_the_providers() {
+        let one = ask(r#""tools":[{"functionDeclarations":[{"name":"f"},{"name":"g"}]},{"computerUse":{}}]"#)
+            .unwrap();
+        assert!(one.features.contains(Feature::Tools) && one.hosted_tools.is_empty());
+        assert_eq!(one.input.tools, 3);
+        let tools = r#""tools":[{"google_search":{},"codeExecution":{}},{"urlContext":{}},{"brandNew":{}},
+            {"fileSearch":{"fileSearchStoreNames":["fileSearchStores/a"]}}]"#;
+        let one = ask(tools).unwrap();
+        let kinds: Vec<_> = one.hosted_tools.iter().map(|tool| tool.kind.as_str()).collect();
+        assert_eq!(kinds, ["web_search", "code_execution", "url_context", "brandNew", "file_search"]);
+        assert_eq!(one.objects[0].1, "fileSearchStores/a");
+        assert!(one.features.contains(Feature::RemoteUrls) && !one.features.contains(Feature::Tools));
+    }
+
+    #[test]
+    fn what_is_kept_and_what_it_costs_is_seen() {
+        let one = ask(r#""cachedContent":"cachedContents/c","store":true,"serviceTier":"PRIORITY",
+            "generationConfig":{"responseModalities":["audio"]}"#)
+        .unwrap();
+        assert_eq!(one.objects, [("cachedContent".to_owned(), "cachedContents/c".to_owned())]);
+        assert_eq!(one.service_tier.as_deref(), Some("priority"));
+        assert!(one.output.sound && one.input.beyond_body);
+        assert_eq!(features(&one), [Feature::Audio, Feature::Store]);
+    }
+
+    #[test]
+    fn a_count_reads_what_it_counts() {
+        let row = matched("/v1/models/gemini-3:countTokens").row;
+        let body =
+            br#"{"generateContentRequest":{"model":"models/gemini-3","contents":[{"parts":[{"text":"x"},
+            {"fileData":{"fileUri":"files/abc"}}]}]}}"#;
+        let one = read(row, body).unwrap();
+        assert_eq!((one.objects.len(), one.models[0].name.as_str()), (1, "gemini-3"));
+        assert!(read(row, br#"{"contents":[{"parts":[1]}]}"#).is_err());
+    }
+
+    #[test]
+    fn forms_that_cannot_be_judged_are_refused() {
+        for members in [
+            r#""contents":"x""#,
+            r#""contents":["x"]"#,
+            r#""contents":[{"parts":"x"}]"#,
+            r#""generationConfig":[]"#,
+            r#""generationConfig":{"maxOutputTokens":"10"}"#,
+            r#""generationConfig":{"maxOutputTokens":-1}"#,
+            r#""generationConfig":{"candidateCount":0}"#,
+            r#""generationConfig":{"candidateCount":1000}"#,
+            r#""tools":"x""#,
+            r#""tools":[1]"#,
+            r#""model":1"#,
+            r#""model":"models/http://evil""#,
+            r#""serviceTier":1"#,
+            r#""base_url":"http://evil""#,
+        ] {
+            assert!(ask(members).is_err(), "{members}");
+        }
+    }
+}
