@@ -275,7 +275,7 @@ async fn retire_drained_credentials(services: Services, drain: CancellationToken
 
 /// Forgets what providers have not kept for long, at the start and every few minutes, a little at a time.
 async fn forget_objects(services: Services, drain: CancellationToken) {
-    let (every, pause) = (Duration::from_secs(300), Duration::from_millis(200));
+    let (every, pause) = (Duration::from_mins(5), Duration::from_millis(200));
     loop {
         let has_more = services.forget_objects().await.unwrap_or_else(|error| {
             tracing::warn!(%error, "objects that are gone were not forgotten");

@@ -368,7 +368,7 @@ mod tests {
         assert_eq!(told(&[Made { deleted: true, ..base.clone() }], (1, 1, false)), unknown);
         assert_eq!(told(&[Made { expires: Some(2), ..base.clone() }], (1, 1, false)), unknown);
         assert_eq!(told(&[Made { kind: ObjectKind::Batch, ..base.clone() }], (1, 1, false)), unknown);
-        assert_eq!(told(&[base.clone()], (2, 1, true)), unknown);
+        assert_eq!(told(std::slice::from_ref(&base), (2, 1, true)), unknown);
         assert!(told(&[base], (1, 1, false)).starts_with("Ok"));
     }
 }

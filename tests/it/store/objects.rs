@@ -63,8 +63,8 @@ async fn find(store: &Store, name: &str) -> Option<ObjectRecord> {
     found.pop()
 }
 
-fn recorded(object: &NewObject) -> Option<ObjectRecord> {
-    Some(ObjectRecord { object: object.clone(), deleted_at: None })
+fn recorded(object: &NewObject) -> ObjectRecord {
+    ObjectRecord { object: object.clone(), deleted_at: None }
 }
 
 /// The ids of a list by pages of `limit`.
@@ -102,7 +102,7 @@ on_both! {
             ..file("msg_1", &maker, 0)
         };
         assert!(claim(store, &[full.clone(), file("file-1", &holder(1, "default", false), 1)]).await.is_empty());
-        assert_eq!(find(store, "msg_1").await, recorded(&full));
+        assert_eq!(find(store, "msg_1").await, Some(recorded(&full)));
         assert_eq!(find(store, "file-1").await.unwrap().object.belongs.project, None);
         assert_eq!(find(store, "file-2").await, None);
         let elsewhere = NewObject { provider: slug("other"), belongs: holder(2, "p", false).makes(), ..full.clone() };
@@ -119,8 +119,8 @@ on_both! {
         claim(store, std::slice::from_ref(&object)).await;
         let claims = [file("file-2", &second, 5), file("file-1", &second, 5), file("file-3", &second, 5)];
         assert_eq!(claim(store, &claims).await, [key("file-1")]);
-        assert_eq!(find(store, "file-1").await, recorded(&object));
-        assert_eq!(find(store, "file-3").await, recorded(&claims[2]), "the others are its");
+        assert_eq!(find(store, "file-1").await, Some(recorded(&object)));
+        assert_eq!(find(store, "file-3").await, Some(recorded(&claims[2])), "the others are its");
         // Not even when it is gone: whoever has it in flight learns nothing of its next holder.
         delete(store, "file-1", at(6)).await;
         assert_eq!(claim(store, &[file("file-1", &second, 7)]).await, [key("file-1")]);
@@ -147,18 +147,18 @@ on_both! {
         };
         assert!(claim(store, std::slice::from_ref(&again)).await.is_empty());
         let told = NewObject { document: document.clone(), ..first.clone() };
-        assert_eq!(find(store, "file-1").await, recorded(&told), "made once, with one credential");
+        assert_eq!(find(store, "file-1").await, Some(recorded(&told)), "made once, with one credential");
         let longer = NewObject { expires_at: Some(at(120)), ..first.clone() };
         // Without the project, for the key shares no more; the object is the project's still.
         let longer = NewObject { belongs: holder(1, "a", false).makes(), ..longer };
         assert!(claim(store, &[longer]).await.is_empty());
         let told = NewObject { expires_at: Some(at(120)), ..told };
-        assert_eq!(find(store, "file-1").await, recorded(&told));
+        assert_eq!(find(store, "file-1").await, Some(recorded(&told)));
         // Deleted and made anew: all of it is new but whose it is.
         delete(store, "file-1", at(10)).await;
         assert!(claim(store, std::slice::from_ref(&again)).await.is_empty());
         let anew = NewObject { belongs: maker.makes(), ..again };
-        assert_eq!(find(store, "file-1").await, recorded(&anew));
+        assert_eq!(find(store, "file-1").await, Some(recorded(&anew)));
     }
 
     async fn many_objects_are_written_and_found_at_once(test: TestStore) {
