@@ -117,6 +117,7 @@ impl Server {
         }
         tasks.spawn(keep_last_used(services.clone(), drain.clone()));
         tasks.spawn(retire_drained_credentials(services.clone(), drain.clone()));
+        tasks.spawn(forget_objects(services.clone(), drain.clone()));
         let (vault, drained) = (services.clone(), drain.clone());
         tasks.spawn(async move { drained.run_until_cancelled(vault.keep_vault_open()).await });
         tasks.spawn(keep_terms(services.clone(), wrap_limits(settings), drain.clone()));
@@ -267,6 +268,21 @@ async fn retire_drained_credentials(services: Services, drain: CancellationToken
             tracing::warn!(%error, "destroyed keys were not erased from the database's files; it is tried again");
         }
         if drain.run_until_cancelled(tokio::time::sleep(every)).await.is_none() {
+            break;
+        }
+    }
+}
+
+/// Forgets what providers have not kept for long, at the start and every few minutes, a little at a time.
+async fn forget_objects(services: Services, drain: CancellationToken) {
+    let (every, pause) = (Duration::from_mins(5), Duration::from_millis(200));
+    loop {
+        let has_more = services.forget_objects().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "objects that are gone were not forgotten");
+            false
+        });
+        let wait = if has_more { pause } else { every };
+        if drain.run_until_cancelled(tokio::time::sleep(wait)).await.is_none() {
             break;
         }
     }

@@ -46,6 +46,8 @@ kinds! {
     BooksDoNotAddUp = "books_do_not_add_up";
     /// The sums of usage of an hour are not what the log adds up to; they were made anew from it. Subject: the sums.
     UsageDisagrees = "usage_disagrees";
+    /// A provider gave an id to a second holder; it stays the first one's, and the second cannot use it. Subject: the provider.
+    ObjectTaken = "object_taken";
     /// A row that grants power was changed outside of Bitting, or an old one was put back; it is not used. Subject: table and id.
     RowTampered = "row_tampered";
     /// The rows that grant power do not add up to what was written: one is missing or was put in. Subject: the installation.

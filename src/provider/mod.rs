@@ -33,7 +33,9 @@ pub use endpoint::{
 pub use model::{ContextTier, Model, ModelDocument, ModelFacts, PriceVersion, Prices};
 pub use modifier::Factors;
 pub use multiplier::{Multiplier, Multipliers};
-pub use object::ObjectKind;
+pub use object::{
+    OBJECT_DOCUMENT_BYTES_MAX, OBJECT_ID_BYTES_MAX, ObjectDocument, ObjectId, ObjectIdError, ObjectKind,
+};
 pub use price::{Unpriced, cost};
 pub use resolve::{Candidate, Choice, ResolveError, Resolved, resolve, resolve_provider};
 pub use slug::{Slug, SlugError};

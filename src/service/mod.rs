@@ -21,6 +21,7 @@ mod ledger;
 mod metrics;
 mod model;
 mod notice;
+mod object;
 mod operator;
 mod project;
 mod provider;
@@ -42,6 +43,7 @@ use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
 pub use crate::store::StoreError;
+pub use crate::store::object::{NewObject, ObjectKey, ObjectOrder, ObjectRecord};
 pub use access_log::ReadLogError;
 pub use alarm::{Alarms, CloseAlarmError};
 pub use authenticate::{AuthenticateError, Caller};
@@ -58,12 +60,13 @@ pub use kek::{KekSource, KekSourceError};
 pub use key_probe::{KeyProbe, ProbeError, Trial};
 pub use ledger::{
     AuditError, Blocked, CorrectError, Corrected, Correction, Demand, Durability, Hold, Ledger, LedgerLimits,
-    LedgerParts, RepairError, Repaired, Reservation, ReserveError, RowSeal, Settled, StartLedgerError,
-    Unrecorded,
+    LedgerParts, ObjectChanges, RepairError, Repaired, Reservation, ReserveError, RowSeal, Settled,
+    StartLedgerError, Unrecorded,
 };
 pub use metrics::Metrics;
 pub use model::{ModelState, SetModelError};
 pub use notice::{DueNotice, NoticeSettings, Undelivered};
+pub use object::{ListPlace, ListedObjects, ObjectError, ObjectList, ObjectName};
 pub use operator::{Actor, CreateOperatorError, Operator, OperatorError, OutOfReach, Permission, Role};
 pub use project::{
     ChangeProjectError, CreateProjectError, DeleteProjectError, ExceedsCeiling, Forest, Lineage,

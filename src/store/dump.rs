@@ -35,7 +35,7 @@ impl Table {
 }
 
 /// All tables. One that refers to another comes after it.
-pub static TABLES: [Table; 34] = [
+pub static TABLES: [Table; 35] = [
     Table {
         name: "meta",
         key: &["name"],
@@ -415,6 +415,26 @@ pub static TABLES: [Table; 34] = [
             time("delivered_at").or_null().since(7),
             time("failed_at").or_null().since(7),
             text("last_error").or_null().since(7),
+        ],
+    },
+    Table {
+        name: "objects",
+        key: &["provider", "id"],
+        numbered: None,
+        opens_vault: false,
+        columns: &[
+            text("provider").since(8),
+            text("id").since(8),
+            text("kind").since(8),
+            text("subkey_id").since(8),
+            text("project").or_null().since(8),
+            text("credential_id").since(8),
+            text("model").or_null().since(8),
+            text("parent").or_null().since(8),
+            time("created_at").since(8),
+            time("expires_at").or_null().since(8),
+            text("document").or_null().since(8),
+            time("deleted_at").or_null().since(8),
         ],
     },
     Table {

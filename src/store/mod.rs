@@ -56,6 +56,7 @@ pub mod lease;
 pub mod meta;
 pub mod model;
 pub mod notice;
+pub mod object;
 mod open;
 pub mod operator;
 pub mod project;

@@ -122,6 +122,14 @@ impl Pieces {
         self
     }
 
+    /// Adds the value, or NULL.
+    pub(super) fn value_or_null(&mut self, value: Option<impl Into<Value>>) -> &mut Self {
+        match value {
+            Some(value) => self.value(value),
+            None => self.sql("NULL"),
+        }
+    }
+
     pub(super) fn append(&mut self, other: Self) -> &mut Self {
         self.0.extend(other.0);
         self

@@ -18,6 +18,7 @@ mod kills;
 mod lease;
 mod left;
 mod modifier;
+mod objects;
 mod power;
 mod price;
 mod projects;

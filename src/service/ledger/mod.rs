@@ -17,6 +17,7 @@ mod correct;
 mod desk;
 mod hold;
 mod memory;
+mod objects;
 mod recover;
 mod reservation;
 mod rows;
@@ -48,6 +49,7 @@ use watch::{audit_and_block, audit_regularly, mend};
 pub use audit::AuditError;
 pub use correct::{CorrectError, Corrected, Correction};
 pub use hold::Hold;
+pub use objects::ObjectChanges;
 pub use reservation::{Reservation, Settled};
 pub use seal::RowSeal;
 
@@ -258,6 +260,8 @@ struct Settlement {
     entry: Entry,
     /// Where it was held.
     holds: Vec<Hold>,
+    /// What it made and deleted at the provider.
+    objects: ObjectChanges,
     /// It was drawn from leases of this run; else it was put on record by somebody else, and holds nothing.
     is_drawn: bool,
 }

@@ -3,7 +3,7 @@
 //! forwarded, it is posted too, as one `crash_charge` for each owner of budgets.
 
 use super::reservation::unknown_outcome;
-use super::{Command, Durability, Ledger, Settlement, Unrecorded};
+use super::{Command, Durability, Ledger, ObjectChanges, Settlement, Unrecorded};
 use crate::base::{Clock, NanoUsd};
 use crate::log::{Decision, Entry, Rollup, UsageSource};
 use crate::service::budget::tell_what_stands;
@@ -221,7 +221,8 @@ impl Ledger {
         entry: Entry,
     ) -> Result<(), Unrecorded> {
         let (reply, answer) = oneshot::channel();
-        let settlement = Settlement { cost, entry, holds: Vec::new(), is_drawn: false };
+        let objects = ObjectChanges::default();
+        let settlement = Settlement { cost, entry, holds: Vec::new(), objects, is_drawn: false };
         let command = Command::Settle(Box::new(settlement), Some(reply));
         self.commands.send(command).await.map_err(|_| Unrecorded)?;
         answer.await.map(drop).map_err(|_| Unrecorded)

@@ -1,6 +1,6 @@
 //! What an admitted request holds, and how it ends: exactly once.
 
-use super::{Command, Hold, Settlement, Unrecorded};
+use super::{Command, Hold, ObjectChanges, Settlement, Unrecorded};
 use crate::base::NanoUsd;
 use crate::budget::Balance;
 use crate::log::{Entry, Outcome, UsageSource};
@@ -55,9 +55,14 @@ impl Reservation {
 
     /// Posts the actual cost, gives back the rest and writes the entry. The answer comes when that is
     /// durable, with the balances of the budgets; it needs not be waited for.
-    pub fn settle(mut self, cost: NanoUsd, entry: Entry) -> Settled {
+    pub fn settle(self, cost: NanoUsd, entry: Entry) -> Settled {
+        self.settle_with(cost, entry, ObjectChanges::default())
+    }
+
+    /// The same with what the request made and deleted at the provider, durable with the entry or not at all.
+    pub fn settle_with(mut self, cost: NanoUsd, entry: Entry, objects: ObjectChanges) -> Settled {
         let (reply, answer) = oneshot::channel();
-        self.resolve(cost, entry, Some(reply));
+        self.resolve((cost, entry, objects), Some(reply));
         Settled(answer)
     }
 
@@ -66,11 +71,16 @@ impl Reservation {
         self.settle(NanoUsd::ZERO, entry)
     }
 
-    fn resolve(&mut self, cost: NanoUsd, entry: Entry, reply: Option<oneshot::Sender<Vec<Balance>>>) {
+    fn resolve(
+        &mut self,
+        (cost, entry, objects): (NanoUsd, Entry, ObjectChanges),
+        reply: Option<oneshot::Sender<Vec<Balance>>>,
+    ) {
         if let Some((slot, _)) = self.open.take() {
             let entry = Entry { cost_usd: cost, reserved_usd: self.amount, ..entry };
             let holds = std::mem::take(&mut self.holds);
-            slot.send(Command::Settle(Box::new(Settlement { cost, entry, holds, is_drawn: true }), reply));
+            let settlement = Settlement { cost, entry, holds, objects, is_drawn: true };
+            slot.send(Command::Settle(Box::new(settlement), reply));
         }
     }
 }
@@ -79,11 +89,12 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some((_, opening)) = &self.open {
             let opening = opening.clone();
-            if self.was_sent {
-                self.resolve(self.amount, unknown_outcome(opening), None);
+            let (cost, entry) = if self.was_sent {
+                (self.amount, unknown_outcome(opening))
             } else {
-                self.resolve(NanoUsd::ZERO, Entry { outcome: Some(Outcome::ClientGone), ..opening }, None);
-            }
+                (NanoUsd::ZERO, Entry { outcome: Some(Outcome::ClientGone), ..opening })
+            };
+            self.resolve((cost, entry, ObjectChanges::default()), None);
         }
     }
 }

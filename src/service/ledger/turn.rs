@@ -11,7 +11,7 @@ use super::time::Timekeeper;
 use super::writer::{Admitting, Batch, Pending, Unsettled};
 use super::{
     AuditError, Blocked, CorrectError, Corrected, Demand, Hold, Mending, Opening, Settlement, base, correct,
-    rows,
+    objects, rows,
 };
 use crate::base::NanoUsd;
 use crate::budget::Balance;
@@ -59,6 +59,8 @@ pub(super) struct Done {
     pub(super) turn: Turn<WindowId>,
     /// What came of each correction.
     pub(super) corrected: Vec<Result<Corrected, CorrectError>>,
+    /// Objects that stay somebody else's.
+    pub(super) taken: Vec<objects::TakenId>,
 }
 
 /// Why the changes were not made.
@@ -101,6 +103,7 @@ pub(super) struct Work<'w> {
 pub(super) async fn run(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Done, TurnError> {
     reload(tools).await?;
     let settled = settle(tools, work.unsettled).await?;
+    let taken = objects::keep(tools, work.unsettled).await?;
     record(tools, work).await?;
     let corrected = correct::all(tools, &work.batch.corrections).await?;
     let mut misses = admit(tools, &work.batch.reserves).await?;
@@ -111,7 +114,7 @@ pub(super) async fn run(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Done, 
     let done = write(tools, work, &turn, no_room, misses).await;
     match done {
         Ok(verdicts) => {
-            Ok(Done { verdicts, balances: balances(tools.desk, &turn, &settled), turn, corrected })
+            Ok(Done { verdicts, balances: balances(tools.desk, &turn, &settled), turn, corrected, taken })
         }
         Err(error) => {
             turn.undone(&mut tools.desk.escrow());

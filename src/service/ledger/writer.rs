@@ -5,8 +5,8 @@ use super::memory::Memory;
 use super::time::Timekeeper;
 use super::turn::{self, Done, Miss, Tools, TurnError, Verdict, Work};
 use super::{
-    Command, CorrectError, Corrected, Correction, Hold, LedgerLimits, Mending, Opening, Request, Reservation,
-    ReserveError, Settlement, Unrecorded,
+    Command, CorrectError, Corrected, Correction, Hold, LedgerLimits, Mending, ObjectChanges, Opening,
+    Request, Reservation, ReserveError, Settlement, Unrecorded, objects,
 };
 use crate::base::NanoUsd;
 use crate::budget::Balance;
@@ -290,7 +290,8 @@ impl State<'_> {
 
     /// After the commit: say what became of each.
     fn answer(&mut self, mut batch: Batch, done: Done) {
-        let Done { verdicts, balances, turn, corrected } = done;
+        let Done { verdicts, balances, turn, corrected, taken } = done;
+        objects::tell(self.alarms, &taken);
         {
             let mut escrow = self.desk.escrow();
             turn.kept(&mut escrow);
@@ -346,7 +347,8 @@ impl State<'_> {
                 let entry =
                     Entry { outcome: Some(Outcome::UpstreamFailed), ..pending.request.demand.entry.clone() };
                 // Nothing of it is drawn any more.
-                let void = Settlement { cost: NanoUsd::ZERO, entry, holds: Vec::new(), is_drawn: false };
+                let (holds, objects) = (Vec::new(), ObjectChanges::default());
+                let void = Settlement { cost: NanoUsd::ZERO, entry, holds, objects, is_drawn: false };
                 self.unsettled.push((Box::new(void), None));
             }
             refuse(pending, ReserveError::Unavailable);

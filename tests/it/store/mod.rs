@@ -7,6 +7,7 @@ mod dump;
 mod first;
 mod logs;
 mod migrating;
+mod objects;
 mod opening;
 mod records;
 mod subkeys;

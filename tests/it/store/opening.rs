@@ -15,6 +15,7 @@ fn first() -> Vec<String> {
         "0005_credential_rates",
         "0006_usage",
         "0007_notices",
+        "0008_objects",
     ];
     names.map(str::to_owned).to_vec()
 }
