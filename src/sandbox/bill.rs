@@ -1,11 +1,13 @@
-//! What the sandbox charges: its own price list, a running bill, and a meter for each call.
+//! What the sandbox charges: a running bill, and a meter for each call.
 //!
 //! A meter posts exactly once, when it is finished or dropped: a call that is broken off (the client hung up,
-//! the stream was cut) is billed for its input and for what was produced, or in full if it drains. It posts
+//! the stream was cut) is billed for its input and for the text that was produced, or in full if it drains; pictures
+//! and sound are begun whole, and billed so. It posts
 //! before the answer's last byte is handed over, so whoever has read an answer finds it on the bill.
 
 use super::call::Call;
 use super::directive::{Directive, Directives};
+use super::prices;
 use super::rates::{self, Extras, Served};
 use crate::base::NanoUsd;
 use serde::Serialize;
@@ -14,31 +16,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Names of models and paths are the callers'; beyond this many they share the row `(other)`.
 const ROWS_MAX: usize = 256;
-
-/// Prices in USD for a million tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Price {
-    input: NanoUsd,
-    cached: NanoUsd,
-    output: NanoUsd,
-}
-
-const fn price(input: i64, cached: i64, output: i64) -> Price {
-    Price {
-        input: NanoUsd::from_nano(input * 1_000_000),
-        cached: NanoUsd::from_nano(cached * 1_000_000),
-        output: NanoUsd::from_nano(output * 1_000_000),
-    }
-}
-
-/// In thousandths of a USD for a million tokens. A model that is not here costs what `sandbox-mini` does.
-const PRICES: &[(&str, Price)] = &[
-    ("sandbox-mini", price(150, 75, 600)),
-    ("sandbox-large", price(2_500, 1_250, 10_000)),
-    ("sandbox-reasoning", price(1_100, 550, 4_400)),
-    ("sandbox-vision", price(2_500, 1_250, 10_000)),
-    ("sandbox-embedding", price(20, 20, 0)),
-];
 
 /// What one call used, in disjoint classes, as the bill sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +74,8 @@ impl Usage {
             audio_output: number(Directive::AudioOutput),
             image_output: number(Directive::ImageOutput),
             searches: number(Directive::Searches),
+            containers: number(Directive::Containers),
+            ..Extras::default()
         };
         Self {
             input: rest,
@@ -147,10 +126,7 @@ impl Usage {
         if model == rates::MODEL {
             return rates::cost(&self);
         }
-        let listed = PRICES.iter().find(|(name, _)| *name == model).unwrap_or(&PRICES[0]).1;
-        let plain = self.input.saturating_add(self.extras.input());
-        let input = listed.input.per_million(plain).saturating_add(listed.cached.per_million(self.cached));
-        input.saturating_add(listed.output.per_million(self.all_output()))
+        prices::cost(model, &self)
     }
 
     fn all_output(self) -> u64 {
@@ -190,8 +166,40 @@ pub struct ModelBill {
     pub cached_input_tokens: u64,
     /// Output tokens, reasoning included whether it was reported or not.
     pub output_tokens: u64,
+    /// Of the input tokens, those of sound. These and what follows are left out where they are none.
+    #[serde(skip_serializing_if = "is_none")]
+    pub audio_input_tokens: u64,
+    /// Of the input tokens, those of pictures.
+    #[serde(skip_serializing_if = "is_none")]
+    pub image_input_tokens: u64,
+    /// Of the output tokens, those of sound.
+    #[serde(skip_serializing_if = "is_none")]
+    pub audio_output_tokens: u64,
+    /// Of the output tokens, those of pictures.
+    #[serde(skip_serializing_if = "is_none")]
+    pub image_output_tokens: u64,
+    /// Searches of the web.
+    #[serde(skip_serializing_if = "is_none")]
+    pub searches: u64,
+    /// Containers of the code interpreter.
+    #[serde(skip_serializing_if = "is_none")]
+    pub containers: u64,
+    /// Pictures made by a model that is billed by the piece.
+    #[serde(skip_serializing_if = "is_none")]
+    pub pictures: u64,
+    /// Characters read aloud by a model that is billed by the character.
+    #[serde(skip_serializing_if = "is_none")]
+    pub characters: u64,
+    /// Seconds heard by a model that is billed by the second.
+    #[serde(skip_serializing_if = "is_none")]
+    pub seconds: u64,
     /// Every class rounded up to a nano-USD, call by call.
     pub cost_usd: NanoUsd,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The running bill, shared by all calls.
@@ -282,6 +290,20 @@ impl Drop for Meter {
                 model.input_tokens.saturating_add(used.input).saturating_add(used.extras.input());
             model.cached_input_tokens = model.cached_input_tokens.saturating_add(used.cached);
             model.output_tokens = model.output_tokens.saturating_add(used.all_output());
+            let extras = used.extras;
+            for (sum, count) in [
+                (&mut model.audio_input_tokens, extras.audio_input),
+                (&mut model.image_input_tokens, extras.image_input),
+                (&mut model.audio_output_tokens, extras.audio_output),
+                (&mut model.image_output_tokens, extras.image_output),
+                (&mut model.searches, extras.searches),
+                (&mut model.containers, extras.containers),
+                (&mut model.pictures, extras.pictures),
+                (&mut model.characters, extras.characters),
+                (&mut model.seconds, extras.seconds),
+            ] {
+                *sum = sum.saturating_add(count);
+            }
             model.cost_usd = model.cost_usd.saturating_add(cost);
             bill.cost_usd = bill.cost_usd.saturating_add(cost);
         });
@@ -313,6 +335,17 @@ mod tests {
         let inputs = 31_000 + 1_000 + 25_000 + 60_000 + 15_000 + 6_000;
         let outputs = 50_000 + 21_000 + 72_000 + 56_000;
         assert_eq!(used.cost("sandbox-rates").as_nano(), inputs + outputs + 100_000 + 20_000_000);
+        let extras = Extras { containers: 3, pictures: 2, characters: 5, seconds: 7, ..Extras::default() };
+        let pieces = Usage { extras, ..usage(0, 0, "").0 };
+        assert_eq!(pieces.cost("sandbox-rates").as_nano(), 100_000 + 90_000_000);
+        assert_eq!(pieces.cost("sandbox-image-each").to_string(), "0.08");
+        assert_eq!(pieces.cost("sandbox-tts").to_string(), "0.000075");
+        assert_eq!(pieces.cost("sandbox-whisper").to_string(), "0.0007");
+        let (used, _) = usage(100, 10, "image_input=40,image_output=7");
+        assert_eq!(used.cost("sandbox-image").as_nano(), 300_000 + 400_000 + 100_000 + 280_000);
+        let (used, _) = usage(100, 10, "audio_input=40,audio_output=7");
+        assert_eq!(used.cost("sandbox-transcribe").as_nano(), 150_000 + 240_000 + 100_000 + 70_000);
+        assert_eq!(used.cost("sandbox-moderation").as_nano(), 0);
     }
 
     #[test]

@@ -6,12 +6,15 @@
 use super::Sandbox;
 use super::bill::{InFlight, Meter, Usage};
 use super::directive::{Directive, Directives};
-use super::models::{self, Model};
+use super::endpoint::{self, Target};
+use super::models::Model;
+use super::multipart::Form;
 use super::refusal::{Dialect, Refusal};
+use super::seal::{JSON, Seal, closed};
 use super::stream::{self, Events};
-use super::{chat, completions, embeddings, gemini, messages, responses};
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
+use axum::extract::Query;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts};
 use axum::response::Response;
 use bytes::Bytes;
 use serde_json::Value;
@@ -21,35 +24,21 @@ const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What a wrong key begins with.
 const BAD_KEY_PREFIX: &str = "sandbox-bad";
 
-/// What is called, once the path is understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
-    Chat,
-    Completions,
-    Responses,
-    Embeddings,
-    Messages,
-    MessagesCount,
-    /// The model and action of a Gemini path.
-    Gemini {
-        model: String,
-        action: gemini::Action,
-    },
-    Models,
-    Model(String),
-    Unknown,
-}
-
 /// One call, understood.
 #[derive(Debug)]
 pub(super) struct Call {
-    sandbox: Sandbox,
+    pub(super) sandbox: Sandbox,
     pub(super) dialect: Dialect,
-    /// `None` for the list of models.
+    /// `None` where no model is called.
     pub(super) model: Option<Model>,
     pub(super) directives: Directives,
     pub(super) key: String,
+    /// The JSON body, or a form's fields as one.
     pub(super) body: Value,
+    /// The form that came as multipart; empty where none is wanted.
+    pub(super) form: Form,
+    /// The query, decoded, in its order.
+    pub(super) query: Vec<(String, String)>,
     /// When it was received, in Unix seconds.
     pub(super) created: i64,
 }
@@ -61,10 +50,25 @@ pub(super) struct Work {
     pub(super) usage: Option<Usage>,
 }
 
+impl Work {
+    /// Costs nothing.
+    pub(super) fn free(answer: Answer) -> Self {
+        Self { answer, usage: None }
+    }
+}
+
 /// An answer before it is sent.
 pub(super) enum Answer {
     Json(Value),
-    Events { content_type: &'static str, events: Events },
+    /// Anything else that has a length: a file, a text.
+    Bytes {
+        content_type: String,
+        bytes: Bytes,
+    },
+    Events {
+        content_type: &'static str,
+        events: Events,
+    },
 }
 
 impl Answer {
@@ -85,9 +89,27 @@ impl Call {
         self.model.as_ref().map_or("", Model::reported)
     }
 
+    /// What the query says first under a name.
+    pub(super) fn asked(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
     /// Whether the body asks for a stream.
     pub(super) fn streams(&self) -> bool {
         self.body.get("stream").and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    /// Whether the work goes on, and is billed, when nobody reads the answer.
+    pub(super) fn goes_on(&self) -> bool {
+        self.directives.has(Directive::Drain) || self.body.get("background") == Some(&Value::Bool(true))
+    }
+
+    /// A JSON answer in which the key is shown if it is to be.
+    pub(super) fn answer(&self, mut answer: Value) -> Answer {
+        if self.directives.echoes() {
+            answer["echo"] = Value::from(self.key.as_str());
+        }
+        Answer::Json(answer)
     }
 }
 
@@ -114,17 +136,14 @@ pub(super) fn times(within: &Value, param: &'static str) -> Result<u64, Refusal>
 }
 
 /// Receives a request and answers it, whatever it is.
-pub(super) async fn answer(
-    sandbox: Sandbox,
-    endpoint: Endpoint,
-    request: axum::extract::Request,
-) -> Response {
+pub(super) async fn answer(sandbox: Sandbox, request: axum::extract::Request) -> Response {
     let (parts, body) = request.into_parts();
     let flight = sandbox.ledger().arrive(parts.uri.path());
     let read = axum::body::to_bytes(body, BODY_BYTES_MAX).await;
     let body = read.as_ref().map_or_else(|_| Bytes::new(), Bytes::clone);
     sandbox.record().keep(&parts, &body);
-    let dialect = endpoint.dialect(&parts);
+    let target = Target::find(&parts);
+    let dialect = target.dialect(&parts);
     let mut seal = Seal {
         dialect,
         request_id: sandbox.id("req"),
@@ -132,7 +151,7 @@ pub(super) async fn answer(
         echoes: false,
     };
     let outcome = match read {
-        Ok(body) => attempt(sandbox, endpoint, dialect, &parts, &body, flight, &mut seal).await,
+        Ok(body) => attempt(sandbox, target, dialect, &parts, &body, flight, &mut seal).await,
         Err(_) => Err(Refusal::TooLarge),
     };
     outcome.unwrap_or_else(|refusal| seal.refuse(&refusal, refusal.status()))
@@ -140,7 +159,7 @@ pub(super) async fn answer(
 
 async fn attempt(
     sandbox: Sandbox,
-    endpoint: Endpoint,
+    target: Target,
     dialect: Dialect,
     parts: &Parts,
     body: &Bytes,
@@ -155,24 +174,30 @@ async fn attempt(
     if key.starts_with(BAD_KEY_PREFIX) || sandbox.refuses(&key) {
         return Err(bad_key(&key));
     }
-    let body = if endpoint.has_body() {
-        serde_json::from_slice(body).map_err(|_| Refusal::NotJson)?
-    } else {
-        Value::Null
+    let (body, form) = match target.form() {
+        endpoint::Form::None => (Value::Null, Form::default()),
+        endpoint::Form::Json => {
+            (serde_json::from_slice(body).map_err(|_| Refusal::NotJson)?, Form::default())
+        }
+        endpoint::Form::Multipart => {
+            let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+            let form = Form::read(kind.unwrap_or_default(), body).ok_or(Refusal::NotMultipart)?;
+            (form.fields(), form)
+        }
     };
-    let model = endpoint.model(&body, parts)?;
+    let query = Query::try_from_uri(&parts.uri).map(|Query(query)| query).unwrap_or_default();
+    let model = target.model(&body, parts)?;
     if let Some(model) = &model {
         directives.add(model.directives())?;
     }
     seal.echoes = directives.echoes();
     let created = sandbox.now().timestamp();
-    let call = Call { sandbox, dialect, model, directives, key, body, created };
-    let work = endpoint.work(&call)?;
-    run(&call, work, flight, seal).await
+    let call = Call { sandbox, dialect, model, directives, key, body, form, query, created };
+    run(&call, &target, flight, seal).await
 }
 
-/// Keeps the pace, then misbehaves or answers.
-async fn run(call: &Call, work: Work, flight: InFlight, seal: &Seal) -> Result<Response, Refusal> {
+/// Keeps the pace, then misbehaves or answers. Who misbehaves so that there is no answer has not done the work either.
+async fn run(call: &Call, target: &Target, flight: InFlight, seal: &Seal) -> Result<Response, Refusal> {
     let directives = &call.directives;
     let status = directives
         .number(Directive::Status)
@@ -194,39 +219,45 @@ async fn run(call: &Call, work: Work, flight: InFlight, seal: &Seal) -> Result<R
         };
         return Ok(seal.refuse(&refusal, status.unwrap_or_else(|| refusal.status())));
     }
+    let work = target.work(call)?;
     let base = call.model.as_ref().map_or("", Model::base);
-    let drains = directives.has(Directive::Drain);
+    let drains = call.goes_on();
     let (meter, flight) = match work.usage {
         Some(usage) => (Some(Meter::begin(flight, base, usage, drains)), None),
         None => (None, Some(flight)),
     };
     pace(call).await;
-    let response = match (work.answer, meter) {
-        (Answer::Events { content_type, events }, Some(meter)) => {
+    let response = match work.answer {
+        Answer::Events { content_type, events } => {
             seal.respond(StatusCode::OK, content_type, stream::body(events, meter, directives))
         }
-        // Nothing that streams is free; were it so, it would be an empty stream.
-        (Answer::Events { content_type, .. }, None) => {
-            seal.respond(StatusCode::OK, content_type, Body::empty())
-        }
-        (Answer::Json(value), meter) => {
-            let mut bytes = Bytes::from(value.to_string());
-            if directives.has(Directive::Malformed) {
-                bytes.truncate(bytes.len() / 2);
-            }
-            if let Some(meter) = meter {
-                meter.finish();
-            }
-            let cut = directives.has(Directive::Cut);
-            let length = HeaderValue::from(bytes.len());
-            let body = if cut { stream::cut_body(&bytes) } else { Body::from(bytes) };
-            let mut response = seal.respond(StatusCode::OK, JSON, body);
-            response.headers_mut().insert(header::CONTENT_LENGTH, length);
-            response
-        }
+        Answer::Json(value) => whole(directives, seal, JSON, Bytes::from(value.to_string()), meter),
+        Answer::Bytes { content_type, bytes } => whole(directives, seal, &content_type, bytes, meter),
     };
     drop(flight);
     Ok(response)
+}
+
+/// An answer with a length; it is posted before it is sent.
+fn whole(
+    directives: &Directives,
+    seal: &Seal,
+    content_type: &str,
+    mut bytes: Bytes,
+    meter: Option<Meter>,
+) -> Response {
+    if directives.has(Directive::Malformed) {
+        bytes.truncate(bytes.len() / 2);
+    }
+    if let Some(meter) = meter {
+        meter.finish();
+    }
+    let cut = directives.has(Directive::Cut);
+    let length = HeaderValue::from(bytes.len());
+    let body = if cut { stream::cut_body(&bytes) } else { Body::from(bytes) };
+    let mut response = seal.respond(StatusCode::OK, content_type, body);
+    response.headers_mut().insert(header::CONTENT_LENGTH, length);
+    response
 }
 
 async fn pace(call: &Call) {
@@ -235,66 +266,6 @@ async fn pace(call: &Call) {
     }
     if let Some(delay) = call.directives.millis(Directive::Delay) {
         tokio::time::sleep(delay).await;
-    }
-}
-
-impl Endpoint {
-    fn dialect(&self, parts: &Parts) -> Dialect {
-        let headers = &parts.headers;
-        match self {
-            Self::Chat | Self::Completions | Self::Responses | Self::Embeddings => Dialect::OpenAi,
-            Self::Messages | Self::MessagesCount => Dialect::Anthropic,
-            Self::Gemini { .. } => Dialect::Gemini,
-            Self::Models | Self::Model(_) | Self::Unknown => {
-                if headers.contains_key("anthropic-version") {
-                    Dialect::Anthropic
-                } else if headers.contains_key("x-goog-api-key") || parts.uri.path().starts_with("/v1beta/") {
-                    Dialect::Gemini
-                } else {
-                    Dialect::OpenAi
-                }
-            }
-        }
-    }
-
-    fn has_body(&self) -> bool {
-        !matches!(self, Self::Models | Self::Model(_) | Self::Unknown)
-    }
-
-    fn model(&self, body: &Value, parts: &Parts) -> Result<Option<Model>, Refusal> {
-        match self {
-            Self::Models => Ok(None),
-            Self::Unknown => Err(Refusal::UnknownPath(format!("{} {}", parts.method, parts.uri.path()))),
-            Self::Model(name) | Self::Gemini { model: name, .. } => Model::parse(name).map(Some),
-            Self::Chat
-            | Self::Completions
-            | Self::Responses
-            | Self::Embeddings
-            | Self::Messages
-            | Self::MessagesCount => match body.get("model").and_then(Value::as_str) {
-                Some(name) => Model::parse(name).map(Some),
-                None if matches!(self, Self::Messages | Self::MessagesCount) => {
-                    Err(Refusal::param("model", "model: Field required"))
-                }
-                None => Err(Refusal::invalid("you must provide a model parameter")),
-            },
-        }
-    }
-
-    fn work(&self, call: &Call) -> Result<Work, Refusal> {
-        match self {
-            Self::Chat => chat::work(call),
-            Self::Completions => completions::work(call),
-            Self::Responses => responses::work(call),
-            Self::Embeddings => embeddings::work(call),
-            Self::Messages => messages::work(call),
-            Self::MessagesCount => messages::count(call),
-            Self::Gemini { action, .. } => gemini::work(call, *action),
-            Self::Models => Ok(Work { answer: Answer::Json(models::list(call)), usage: None }),
-            Self::Model(_) | Self::Unknown => {
-                Ok(Work { answer: Answer::Json(models::one(call)), usage: None })
-            }
-        }
     }
 }
 
@@ -317,70 +288,6 @@ fn bad_key(key: &str) -> Refusal {
     Refusal::BadKey { shown: format!("{shown}***{}", end.into_iter().rev().collect::<String>()) }
 }
 
-const JSON: &str = "application/json";
-
 /// Marks an answer that is none: the server closes the connection instead.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Closed;
-
-fn closed() -> Response {
-    let mut response = Response::new(stream::cut_body(&Bytes::new()));
-    response.extensions_mut().insert(Closed);
-    response
-}
-
-/// What every answer to one request carries.
-struct Seal {
-    dialect: Dialect,
-    request_id: String,
-    key: String,
-    echoes: bool,
-}
-
-impl Seal {
-    fn respond(&self, status: StatusCode, content_type: &'static str, body: Body) -> Response {
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        let mut set = |name: &'static str, value: HeaderValue| {
-            headers.insert(HeaderName::from_static(name), value);
-        };
-        set("content-type", HeaderValue::from_static(content_type));
-        if let Ok(id) = HeaderValue::from_str(&self.request_id) {
-            set(if self.dialect == Dialect::Anthropic { "request-id" } else { "x-request-id" }, id);
-        }
-        // What real providers send along and no application needs.
-        set("set-cookie", HeaderValue::from_static("__sandbox=1; path=/; HttpOnly"));
-        match self.dialect {
-            Dialect::OpenAi => {
-                set("openai-version", HeaderValue::from_static("2020-10-01"));
-                set("openai-organization", HeaderValue::from_static("org-sandbox"));
-                set("openai-processing-ms", HeaderValue::from_static("1"));
-            }
-            Dialect::Anthropic => set("anthropic-organization-id", HeaderValue::from_static("org-sandbox")),
-            Dialect::Gemini => set("server-timing", HeaderValue::from_static("gfet4t7; dur=1")),
-        }
-        if self.echoes
-            && let Ok(key) = HeaderValue::from_str(&self.key)
-        {
-            set("x-echo", key);
-        }
-        response
-    }
-
-    fn refuse(&self, refusal: &Refusal, status: StatusCode) -> Response {
-        let echo = if self.echoes { format!(" {}", self.key) } else { String::new() };
-        let body = refusal.body(self.dialect, status, &self.request_id, &echo);
-        let mut response = self.respond(status, JSON, Body::from(body.to_string()));
-        if status == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        response
-    }
-
-    fn redirect(&self) -> Response {
-        let mut response = self.respond(StatusCode::FOUND, JSON, Body::empty());
-        response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/v1/redirected"));
-        response
-    }
-}

@@ -2,6 +2,7 @@
 
 use super::bill::{Reported, Usage};
 use super::call::{Answer, Call, Work, bound, times};
+use super::files;
 use super::rates::Served;
 use super::refusal::Refusal;
 use super::reply::{Ask, Choice, Finish, Reply, Tool, Want, text_of};
@@ -31,6 +32,7 @@ fn read(call: &Call) -> Result<Ask, Refusal> {
     };
     let mut input = InputCount::default();
     input.messages(messages);
+    input.add(files::named(call, &body["messages"])?);
     ["tools", "functions", "response_format"]
         .iter()
         .filter_map(|name| body.get(*name))
@@ -133,6 +135,9 @@ fn json(call: &Call, reply: &Reply, reported: Option<Reported>) -> Value {
                     "id": call.id("call"), "type": "function", "function": {"name": name, "arguments": text},
                 }],
             }),
+            None if reply.refuses => {
+                json!({"role": "assistant", "content": null, "refusal": text, "annotations": []})
+            }
             None => json!({"role": "assistant", "content": text, "refusal": null, "annotations": []}),
         };
         json!({"index": index, "message": message, "logprobs": null, "finish_reason": finish_reason(reply.finish)})
@@ -186,12 +191,13 @@ fn events(call: &Call, reply: Reply, reported: Option<Reported>) -> impl Iterato
     }
     closing.push(Event::raw("data: [DONE]\n\n"));
     let is_tool = reply.tool.is_some();
+    let field = if reply.refuses { "refusal" } else { "content" };
     let pieces = reply.pieces.into_each_candidate(reply.candidates).map(move |(index, piece)| {
         let piece = quoted(&piece);
         let delta = if is_tool {
             format!("{{\"tool_calls\":[{{\"index\":0,\"function\":{{\"arguments\":{piece}}}}}]}}")
         } else {
-            format!("{{\"content\":{piece}}}")
+            format!("{{\"{field}\":{piece}}}")
         };
         template.fill(&[&index.to_string(), &delta, "null"]).carrying(1)
     });

@@ -35,6 +35,14 @@ pub(super) enum Directive {
     ImageOutput,
     /// Calls of the web search.
     Searches,
+    /// Calls of the code interpreter, each in a container of its own.
+    Containers,
+    /// Declines to answer, politely.
+    Refusal,
+    /// Fails when everything is said: a response's status is `failed`.
+    Fail,
+    /// Times that a background response is read before it is complete.
+    Polls,
     /// `sandbox-rates` serves, bills and reports this tier whatever was asked for.
     ServePriority,
     /// The same.
@@ -96,6 +104,10 @@ const KNOWN: &[(&str, Directive, Takes)] = &[
     ("audio_output", Directive::AudioOutput, Some((0, 1_000_000_000))),
     ("image_output", Directive::ImageOutput, Some((0, 1_000_000_000))),
     ("searches", Directive::Searches, Some((0, 1_000))),
+    ("containers", Directive::Containers, Some((0, 100))),
+    ("refusal", Directive::Refusal, None),
+    ("fail", Directive::Fail, None),
+    ("polls", Directive::Polls, Some((0, 1_000))),
     ("serve_priority", Directive::ServePriority, None),
     ("serve_flex", Directive::ServeFlex, None),
     ("serve_default", Directive::ServeDefault, None),

@@ -5,7 +5,9 @@
 
 use super::bill::{Reported, Usage};
 use super::call::{Answer, Call, Work, bound, times};
+use super::directive::Directive;
 use super::embeddings::{dimensions, vector};
+use super::images::PICTURE;
 use super::refusal::Refusal;
 use super::reply::{Ask, Choice, Finish, Reply, Tool, Want, text_of};
 use super::stream::{Event, Events};
@@ -57,6 +59,7 @@ fn generate(call: &Call, action: Action) -> Result<Work, Refusal> {
     let ask = read(&call.body)?;
     let reply = Reply::compose(&ask, &call.directives, &call.key);
     let usage = Usage::new(ask.input.total(), reply.tokens() * ask.candidates_made, &call.directives);
+    let beside = Beside::read(call);
     let answer = match action {
         Action::Stream { events: true } => Answer::sse(
             chunks(call, reply, usage).map(|(chunk, tokens)| Event::data(&chunk).carrying(tokens)),
@@ -68,7 +71,7 @@ fn generate(call: &Call, action: Action) -> Result<Work, Refusal> {
         Action::Generate | Action::Embed | Action::EmbedBatch | Action::Count => {
             let parts = (0..reply.candidates).map(|index| (index, reply.pieces.text(index)));
             let candidates: Vec<_> =
-                parts.map(|(index, text)| candidate(&reply, index, &text, true)).collect();
+                parts.map(|(index, text)| candidate(&reply, index, &text, true, true, beside)).collect();
             Answer::Json(chunk(call, &call.id("resp"), &candidates, usage.reported(&call.directives)))
         }
     };
@@ -144,7 +147,27 @@ fn choice(body: &Value) -> Choice {
     }
 }
 
-fn candidate(reply: &Reply, index: u64, text: &str, last: bool) -> Value {
+/// What comes with the words: thoughts before them, if they are asked for, and pictures after them.
+#[derive(Clone, Copy, Debug)]
+struct Beside {
+    thoughts: bool,
+    picture: bool,
+}
+
+impl Beside {
+    fn read(call: &Call) -> Self {
+        let config = field(&call.body, "generationConfig", "generation_config");
+        let config = field(config, "thinkingConfig", "thinking_config");
+        let number = |directive| call.directives.number(directive).unwrap_or(0);
+        Self {
+            thoughts: number(Directive::HiddenReasoning) > 0
+                && field(config, "includeThoughts", "include_thoughts") == true,
+            picture: number(Directive::ImageOutput) > 0,
+        }
+    }
+}
+
+fn candidate(reply: &Reply, index: u64, text: &str, first: bool, last: bool, beside: Beside) -> Value {
     let part = match &reply.tool {
         Some(name) => {
             let args = serde_json::from_str(text).unwrap_or_else(|_| json!({}));
@@ -152,7 +175,15 @@ fn candidate(reply: &Reply, index: u64, text: &str, last: bool) -> Value {
         }
         None => json!({"text": text}),
     };
-    let mut candidate = json!({"index": index, "content": {"role": "model", "parts": [part]}});
+    let mut parts = vec![part];
+    if first && beside.thoughts {
+        parts.insert(0, json!({"text": "Thought about it.", "thought": true}));
+        parts[1]["thoughtSignature"] = json!("c2FuZGJveA==");
+    }
+    if last && beside.picture {
+        parts.push(json!({"inlineData": {"mimeType": "image/png", "data": PICTURE}}));
+    }
+    let mut candidate = json!({"index": index, "content": {"role": "model", "parts": parts}});
     if last {
         candidate["finishReason"] = json!(match reply.finish {
             Finish::Stop | Finish::Tool => "STOP",
@@ -172,19 +203,32 @@ fn chunk(call: &Call, id: &str, candidates: &[Value], reported: Option<Reported>
 
 /// Usage in Gemini's classes: thoughts beside the candidates.
 fn metadata(usage: Reported) -> Value {
+    let told = usage.output.saturating_sub(usage.reasoning);
     let mut metadata = json!({
         "promptTokenCount": usage.input,
-        "candidatesTokenCount": usage.output.saturating_sub(usage.reasoning),
+        "candidatesTokenCount": told,
         "totalTokenCount": usage.input.saturating_add(usage.output),
-        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": usage.input}],
+        "promptTokensDetails": modalities(usage.input, usage.image_input, usage.audio_input),
     });
+    if usage.image_output != 0 || usage.audio_output != 0 {
+        metadata["candidatesTokensDetails"] = modalities(told, usage.image_output, usage.audio_output);
+    }
     if usage.cached != 0 {
         metadata["cachedContentTokenCount"] = json!(usage.cached);
+        metadata["cacheTokensDetails"] = modalities(usage.cached, 0, 0);
     }
     if usage.reasoning != 0 {
         metadata["thoughtsTokenCount"] = json!(usage.reasoning);
     }
     metadata
+}
+
+/// A count by what its tokens are of.
+fn modalities(all: i64, image: i64, audio: i64) -> Value {
+    let text = all.saturating_sub(image).saturating_sub(audio);
+    let counts = [("TEXT", text), ("IMAGE", image), ("AUDIO", audio)];
+    let told = counts.into_iter().filter(|(name, count)| *name == "TEXT" || *count != 0);
+    told.map(|(name, count)| json!({"modality": name, "tokenCount": count})).collect()
 }
 
 /// The chunks of a stream, each with its tokens and the usage so far. A function call comes whole.
@@ -198,13 +242,15 @@ fn chunks(call: &Call, reply: Reply, usage: Usage) -> impl Iterator<Item = (Valu
         let pieces = reply.pieces.clone().into_each_candidate(reply.candidates);
         Box::new(pieces.map(|(index, piece)| (index, piece, 1)))
     };
+    let beside = Beside::read(call);
     let frame = json!({"modelVersion": call.model_name(), "responseId": id});
     let mut produced = 0;
     steps.map(move |(index, text, tokens)| {
+        let begins = produced < reply.candidates;
         produced += tokens;
         let ends = produced + reply.candidates > last;
         let mut chunk = frame.clone();
-        chunk["candidates"] = json!([candidate(&reply, index, &text, ends)]);
+        chunk["candidates"] = json!([candidate(&reply, index, &text, begins, ends, beside)]);
         if let Some(reported) = (Usage { output: produced, ..usage }).reported(&directives) {
             chunk["usageMetadata"] = metadata(reported);
         }

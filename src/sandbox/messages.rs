@@ -2,6 +2,7 @@
 
 use super::bill::{Reported, Usage};
 use super::call::{Answer, Call, Work, bound};
+use super::files;
 use super::refusal::{Dialect, Refusal};
 use super::reply::{Ask, Choice, Finish, Reply, Tool, Want, text_of};
 use super::stream::{Event, Template, quoted};
@@ -46,6 +47,7 @@ fn read(call: &Call) -> Result<Ask, Refusal> {
     let mut input = InputCount::default();
     input.message(&body["system"]);
     input.messages(messages);
+    input.add(files::named(call, &body["messages"])?);
     let format = body.pointer("/output_config/format").or_else(|| body.get("output_format"));
     let schema = format.and_then(|format| format.get("schema"));
     body.get("tools").into_iter().chain(schema).for_each(|value| input.json(value));
@@ -78,8 +80,9 @@ fn read(call: &Call) -> Result<Ask, Refusal> {
     })
 }
 
-fn stop_reason(finish: Finish) -> &'static str {
-    match finish {
+fn stop_reason(reply: &Reply) -> &'static str {
+    match reply.finish {
+        _ if reply.refuses => "refusal",
         Finish::Stop => "end_turn",
         Finish::Length => "max_tokens",
         Finish::Tool => "tool_use",
@@ -124,7 +127,7 @@ fn json(call: &Call, reply: &Reply, reported: Option<Reported>) -> Value {
         }
         None => json!({"type": "text", "text": text}),
     };
-    let mut answer = message(call, &json!([block]), Some(stop_reason(reply.finish)));
+    let mut answer = message(call, &json!([block]), Some(stop_reason(reply)));
     if let Some(reported) = reported {
         answer["usage"] = usage(reported);
     }
@@ -157,7 +160,7 @@ fn events(call: &Call, reply: Reply, reported: Option<Reported>) -> impl Iterato
     );
     let mut last = json!({
         "type": "message_delta",
-        "delta": {"stop_reason": stop_reason(reply.finish), "stop_sequence": null},
+        "delta": {"stop_reason": stop_reason(&reply), "stop_sequence": null},
     });
     if let Some(reported) = reported {
         last["usage"] = usage(reported);

@@ -1,26 +1,37 @@
-//! The sandbox: a simulated LLM provider that speaks the dialects of `OpenAI`, Anthropic and Gemini.
+//! The sandbox: a simulated LLM provider that speaks the dialects of `OpenAI`, Azure, Anthropic and Gemini.
 //!
 //! It is for trying out, tests and benchmarks. The same request gets the same answer (ids and times apart), usage is what
 //! its bill says, and it misbehaves only when a request asks it to, by the `x-sandbox` header or by the model's name
 //! (`sandbox-mini+status=500`). It takes any key that is not empty, except those that begin with `sandbox-bad` and those
 //! that it was told to refuse.
+//! A key is an account: the responses and files that it leaves here are there for no other.
 //! It keeps its own bill, so that another's account of the same traffic can be compared with it.
 
+mod account;
+mod audio;
 mod bill;
 mod call;
 mod chat;
 mod completions;
 mod directive;
 mod embeddings;
+mod endpoint;
+mod files;
 mod gemini;
+mod images;
 mod messages;
 mod models;
+mod moderations;
+mod multipart;
+mod page;
+mod prices;
 mod rates;
 mod record;
 mod refusal;
 mod reply;
 mod responses;
 mod schema;
+mod seal;
 mod server;
 mod stream;
 mod tokens;
@@ -55,6 +66,8 @@ struct State {
     release: watch::Sender<u64>,
     held: watch::Sender<u64>,
     refused: Mutex<Vec<String>>,
+    files: account::Shelf<files::File>,
+    responses: account::Shelf<responses::Kept>,
 }
 
 impl Sandbox {
@@ -69,6 +82,8 @@ impl Sandbox {
             release: watch::Sender::new(0),
             held: watch::Sender::new(0),
             refused: Mutex::default(),
+            files: files::shelf(),
+            responses: responses::shelf(),
         }))
     }
 
@@ -87,7 +102,7 @@ impl Sandbox {
         self.0.record.received()
     }
 
-    /// Forgets the bill and the requests. What is in flight stays, and is billed when it ends.
+    /// Forgets the bill and the requests. What is in flight stays, and is billed when it ends; what accounts left stays.
     pub fn reset(&self) {
         self.0.ledger.reset();
         self.0.record.clear();
@@ -141,6 +156,14 @@ impl Sandbox {
 
     fn now(&self) -> DateTime<Utc> {
         self.0.clock.now()
+    }
+
+    fn files(&self) -> &account::Shelf<files::File> {
+        &self.0.files
+    }
+
+    fn responses(&self) -> &account::Shelf<responses::Kept> {
+        &self.0.responses
     }
 
     fn ledger(&self) -> &bill::Ledger {

@@ -6,8 +6,20 @@ use serde_json::{Value, json};
 
 /// What a model name of the sandbox begins with. Any such name works; these are on the list.
 const PREFIX: &str = "sandbox-";
-const LISTED: [&str; 5] =
-    ["sandbox-mini", "sandbox-large", "sandbox-reasoning", "sandbox-vision", "sandbox-embedding"];
+const LISTED: [&str; 12] = [
+    "sandbox-mini",
+    "sandbox-large",
+    "sandbox-reasoning",
+    "sandbox-vision",
+    "sandbox-embedding",
+    "sandbox-image",
+    "sandbox-image-each",
+    "sandbox-speech",
+    "sandbox-tts",
+    "sandbox-transcribe",
+    "sandbox-whisper",
+    "sandbox-moderation",
+];
 /// Answers as a dated snapshot of itself, as aliases of real models do.
 const DATED: (&str, &str) = ("sandbox-dated", "sandbox-dated-2026-01-01");
 const NAME_BYTES_MAX: usize = 512;
@@ -55,7 +67,7 @@ impl Model {
 pub(super) fn list(call: &Call) -> Value {
     let each = LISTED.iter().map(|id| entry(call.dialect, id));
     match call.dialect {
-        Dialect::OpenAi => json!({"object": "list", "data": each.collect::<Vec<_>>()}),
+        Dialect::OpenAi | Dialect::Azure => json!({"object": "list", "data": each.collect::<Vec<_>>()}),
         Dialect::Anthropic => json!({
             "data": each.collect::<Vec<_>>(),
             "has_more": false,
@@ -73,7 +85,9 @@ pub(super) fn one(call: &Call) -> Value {
 
 fn entry(dialect: Dialect, id: &str) -> Value {
     match dialect {
-        Dialect::OpenAi => json!({"id": id, "object": "model", "created": CREATED, "owned_by": "sandbox"}),
+        Dialect::OpenAi | Dialect::Azure => {
+            json!({"id": id, "object": "model", "created": CREATED, "owned_by": "sandbox"})
+        }
         Dialect::Anthropic => json!({
             "type": "model", "id": id, "display_name": id, "created_at": CREATED_AT, "lifecycle": "active",
             "max_input_tokens": CONTEXT_TOKENS, "max_tokens": OUTPUT_TOKENS,

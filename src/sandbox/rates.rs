@@ -1,5 +1,5 @@
 //! `sandbox-rates`: the model that bills every class of tokens apart, hosted tools by the call, and by the service
-//! tier, speed and region in which it served. All others have one price for input, cached input and output.
+//! tier, speed and region in which it served. For all others see [`super::prices`].
 
 use super::bill::Usage;
 use super::call::Call;
@@ -23,9 +23,10 @@ const OUTPUT: i64 = 5_000;
 const REASONING: i64 = 7_000;
 const AUDIO_OUTPUT: i64 = 12_000;
 const IMAGE_OUTPUT: i64 = 8_000;
-/// For each request and each search, in nano-USD.
+/// For each request, each search and each container of the code interpreter, in nano-USD.
 const REQUEST: NanoUsd = NanoUsd::from_nano(100_000);
 const SEARCH: NanoUsd = NanoUsd::from_nano(10_000_000);
+const CONTAINER: NanoUsd = NanoUsd::from_nano(30_000_000);
 
 /// What a call used beside plain and cached input, visible output and reasoning. Classes are disjoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,13 @@ pub(super) struct Extras {
     pub(super) audio_output: u64,
     pub(super) image_output: u64,
     pub(super) searches: u64,
+    pub(super) containers: u64,
+    /// Pictures made, where they are billed by the piece.
+    pub(super) pictures: u64,
+    /// Characters read aloud, where they are billed so.
+    pub(super) characters: u64,
+    /// Seconds of sound heard, where they are billed so.
+    pub(super) seconds: u64,
 }
 
 impl Extras {
@@ -153,6 +161,8 @@ pub(super) fn cost(usage: &Usage) -> NanoUsd {
         audio_output,
         image_output,
         searches,
+        containers,
+        ..
     } = usage.extras;
     [
         (usage.input, INPUT),
@@ -168,5 +178,8 @@ pub(super) fn cost(usage: &Usage) -> NanoUsd {
     ]
     .into_iter()
     .map(|(tokens, price)| usage.served.price(price).per_million(tokens))
-    .fold(REQUEST.saturating_add(SEARCH.times(searches)), NanoUsd::saturating_add)
+    .fold(
+        REQUEST.saturating_add(SEARCH.times(searches)).saturating_add(CONTAINER.times(containers)),
+        NanoUsd::saturating_add,
+    )
 }

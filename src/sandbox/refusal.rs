@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
     OpenAi,
+    /// `OpenAI`'s, with errors of its own.
+    Azure,
     Anthropic,
     Gemini,
 }
@@ -22,6 +24,16 @@ pub(super) enum Refusal {
     BadKey { shown: String },
     #[error("the body is not JSON")]
     NotJson,
+    #[error("the body is not a form")]
+    NotMultipart,
+    #[error("no api-version was given")]
+    NoVersion,
+    /// Nothing of the account has this id.
+    #[error("{message}")]
+    NoObject { message: String, param: Option<&'static str> },
+    /// The same, of the response that another is to follow.
+    #[error("Previous response with id '{0}' not found.")]
+    NoPrevious(String),
     #[error("{message}")]
     Invalid { message: String, param: Option<&'static str> },
     #[error(transparent)]
@@ -51,8 +63,14 @@ impl Refusal {
     pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::NoKey | Self::BadKey { .. } => StatusCode::UNAUTHORIZED,
-            Self::NotJson | Self::Invalid { .. } | Self::Directive(_) => StatusCode::BAD_REQUEST,
-            Self::UnknownModel(_) | Self::UnknownPath(_) => StatusCode::NOT_FOUND,
+            Self::NotJson
+            | Self::NotMultipart
+            | Self::Invalid { .. }
+            | Self::NoPrevious(_)
+            | Self::Directive(_) => StatusCode::BAD_REQUEST,
+            Self::NoVersion | Self::NoObject { .. } | Self::UnknownModel(_) | Self::UnknownPath(_) => {
+                StatusCode::NOT_FOUND
+            }
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Told(status) => *status,
         }
@@ -62,7 +80,10 @@ impl Refusal {
     pub(super) fn body(&self, dialect: Dialect, status: StatusCode, request_id: &str, echo: &str) -> Value {
         let message = format!("{}{echo}", self.message(dialect, status));
         match dialect {
-            Dialect::OpenAi => json!({"error": {
+            Dialect::Azure if self.azure_code(status).is_some() => json!({"error": {
+                "code": self.azure_code(status), "message": message,
+            }}),
+            Dialect::OpenAi | Dialect::Azure => json!({"error": {
                 "message": message, "type": openai_type(status), "param": self.named_param(), "code": self.openai_code(status),
             }}),
             Dialect::Anthropic => json!({
@@ -88,6 +109,18 @@ impl Refusal {
 
     fn message(&self, dialect: Dialect, status: StatusCode) -> String {
         match (self, dialect) {
+            (Self::NoKey | Self::BadKey { .. }, Dialect::Azure) => {
+                "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid \
+                 key for an active subscription and use a correct regional API endpoint for your resource."
+                    .to_owned()
+            }
+            (Self::UnknownModel(_), Dialect::Azure) => {
+                "The API deployment for this resource does not exist. If you created the deployment within the \
+                 last 5 minutes, please wait a moment and try again."
+                    .to_owned()
+            }
+            (Self::UnknownPath(_), Dialect::Azure) | (Self::NoVersion, _) => "Resource not found".to_owned(),
+            (Self::NotMultipart, _) => "Could not parse multipart form".to_owned(),
             (Self::NoKey, Dialect::OpenAi) => {
                 "You didn't provide an API key. You need to provide your API key in an Authorization header using \
                  Bearer auth (i.e. Authorization: Bearer YOUR_KEY)."
@@ -104,7 +137,7 @@ impl Refusal {
             (Self::BadKey { .. }, Dialect::Gemini) => {
                 "API key not valid. Please pass a valid API key.".to_owned()
             }
-            (Self::NotJson, Dialect::OpenAi) => {
+            (Self::NotJson, Dialect::OpenAi | Dialect::Azure) => {
                 "We could not parse the JSON body of your request. (HINT: This likely means you aren't using \
                  your HTTP library correctly.)"
                     .to_owned()
@@ -121,17 +154,23 @@ impl Refusal {
             (Self::UnknownPath(what), Dialect::OpenAi) => format!("Invalid URL ({what})"),
             (Self::UnknownPath(_), Dialect::Anthropic | Dialect::Gemini) => "Not found".to_owned(),
             (Self::TooLarge, _) => "Request exceeds the maximum size".to_owned(),
-            (Self::Invalid { .. } | Self::Directive(_), _) => self.to_string(),
+            (
+                Self::Invalid { .. } | Self::NoObject { .. } | Self::NoPrevious(_) | Self::Directive(_),
+                _,
+            ) => self.to_string(),
             (Self::Told(_), _) => told(status).to_owned(),
         }
     }
 
     fn named_param(&self) -> Option<&'static str> {
         match self {
-            Self::Invalid { param, .. } => *param,
+            Self::Invalid { param, .. } | Self::NoObject { param, .. } => *param,
+            Self::NoPrevious(_) => Some("previous_response_id"),
             Self::NoKey
             | Self::BadKey { .. }
             | Self::NotJson
+            | Self::NotMultipart
+            | Self::NoVersion
             | Self::Directive(_)
             | Self::UnknownModel(_)
             | Self::UnknownPath(_)
@@ -144,6 +183,7 @@ impl Refusal {
         match self {
             Self::BadKey { .. } => Some("invalid_api_key"),
             Self::UnknownModel(_) => Some("model_not_found"),
+            Self::NoPrevious(_) => Some("previous_response_not_found"),
             Self::Told(_) => match status.as_u16() {
                 401 => Some("invalid_api_key"),
                 402 => Some("insufficient_quota"),
@@ -152,9 +192,29 @@ impl Refusal {
             },
             Self::NoKey
             | Self::NotJson
+            | Self::NotMultipart
+            | Self::NoVersion
+            | Self::NoObject { .. }
             | Self::Invalid { .. }
             | Self::Directive(_)
             | Self::UnknownPath(_)
+            | Self::TooLarge => None,
+        }
+    }
+
+    /// The code of what Azure's gateway refuses itself, before any model is asked.
+    fn azure_code(&self, status: StatusCode) -> Option<String> {
+        match self {
+            Self::UnknownModel(_) => Some("DeploymentNotFound".to_owned()),
+            Self::NoKey | Self::BadKey { .. } | Self::NoVersion | Self::UnknownPath(_) | Self::Told(_) => {
+                Some(status.as_u16().to_string())
+            }
+            Self::NotJson
+            | Self::NotMultipart
+            | Self::NoObject { .. }
+            | Self::NoPrevious(_)
+            | Self::Invalid { .. }
+            | Self::Directive(_)
             | Self::TooLarge => None,
         }
     }
@@ -164,6 +224,10 @@ impl Refusal {
             Self::NoKey => Some("CREDENTIALS_MISSING"),
             Self::BadKey { .. } => Some("API_KEY_INVALID"),
             Self::NotJson
+            | Self::NotMultipart
+            | Self::NoVersion
+            | Self::NoObject { .. }
+            | Self::NoPrevious(_)
             | Self::Invalid { .. }
             | Self::Directive(_)
             | Self::UnknownModel(_)

@@ -11,6 +11,7 @@ use serde_json::Value;
 /// Output tokens of a plain answer, when nothing else is said.
 const OUTPUT_TOKENS: u64 = 16;
 const PIECE_BYTES: usize = 4;
+const REFUSED: &str = "I'm sorry, I cannot help with that.";
 const TOPIC_BYTES_MAX: usize = 36;
 /// Words of three letters and a space: one token each.
 const WORDS: [&str; 16] = [
@@ -156,13 +157,17 @@ pub(super) struct Reply {
     pub(super) finish: Finish,
     /// The tool that is called: the pieces are its arguments.
     pub(super) tool: Option<String>,
+    /// It is a polite no.
+    pub(super) refuses: bool,
     pub(super) candidates: u64,
 }
 
 impl Reply {
     /// Answers `ask`; `key` is what the directives may ask to be shown.
     pub(super) fn compose(ask: &Ask, directives: &Directives, key: &str) -> Self {
+        let refuses = directives.has(Directive::Refusal);
         let (mut opening, wanted, tool) = match &ask.want {
+            _ if refuses => fixed(REFUSED, None),
             Want::Words => {
                 let topic = crate::base::clip(&ask.topic, TOPIC_BYTES_MAX);
                 let wanted = directives.number(Directive::Tokens).unwrap_or(OUTPUT_TOKENS);
@@ -194,7 +199,13 @@ impl Reply {
             (false, None) => Finish::Stop,
         };
         let seed = ask.topic.bytes().fold(7_usize, |sum, byte| sum.wrapping_mul(31) ^ usize::from(byte));
-        Self { pieces: Pieces { opening: first, seed, length }, finish, tool, candidates: ask.candidates }
+        Self {
+            pieces: Pieces { opening: first, seed, length },
+            finish,
+            tool,
+            refuses,
+            candidates: ask.candidates,
+        }
     }
 
     /// Output tokens of each candidate.

@@ -1,12 +1,11 @@
-//! The sandbox's paths, and its listener.
+//! The sandbox's listener, and the paths that are no provider's.
 //!
-//! Paths are matched whole; whatever is not one of them is counted, remembered and refused in its dialect.
+//! Whatever is not one of them is the provider's ([`super::endpoint`]), is counted and remembered, known or not.
 //! `/sandbox/...` is for the tester: it needs no key and is neither counted nor remembered.
 
 use super::Sandbox;
-use super::call::{self, Closed, Endpoint};
-use super::gemini::Action;
-use axum::extract::{Path, Query, Request, State};
+use super::call::{self, Closed};
+use axum::extract::{Query, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -83,56 +82,20 @@ async fn answer(
 }
 
 pub(super) fn router(sandbox: Sandbox) -> Router {
-    let fixed = |endpoint: Endpoint| {
-        post(move |State(sandbox): State<Sandbox>, request: Request| call::answer(sandbox, endpoint, request))
-    };
     Router::new()
-        .route("/v1/chat/completions", fixed(Endpoint::Chat))
-        .route("/v1/completions", fixed(Endpoint::Completions))
-        .route("/v1/responses", fixed(Endpoint::Responses))
-        .route("/v1/embeddings", fixed(Endpoint::Embeddings))
-        .route("/v1/messages", fixed(Endpoint::Messages))
-        .route("/v1/messages/count_tokens", fixed(Endpoint::MessagesCount))
-        .route("/v1/models", get(list_models))
-        .route("/v1/models/{target}", get(show_model).post(gemini))
-        .route("/v1beta/models", get(list_models))
-        .route("/v1beta/models/{target}", get(show_model).post(gemini))
         .route("/sandbox/bill", get(bill))
         .route("/sandbox/requests", get(requests))
         .route("/sandbox/held", get(held))
         .route("/sandbox/reset", post(reset))
         .route("/sandbox/release", post(release))
-        .fallback(unknown)
-        .method_not_allowed_fallback(unknown)
+        .fallback(provider)
+        .method_not_allowed_fallback(provider)
         .with_state(sandbox)
 }
 
-async fn list_models(State(sandbox): State<Sandbox>, request: Request) -> Response {
-    call::answer(sandbox, Endpoint::Models, request).await
-}
-
-async fn show_model(
-    State(sandbox): State<Sandbox>,
-    Path(target): Path<String>,
-    request: Request,
-) -> Response {
-    call::answer(sandbox, Endpoint::Model(target), request).await
-}
-
-/// `{model}:{action}`, which the path has in one segment.
-async fn gemini(State(sandbox): State<Sandbox>, Path(target): Path<String>, request: Request) -> Response {
-    let events = request.uri().query().is_some_and(|query| query.split('&').any(|pair| pair == "alt=sse"));
-    let endpoint = target
-        .rsplit_once(':')
-        .and_then(|(model, action)| {
-            Some(Endpoint::Gemini { model: model.to_owned(), action: Action::parse(action, events)? })
-        })
-        .unwrap_or(Endpoint::Unknown);
-    call::answer(sandbox, endpoint, request).await
-}
-
-async fn unknown(State(sandbox): State<Sandbox>, request: Request) -> Response {
-    call::answer(sandbox, Endpoint::Unknown, request).await
+/// Everything that a provider has, and everything that it does not have.
+async fn provider(State(sandbox): State<Sandbox>, request: Request) -> Response {
+    call::answer(sandbox, request).await
 }
 
 async fn bill(State(sandbox): State<Sandbox>) -> Json<super::Bill> {

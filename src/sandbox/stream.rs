@@ -107,11 +107,11 @@ struct Play {
     sent: u64,
 }
 
-/// A body that plays the events, and posts the call before its last one.
-pub(super) fn body(events: Events, meter: Meter, directives: &Directives) -> Body {
+/// A body that plays the events, and posts the call, if it costs anything, before its last one.
+pub(super) fn body(events: Events, meter: Option<Meter>, directives: &Directives) -> Body {
     let play = Play {
         events: events.peekable(),
-        meter: Some(meter),
+        meter,
         gap: directives.millis(Directive::Gap).unwrap_or_default(),
         cut: directives.number(Directive::Cut),
         malformed: directives.has(Directive::Malformed),

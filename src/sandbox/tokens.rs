@@ -3,7 +3,8 @@
 //!
 //! Text is message contents, instructions, tool definitions and schemas (as compact JSON). An image, file or
 //! sound is at most 85 tokens, and never more than the bytes of its URL or data. So the count never passes
-//! the bytes of text in the request, which is what makes a bound from bytes a true bound. Output needs no
+//! the bytes of text in the request, which is what makes a bound from bytes a true bound, unless the request names
+//! what the provider keeps: earlier turns and files count as if they were in it. Output needs no
 //! counting: it is made token by token.
 
 use serde_json::Value;
@@ -35,6 +36,11 @@ impl InputCount {
         if !value.is_null() {
             self.0 += tokens(value.to_string().len());
         }
+    }
+
+    /// Adds tokens that were counted elsewhere.
+    pub(super) fn add(&mut self, tokens: u64) {
+        self.0 = self.0.saturating_add(tokens);
     }
 
     /// The whole count.

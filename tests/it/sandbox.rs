@@ -2,7 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails here")]
 
+mod azure;
+mod files;
+mod media;
 mod misbehaviour;
+mod responses;
 
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
@@ -18,6 +22,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+
+const KEY: &str = "sk-sandbox-0123456789";
 
 struct Running {
     sandbox: Sandbox,
@@ -52,7 +58,28 @@ impl Running {
     }
 
     fn keyed(&self, path: &str) -> http::request::Builder {
-        self.request("POST", path).header("authorization", "Bearer sk-sandbox-0123456789")
+        self.request("POST", path).header("authorization", format!("Bearer {KEY}"))
+    }
+
+    /// What another key gets.
+    async fn call_as(&self, key: &str, method: &str, path: &str, body: &Value) -> (StatusCode, Value) {
+        let request = self.request(method, path).header("authorization", format!("Bearer {key}"));
+        json_of(self.send(request, body).await).await
+    }
+
+    async fn call(&self, method: &str, path: &str) -> (StatusCode, Value) {
+        self.call_as(KEY, method, path, &Value::Null).await
+    }
+
+    /// An upload of fields and files.
+    async fn upload(
+        &self,
+        path: &str,
+        fields: &[(&str, &str)],
+        files: &[(&str, &[u8])],
+    ) -> Response<Incoming> {
+        let request = self.keyed(path).header("content-type", "multipart/form-data; boundary=cut");
+        self.client.request(request.body(Body::from(form(fields, files))).unwrap()).await.unwrap()
     }
 
     async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
@@ -73,6 +100,29 @@ impl Running {
         };
         tokio::time::timeout(Duration::from_secs(10), idle).await.unwrap();
     }
+}
+
+/// A multipart body whose boundary is `cut`.
+fn form(fields: &[(&str, &str)], files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, value) in fields {
+        let part = format!("--cut\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        body.extend(part.bytes());
+    }
+    for (name, bytes) in files {
+        let head = format!(
+            "--cut\r\ncontent-disposition: form-data; name=\"{name}\"; filename=\"a.bin\"\r\ncontent-type: image/png\r\n\r\n"
+        );
+        body.extend(head.bytes());
+        body.extend(*bytes);
+        body.extend(b"\r\n");
+    }
+    body.extend(b"--cut--\r\n");
+    body
+}
+
+async fn bytes_of(response: Response<Incoming>) -> Vec<u8> {
+    response.into_body().collect().await.unwrap().to_bytes().to_vec()
 }
 
 async fn json_of(response: Response<Incoming>) -> (StatusCode, Value) {

@@ -190,7 +190,8 @@ mod tests {
                 "labs-leanstral-1-5-1",
                 "mistral-moderation-2603",
                 "omni-moderation-2024-09-26",
-                "omni-moderation-latest"
+                "omni-moderation-latest",
+                "sandbox-moderation"
             ]
         );
     }

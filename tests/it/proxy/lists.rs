@@ -16,8 +16,8 @@ on_both! {
     async fn the_list_of_models_is_what_the_key_may_use_in_each_dialect(test: TestStore) {
         let server = TestServer::start(test).await;
         for (fields, expected) in [
-            (json!({"models": ["sandbox/sandbox-m*", "sandbox/sandbox-dated"]}), vec!["sandbox-dated", "sandbox-mini"]),
-            (json!({"models": ["*"], "deny_models": ["*-l*", "*-e*", "*-r*", "*-u*", "*-v*", "*-d*"]}), vec!["sandbox-mini"]),
+            (json!({"models": ["sandbox/sandbox-mi*", "sandbox/sandbox-dated"]}), vec!["sandbox-dated", "sandbox-mini"]),
+            (json!({"models": ["*"], "deny_models": ["*-l*", "*-e*", "*-r*", "*-u*", "*-v*", "*-d*", "*-i*", "*-mo*", "*-s*", "*-t*", "*-w*"]}), vec!["sandbox-mini"]),
             (json!({"models": []}), vec![]),
             (json!({"models": ["openai/*"]}), vec![]),
         ] {
