@@ -69,6 +69,11 @@ impl FeatureSet {
         self.0 |= feature.bit();
     }
 
+    /// Takes the feature out.
+    pub fn remove(&mut self, feature: Feature) {
+        self.0 &= !feature.bit();
+    }
+
     /// Whether the feature is in the set.
     pub fn contains(self, feature: Feature) -> bool {
         self.0 & feature.bit() != 0

@@ -39,6 +39,6 @@ pub use object::{
 pub use price::{Unpriced, cost};
 pub use resolve::{Candidate, Choice, ResolveError, Resolved, resolve, resolve_provider};
 pub use slug::{Slug, SlugError};
-pub use usage::{HostedCalls, Reading, Usage};
+pub use usage::{HostedCalls, Made, Reading, Usage};
 pub use wellknown::{WELL_KNOWN, WellKnown, output_bound_field, well_known};
 pub use worst_case::{Estimate, Estimated, Hosted, Terms, worst_case};

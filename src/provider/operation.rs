@@ -78,6 +78,21 @@ pub enum Effect {
     NotServed,
 }
 
+impl Effect {
+    /// The kind of the object that the path names.
+    pub fn kind(self) -> Option<ObjectKind> {
+        match self {
+            Self::Shows(kind) | Self::Stops(kind) | Self::Deletes(kind) => Some(kind),
+            Self::Generates
+            | Self::Counts
+            | Self::ListsModels
+            | Self::Keeps(_)
+            | Self::Lists(_)
+            | Self::NotServed => None,
+        }
+    }
+}
+
 /// How a body reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -91,6 +106,10 @@ pub enum Form {
     Embeddings,
     /// Anthropic messages and their token count.
     Messages,
+    /// A response, or what is counted of one.
+    Responses,
+    /// What is made shorter of a response.
+    Compaction,
     /// Google's generation.
     Generate,
     /// Google's count of tokens.
@@ -161,6 +180,13 @@ impl Dialect {
 }
 
 impl Row {
+    /// Whether the client's output bound has a field, so that one can be given or lowered.
+    pub fn takes_bound(&self) -> bool {
+        let writes =
+            matches!(self.operation, Operation::Chat | Operation::Completions | Operation::Responses);
+        writes && self.effect == Effect::Generates && self.form != Form::Compaction
+    }
+
     /// Whether it costs nothing at the provider.
     pub fn is_free(&self) -> bool {
         self.effect != Effect::Generates

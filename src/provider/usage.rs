@@ -1,6 +1,8 @@
 //! What a provider says a request used, in disjoint classes.
 
+use super::ObjectKind;
 use crate::base::NanoUsd;
+use chrono::TimeDelta;
 use std::collections::BTreeMap;
 
 /// Tokens by class. Classes are disjoint (a cached input token is not also an input token), except
@@ -45,6 +47,28 @@ impl HostedCalls {
     }
 }
 
+/// Something that an answer says the provider keeps from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Its id, as the provider wrote it.
+    pub id: String,
+    /// The id of what it is a part of.
+    pub parent: Option<String>,
+    /// How long it is kept, where that is known.
+    pub expires_after: Option<TimeDelta>,
+    /// What a list shows of it: JSON.
+    pub document: Option<String>,
+}
+
+impl Made {
+    /// Something that stands by itself and is kept until it is deleted.
+    pub fn new(kind: ObjectKind, id: String) -> Self {
+        Self { kind, id, parent: None, expires_after: None, document: None }
+    }
+}
+
 /// What one answer told, read from its JSON or its stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
@@ -64,6 +88,12 @@ pub struct Reading {
     pub region: Option<String>,
     /// Calls of hosted tools; `None` where answers of the kind do not tell how many there were.
     pub hosted_calls: Option<HostedCalls>,
+    /// What the provider now keeps under an id.
+    pub made: Vec<Made>,
+    /// The work goes on out of sight: what it used is not known yet.
+    pub is_deferred: bool,
+    /// The number of the last event, where events are numbered.
+    pub sequence_number: Option<u64>,
     /// Bytes of output that the client could see: texts, tool arguments, refusals.
     pub visible_output_bytes: u64,
     /// The answer came to its proper end (`[DONE]`, `message_stop`, a whole JSON body).

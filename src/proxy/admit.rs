@@ -2,6 +2,7 @@
 
 use super::Proxy;
 use super::arrival::Arrival;
+use super::objects::Kept;
 use super::rates::tokens_at_most;
 use super::reasons::{
     books_in_disorder, budget_exceeded, budget_held, budget_tampered, denied, too_expensive, unpriced,
@@ -11,12 +12,12 @@ use super::refusal::{Code, Refusal};
 use super::respond;
 use crate::base::{NanoUsd, clip};
 use crate::log::{Decision, Entry};
-use crate::policy::{self, BodyFacts, Head, Operation, Permit, Whole};
+use crate::policy::{self, BodyFacts, Feature, Head, Operation, Permit, Whole};
 use crate::provider::ask::{self, Ask, AskError, Splice};
-use crate::provider::operation::{self, Effect, Hole};
+use crate::provider::operation::{self, Form, Hole};
 use crate::provider::{
     Candidate, Choice, Dialect, Estimate, Model, ModelPlace, PriceVersion, ResolveError, Resolved, Slug,
-    Terms, Unpriced, deployed, output_bound_field, resolve, worst_case,
+    Terms, Unpriced, deployed, output_bound_field, resolve, resolve_provider, worst_case,
 };
 use crate::service::{Caller, Demand, InFlight, Reservation, ReserveError, Snapshot};
 use bytes::Bytes;
@@ -44,6 +45,8 @@ pub(super) struct Admitted {
     pub(super) in_flight: InFlight,
     pub(super) body: Bytes,
     pub(super) strip_usage: bool,
+    /// The object that the path names.
+    pub(super) named_object: Option<String>,
     pub(super) entry: Entry,
 }
 
@@ -76,7 +79,12 @@ pub(super) fn read_ask(
     if let Some(query) = &arrival.query {
         matched.check_query(query).map_err(|error| Refusal::new(Code::InvalidBody, error.to_string()))?;
     }
-    let is_json = arrival.headers.get(CONTENT_TYPE).is_none_or(|value| {
+    if matched.row.form == Form::Empty {
+        if !bytes.is_empty() {
+            return Err(Refusal::new(Code::InvalidBody, "This operation has no body. Send none."));
+        }
+    }
+    let is_json = arrival.headers.get(CONTENT_TYPE).filter(|_| !bytes.is_empty()).is_none_or(|value| {
         let essence =
             value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         essence == "application/json"
@@ -84,7 +92,7 @@ pub(super) fn read_ask(
     if !is_json {
         return Err(Refusal::new(Code::UnsupportedEncoding, "Send the body as application/json."));
     }
-    let ask = ask::read(matched.row, bytes).map_err(|error| {
+    let mut ask = ask::read(matched.row, bytes).map_err(|error| {
         let code =
             if matches!(error, AskError::ModelRequired) { Code::ModelRequired } else { Code::InvalidBody };
         let refusal = Refusal::new(code, error.to_string());
@@ -93,9 +101,9 @@ pub(super) fn read_ask(
             None => refusal,
         }
     })?;
-    if let Some((field, _)) = ask.objects.first() {
-        let message = format!("{field} names an object that this sub-key does not own.");
-        return Err(Refusal::new(Code::ObjectNotFound, message).param(clip(field, 64)));
+    if arrival.query.as_deref().is_some_and(|query| query.split('&').any(|pair| pair == "stream=true")) {
+        ask.stream = true;
+        ask.features.insert(Feature::Streaming);
     }
     Ok(ask)
 }
@@ -113,16 +121,24 @@ impl Admission<'_> {
         entry.streamed = self.ask.stream;
         let named = self.matched.model().or(self.ask.models.first().map(|model| model.name.as_str()));
         entry.model_requested = named.map(|model| clip(model, 256));
-        let resolved = self.resolve(caller, &snapshot)?;
-        entry.model = Some(clip(&resolved.model, 256));
+        let kept = self.own(caller, &snapshot).await?;
+        let resolved = self.resolve(caller, &snapshot, kept.as_ref())?;
+        entry.model = (!resolved.model.is_empty()).then(|| clip(&resolved.model, 256));
         entry.provider = Some(resolved.provider.to_string());
+        self.stays(caller, kept.as_ref(), &resolved).await?;
 
         let permit = self.decide(caller, head, &resolved)?;
         let priced = self.price(caller, &resolved)?;
-        self.reserve(caller, &snapshot, resolved, permit, priced, in_flight, entry).await
+        let place = (resolved, kept);
+        self.reserve(caller, &snapshot, place, permit, priced, in_flight, entry).await
     }
 
-    fn resolve(&self, caller: &Caller, snapshot: &Snapshot) -> Result<Resolved, Refusal> {
+    fn resolve(
+        &self,
+        caller: &Caller,
+        snapshot: &Snapshot,
+        kept: Option<&Kept>,
+    ) -> Result<Resolved, Refusal> {
         let definition = &caller.key.subkey.definition;
         let dialects: Vec<Vec<Dialect>> = snapshot
             .providers
@@ -140,7 +156,10 @@ impl Admission<'_> {
             .map(|((slug, entry), dialects)| Candidate { slug, dialects, usable: usable(entry) })
             .collect();
         let key_order = definition.provider_order.iter().filter_map(|slug| slug.parse::<Slug>().ok());
-        let order: Vec<Slug> = key_order.chain(self.proxy.settings.provider_order.iter().cloned()).collect();
+        // Who keeps what the request names goes before anybody's order.
+        let keeper = kept.map(|kept| kept.provider.clone()).into_iter();
+        let order: Vec<Slug> =
+            keeper.chain(key_order).chain(self.proxy.settings.provider_order.iter().cloned()).collect();
         let written = self.written(snapshot)?;
         let choice = |allowed: &dyn Fn(&str) -> bool| {
             let choice = Choice {
@@ -152,6 +171,13 @@ impl Admission<'_> {
                 allowed,
                 provider_order: &order,
             };
+            if !self.names_model() {
+                let provider = match kept {
+                    Some(kept) => kept.provider.clone(),
+                    None => resolve_provider(&choice)?,
+                };
+                return Ok(Resolved { provider, model: String::new(), entry: None, changed: false });
+            }
             resolve(&choice, &written.model)
         };
         // What a ceiling alone refuses goes on to the decision, which names the ceiling.
@@ -162,6 +188,11 @@ impl Admission<'_> {
             error => Err(error),
         });
         meant.map_err(|error| unresolved(&error))
+    }
+
+    /// Whether there is a model to be found: what is done with an object is done wherever that is.
+    fn names_model(&self) -> bool {
+        self.matched.row.form != Form::Empty
     }
 
     /// The model that the request means, and the provider that the path fixes, before any alias is resolved.
@@ -195,7 +226,7 @@ impl Admission<'_> {
         resolved: &Resolved,
     ) -> Result<Permit<Whole>, Refusal> {
         let facts = BodyFacts {
-            model: Some(format!("{}/{}", resolved.provider, resolved.model)),
+            model: self.names_model().then(|| format!("{}/{}", resolved.provider, resolved.model)),
             features: self.ask.features,
             hosted_tools: self.ask.hosted_tools.iter().map(|tool| tool.kind.clone()).collect(),
             service_tier: self.ask.service_tier.clone(),
@@ -208,7 +239,7 @@ impl Admission<'_> {
     /// The bound that the provider will go by: stated, else the key's default, else the model's ceiling;
     /// without any, none is known.
     fn effective_output_bound(&self, caller: &Caller, resolved: &Resolved) -> Option<u64> {
-        if !has_output(self.matched.row) {
+        if !self.matched.row.takes_bound() {
             return None;
         }
         let ceiling = resolved.entry.as_ref().and_then(|model| model.max_output_tokens);
@@ -249,7 +280,9 @@ impl Admission<'_> {
             let version = model.prices_at(self.arrival.time).ok_or(unpriced)?;
             let operation = self.matched.row.operation;
             let terms = Terms {
-                default_max_output_tokens: definition.default_max_output_tokens,
+                default_max_output_tokens: definition
+                    .default_max_output_tokens
+                    .filter(|_| self.matched.row.takes_bound()),
                 service_tiers: &definition.service_tiers,
             };
             let estimate = worst_case(model, version, operation, &self.ask, terms)?;
@@ -282,7 +315,7 @@ impl Admission<'_> {
         &mut self,
         caller: &Caller,
         snapshot: &Snapshot,
-        resolved: Resolved,
+        (resolved, kept): (Resolved, Option<Kept>),
         permit: Permit<Whole>,
         mut priced: Option<Priced>,
         mut in_flight: InFlight,
@@ -298,7 +331,7 @@ impl Admission<'_> {
             one.estimate = one.estimate.clone().with_output_bound(bound);
         }
         let credential_id =
-            self.take_rates((caller, snapshot, &resolved), priced.as_ref(), &mut in_flight)?;
+            self.take_rates((caller, snapshot, &resolved), kept.as_ref(), priced.as_ref(), &mut in_flight)?;
         let mut last = None;
         for _ in 0..=CLAMP_TRIES_MAX {
             let (body, changed, strip_usage) = self.body(snapshot, &resolved, given)?;
@@ -328,6 +361,7 @@ impl Admission<'_> {
                         in_flight,
                         body,
                         strip_usage,
+                        named_object: self.matched.object().map(str::to_owned),
                         entry,
                     })));
                 }
@@ -393,7 +427,7 @@ impl Admission<'_> {
             Some(ModelPlace::Path(_)) | None => &resolved.model,
         };
         let mut splices: Vec<Splice> = Vec::new();
-        if !self.ask.models.is_empty() || !in_path {
+        if !self.ask.models.is_empty() || !in_path && self.names_model() {
             splices.extend(self.ask.model_splices(sent));
         }
         if let Some(tokens) = given {
@@ -402,6 +436,7 @@ impl Admission<'_> {
             if self.ask.output.bounds.is_empty() {
                 let field = match (row.dialect, row.operation) {
                     (Dialect::OpenAi, Operation::Chat) => output_bound_field(resolved.provider.as_str()),
+                    (Dialect::OpenAi, Operation::Responses) => "max_output_tokens",
                     _ => "max_tokens",
                 };
                 splices.push(self.ask.bound_splice(field, tokens));
@@ -428,9 +463,4 @@ impl Admission<'_> {
 
 fn amount(priced: Option<&Priced>) -> NanoUsd {
     priced.map_or(NanoUsd::ZERO, |priced| priced.estimate.total)
-}
-
-fn has_output(row: &operation::Row) -> bool {
-    let writes = matches!(row.operation, Operation::Chat | Operation::Completions | Operation::Responses);
-    writes && row.effect == Effect::Generates
 }

@@ -7,6 +7,7 @@ mod forward;
 mod headers;
 mod identify;
 mod local;
+mod objects;
 mod pipeline;
 mod rates;
 mod reasons;

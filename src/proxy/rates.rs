@@ -3,6 +3,7 @@
 
 use super::admit::{Admission, Priced};
 use super::headers::put;
+use super::objects::Kept;
 use super::refusal::{Code, Refusal};
 use super::respond::{self, whole_ms};
 use crate::budget::{RateLimit, RateMetric};
@@ -22,6 +23,7 @@ impl Admission<'_> {
     pub(super) fn take_rates(
         &self,
         (caller, snapshot, resolved): (&Caller, &Snapshot, &Resolved),
+        kept: Option<&Kept>,
         priced: Option<&Priced>,
         in_flight: &mut InFlight,
     ) -> Result<Option<String>, Refusal> {
@@ -34,7 +36,8 @@ impl Admission<'_> {
             rates: Arc::clone(&entry.rates),
         });
         let pin = caller.key.subkey.definition.credential.as_deref();
-        let fits = |one: &&Credential| one.is_usable(&caller.lineage, pin);
+        let is_keeper = |one: &Credential| kept.is_none_or(|kept| kept.credential_id == one.id);
+        let fits = |one: &&Credential| is_keeper(one) && one.is_usable(&caller.lineage, pin);
         let usable = entry.map(|entry| entry.credentials.iter().filter(fits).collect()).unwrap_or_default();
         let usable = in_turn(usable, self.arrival.id.as_str());
         // Without a credential nothing will be sent, and forwarding says so.

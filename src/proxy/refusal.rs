@@ -298,6 +298,19 @@ impl Refusal {
         match (place, dialect) {
             (Place::Events, Dialect::OpenAi | Dialect::Gemini) => Some(format!("data: {body}\n\n")),
             (Place::Events, Dialect::Anthropic) => Some(format!("event: error\ndata: {body}\n\n")),
+            (Place::Responses { sequence_number, id, model }, _) => {
+                let id = id.unwrap_or_else(|| format!("resp_{request_id}"));
+                let number = sequence_number.map_or(0, |last| last.saturating_add(1));
+                let error = json!({"code": self.code.as_str(), "message": body["error"]["message"]});
+                let response = json!({
+                    "id": id, "object": "response", "status": "failed", "model": model, "error": error,
+                    "output": [], "incomplete_details": null, "usage": null,
+                });
+                let event = json!({
+                    "type": "response.failed", "sequence_number": number, "response": response,
+                });
+                Some(format!("event: response.failed\ndata: {event}\n\n"))
+            }
             (Place::Array(ArrayPlace::Start), _) => Some(format!("[{body}]")),
             (Place::Array(ArrayPlace::Between), _) => Some(format!(",\r\n{body}]")),
             (Place::Array(ArrayPlace::Inside) | Place::Opaque, _) => None,

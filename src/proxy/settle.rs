@@ -3,6 +3,7 @@
 use super::admit::Admitted;
 use super::exchange::Exchange;
 use super::headers::tokens_of;
+use super::objects;
 use crate::base::{NanoUsd, clip};
 use crate::budget::Balance;
 use crate::log::{AlarmKind, Entry, UsageSource};
@@ -48,6 +49,8 @@ impl Bill {
     fn by_our_prices(admitted: &Admitted, reading: &Reading) -> Self {
         let priced = admitted.priced.as_ref();
         match (reading.usage, priced) {
+            // What it comes to is not known before its result is read.
+            (None, Some(_)) if reading.is_deferred => Self::reservation(admitted),
             (Some(usage), Some(priced)) => {
                 let own = priced.estimate.charge(&priced.version.prices, &usage, reading).ok();
                 // Tokens of a class that has no price cost the most that the request could: never 0.
@@ -87,6 +90,23 @@ pub(super) fn note_reading(entry: &mut Entry, reading: &Reading) {
 
 /// Posts the bill and writes the entry; returns the budgets' balances once both are durable.
 pub(super) async fn settle(exchange: Exchange, bill: Bill, entry: Entry) -> Vec<Balance> {
+    settle_with(exchange, bill, entry, &Reading::default()).await
+}
+
+/// The same, with what the answer made or deleted.
+pub(super) async fn settle_with(
+    exchange: Exchange,
+    bill: Bill,
+    entry: Entry,
+    reading: &Reading,
+) -> Vec<Balance> {
+    let objects = objects::changes(
+        &exchange.admitted,
+        exchange.row,
+        reading,
+        &entry,
+        exchange.proxy.services.clock.now(),
+    );
     let overhead_us = exchange.overhead_us();
     let Exchange { proxy, arrival, admitted, .. } = exchange;
     let Admitted { reservation, mut in_flight, resolved, .. } = *admitted;
@@ -140,7 +160,7 @@ pub(super) async fn settle(exchange: Exchange, bill: Bill, entry: Entry) -> Vec<
         UsageSource::Reserved => {}
     }
     drop(in_flight);
-    reservation.settle(bill.cost, entry).durable().await
+    reservation.settle_with(bill.cost, entry, objects).durable().await
 }
 
 #[cfg(test)]

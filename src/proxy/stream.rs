@@ -7,7 +7,7 @@
 use super::exchange::{AnswerBody, Exchange, response, shutting_down};
 use super::refusal::{Code, Refusal};
 use super::respond;
-use super::settle::{Bill, note_reading, settle};
+use super::settle::{Bill, note_reading, settle_with};
 use crate::http::HangUp;
 use crate::log::Outcome;
 use crate::provider::Reading;
@@ -110,8 +110,8 @@ pub(super) async fn pass(
     let mut entry = exchange.admitted.entry.clone();
     note_reading(&mut entry, &reading);
     let (outcome, last) = match end {
-        End::Upstream if reading.complete => (Outcome::Completed, None),
         End::Upstream if reading.failed => (Outcome::UpstreamFailed, None),
+        End::Upstream if reading.complete => (Outcome::Completed, None),
         End::Upstream | End::BrokenOff => {
             let message = "The provider broke off in the middle of its stream.";
             (
@@ -127,9 +127,9 @@ pub(super) async fn pass(
     let is_cut = last.is_some();
     let event = last
         .and_then(|refusal| refusal.stream_event(exchange.row.dialect, exchange.arrival.id.as_str(), place));
-    let bill = Bill::of(&exchange.admitted, &reading);
+    let bill = if exchange.row.is_free() { Bill::nothing() } else { Bill::of(&exchange.admitted, &reading) };
     let hang_up = exchange.arrival.hang_up.clone();
-    settle(exchange, bill, entry).await;
+    settle_with(exchange, bill, entry, &reading).await;
     match event {
         Some(event) => say_last(&pieces, event, hang_up).await,
         None if is_cut => {}

@@ -5,7 +5,7 @@ use super::headers::put;
 use super::rates;
 use super::refusal::{Code, Refusal};
 use super::respond;
-use super::settle::{Bill, note_reading, settle};
+use super::settle::{Bill, note_reading, settle, settle_with};
 use crate::budget::Balance;
 use crate::log::{Entry, Outcome};
 use crate::provider::Reading;
@@ -111,7 +111,7 @@ async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: onesho
     put(&mut headers, "x-bitting-cost-usd", &bill.cost.to_string());
     let (caller, services) = (exchange.admitted.caller.clone(), exchange.proxy.services.clone());
     let (arrival, dialect) = (Arc::clone(&exchange.arrival), exchange.row.dialect);
-    let settled = tokio::time::timeout(RECORD_WAIT, settle(exchange, bill, entry)).await;
+    let settled = tokio::time::timeout(RECORD_WAIT, settle_with(exchange, bill, entry, &reading)).await;
     let Ok(balances) = settled else {
         // The ledger writes what it was told as soon as it can; the answer is not passed on without that.
         let refusal = Refusal { was_sent: true, ..respond::store_unavailable() };

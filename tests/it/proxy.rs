@@ -12,10 +12,12 @@ mod explain;
 mod faithful;
 mod gaps;
 mod gate;
+mod gemini;
 mod keys;
 mod lists;
 mod rates;
 mod resolution;
+mod responses;
 mod rotation;
 mod shared_rates;
 

@@ -43,7 +43,7 @@ pub enum ArrayPlace {
 impl ArrayMeter {
     /// A meter for one answer, with every text of it heard by a watch.
     pub fn new(row: &Row, watch: Box<dyn TextWatch>) -> Self {
-        let teller = Teller::new(row.dialect, Some(watch));
+        let teller = Teller::new(row, Some(watch));
         Self { teller, scanner: Scanner::default(), raw: Vec::new(), passed: 0 }
     }
 

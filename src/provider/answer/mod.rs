@@ -9,6 +9,7 @@ mod gemini;
 mod meter;
 mod opaque;
 mod openai;
+mod responses;
 mod sse;
 mod sse_meter;
 mod strand;
@@ -23,6 +24,7 @@ pub use strand::TextWatch;
 use super::{Dialect, Reading, operation::Row};
 use crate::base::clip;
 use crate::base::json::{Document, Kind, Limits, Value};
+use crate::policy::Operation;
 
 /// What an answer may hold to be read. What is inside vectors and logprobs says nothing here and could be
 /// millions of values.
@@ -60,6 +62,9 @@ pub fn read_json(row: &Row, body: &[u8]) -> Reading {
     reading.failed = root.get("error").is_some_and(|error| !error.is_null());
     match row.dialect {
         _ if row.is_free() => {}
+        Dialect::OpenAi if row.operation == Operation::Responses => {
+            responses::read_body(root, &mut reading);
+        }
         Dialect::OpenAi => openai::read_body(root, &mut reading),
         Dialect::Anthropic => anthropic::read_body(root, &mut reading),
         Dialect::Gemini => gemini::read_body(root, row.operation, &mut reading),

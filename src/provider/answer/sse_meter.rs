@@ -8,6 +8,7 @@
 use super::{
     LIMITS, anthropic, gemini,
     openai::{self, Strip},
+    responses,
     sse::{Framer, Step, TooLong},
     strand::{TextWatch, hear_texts},
     wide,
@@ -55,7 +56,7 @@ impl SseMeter {
             && matches!(row.operation, Operation::Chat | Operation::Completions);
         Self {
             framer: Framer::new(EVENT_BYTES_MAX),
-            teller: Teller::new(row.dialect, None),
+            teller: Teller::new(row, None),
             strip_usage: strip_usage && reports_on_demand,
             passed: 0,
             passed_last: true,
@@ -104,6 +105,11 @@ impl SseMeter {
         self.passed = raw.len();
     }
 
+    /// Whether the events are those of the responses API.
+    pub(super) fn is_of_responses(&self) -> bool {
+        self.teller.is_responses
+    }
+
     /// What the stream has told so far.
     pub fn reading(&self) -> &Reading {
         &self.teller.reading
@@ -148,6 +154,7 @@ impl SseMeter {
 /// Understands events.
 pub(super) struct Teller {
     dialect: Dialect,
+    is_responses: bool,
     pub(super) reading: Reading,
     tally: anthropic::Tally,
     candidates: gemini::Tally,
@@ -155,9 +162,10 @@ pub(super) struct Teller {
 }
 
 impl Teller {
-    pub(super) fn new(dialect: Dialect, watch: Option<Box<dyn TextWatch>>) -> Self {
+    pub(super) fn new(row: &Row, watch: Option<Box<dyn TextWatch>>) -> Self {
         let (tally, candidates) = (anthropic::Tally::default(), gemini::Tally::default());
-        Self { dialect, reading: Reading::default(), tally, candidates, watch }
+        let (dialect, is_responses) = (row.dialect, row.operation == Operation::Responses);
+        Self { dialect, is_responses, reading: Reading::default(), tally, candidates, watch }
     }
 
     /// Whether bytes of an event are passed only once it has ended, for what could stand in them.
@@ -184,6 +192,7 @@ impl Teller {
         };
         let root = document.root();
         match self.dialect {
+            Dialect::OpenAi if self.is_responses => responses::read_event(name, root, &mut self.reading),
             Dialect::OpenAi => {
                 openai::read_chunk(root, &mut self.reading);
                 self.reading.failed |= name == "error";

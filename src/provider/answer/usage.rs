@@ -146,6 +146,46 @@ pub(super) fn anthropic(usage: Value<'_>, earlier: Usage) -> Option<Usage> {
     })
 }
 
+/// A usage object of the responses API: the input includes what was cached and written, the output what was thought.
+/// `None` for what cannot be believed.
+pub(super) fn responses(usage: Value<'_>) -> Option<Usage> {
+    if usage.kind() != Kind::Object {
+        return None;
+    }
+    let all = tokens(usage, "input_tokens")?.filled()?;
+    let output = tokens(usage, "output_tokens")?.filled()?;
+    let details = details(usage, "input_tokens_details")?;
+    let of = |object: Option<Value<'_>>, field| {
+        object.map_or(Some(0), |object| Some(tokens(object, field)?.or_zero()))
+    };
+    let cached = of(details, "cached_tokens")?;
+    let written = of(details, "cache_write_tokens")?;
+    let split = match details {
+        Some(details) => self::details(details, "cache_write_tokens_details")?,
+        None => None,
+    };
+    let for_long = of(split, "ttl_12h_tokens")?;
+    let sound = of(details, "audio_tokens")?;
+    let pictures = of(details, "image_tokens")?;
+    let rest = all.checked_sub(cached)?;
+    let written = written.max(for_long);
+    let rest = rest.checked_sub(written)?;
+    let (sound, pictures) = (sound.min(rest), pictures.min(rest - sound.min(rest)));
+    let output_details = self::details(usage, "output_tokens_details")?;
+    let reasoning = of(output_details, "reasoning_tokens")?;
+    (reasoning <= output).then_some(Usage {
+        input: rest - sound - pictures,
+        cached_input: cached,
+        cache_write: written - for_long,
+        cache_write_1h: for_long,
+        audio_input: sound,
+        image_input: pictures,
+        output,
+        reasoning,
+        ..Usage::default()
+    })
+}
+
 /// Google's usage of a generation: the prompt includes what is cached, thoughts and what tools brought are told beside
 /// it. `None` for what cannot be believed.
 pub(super) fn gemini(usage: Value<'_>) -> Option<Usage> {

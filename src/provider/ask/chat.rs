@@ -216,7 +216,10 @@ mod tests {
         let routed = br#"{"model":"m","plugins":[{"id":"auto-router","allowed_models":["*"]}]}"#;
         assert!(read(&ROWS[0], routed).is_err());
         let ask = chat(r#""messages":[{"role":"assistant","audio":{"id":"audio_1"}}]"#);
-        assert_eq!(ask.objects, [("messages.audio.id".into(), "audio_1".into())]);
+        assert_eq!(
+            (ask.objects[0].field.as_str(), ask.objects[0].id.as_str()),
+            ("messages.audio.id", "audio_1")
+        );
         assert!(ask.features.contains(Feature::Audio) && ask.input.beyond_body);
     }
 

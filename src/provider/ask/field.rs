@@ -3,7 +3,8 @@
 //! A field that no list knows passes (providers add harmless ones weekly) and is counted as input, but a
 //! field that differs from a known one only by case does not: some servers would take one for the other.
 
-use super::{Ask, AskError, FieldProblem};
+use super::{Ask, AskError, FieldProblem, Named};
+use crate::provider::ObjectKind;
 use crate::{
     base::{
         clip,
@@ -47,6 +48,8 @@ const UNKNOWN_FIELDS_MAX: usize = 32;
 
 /// No request needs more objects; each one costs a look-up.
 const OBJECTS_MAX: usize = 256;
+/// Items that a request writes out.
+const MENTIONS_MAX: usize = 4_096;
 
 /// Names of fields that choose the upstream or its key, folded and without `_` and `-`.
 const NAMES_UPSTREAM: [&str; 13] = [
@@ -130,11 +133,30 @@ impl Ask {
 
     /// Notes one object. What is kept elsewhere is not in the body.
     pub(super) fn add_object(&mut self, field: &str, id: &str) -> Result<(), AskError> {
+        self.add_named(field, id, None)
+    }
+
+    /// Notes one object of a kind.
+    pub(super) fn add_named(
+        &mut self,
+        field: &str,
+        id: &str,
+        kind: Option<ObjectKind>,
+    ) -> Result<(), AskError> {
         if self.objects.len() >= OBJECTS_MAX {
             return Err(AskError::expected(field, "one of at most 256 ids in a request"));
         }
-        self.objects.push((field.to_owned(), id.to_owned()));
+        self.objects.push(Named { field: field.to_owned(), id: id.to_owned(), kind });
         self.input.beyond_body = true;
+        Ok(())
+    }
+
+    /// Notes an id that stands beside what it names.
+    pub(super) fn mention(&mut self, id: &str) -> Result<(), AskError> {
+        if self.mentions.len() >= MENTIONS_MAX {
+            return Err(AskError::expected("input", "of at most 4096 items with ids"));
+        }
+        self.mentions.push(id.to_owned());
         Ok(())
     }
 
@@ -267,7 +289,7 @@ mod tests {
         let ask =
             chat(r#""conversation":{"id":"conv_1"},"previous_response_id":"resp_1","file_ids":["f1","f2"]"#);
         let ask = ask.unwrap();
-        let ids: Vec<_> = ask.objects.iter().map(|(field, id)| (field.as_str(), id.as_str())).collect();
+        let ids: Vec<_> = ask.objects.iter().map(|one| (one.field.as_str(), one.id.as_str())).collect();
         let wanted = [
             ("conversation.id", "conv_1"),
             ("previous_response_id", "resp_1"),

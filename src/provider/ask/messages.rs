@@ -292,7 +292,10 @@ mod tests {
         let text = blocks(&format!(r#"{{"type":"document","source":{{"type":"text","data":"{payload}"}}}}"#));
         assert!(!text.input.beyond_body && text.input.text_bytes > 5000);
         let stored = blocks(r#"{"type":"document","source":{"type":"file","file_id":"file_1"}}"#);
-        assert_eq!(stored.objects, [("messages.content.source.file_id".into(), "file_1".into())]);
+        assert_eq!(
+            (stored.objects[0].field.as_str(), stored.objects[0].id.as_str()),
+            ("messages.content.source.file_id", "file_1")
+        );
         assert!(stored.input.beyond_body);
         let nested = blocks(
             r#"{"type":"tool_result","tool_use_id":"t","content":[{"type":"image","source":{"type":"url","url":"x"}}]}"#,
@@ -309,13 +312,13 @@ mod tests {
     fn what_the_provider_keeps_or_runs_is_seen() {
         let ask = message(r#""container":"c_1","mcp_servers":[{"type":"url","url":"https://x","name":"x"}]"#);
         let ask = ask.unwrap();
-        assert_eq!(ask.objects, [("container".into(), "c_1".into())]);
+        assert_eq!((ask.objects[0].field.as_str(), ask.objects[0].id.as_str()), ("container", "c_1"));
         assert_eq!(ask.hosted_tools[0].kind, "mcp");
         assert_eq!(features(&ask), [Feature::RemoteUrls]);
         let skills = r#""container":{"id":"c_2","skills":[{"type":"custom","skill_id":"s_1"},
             {"type":"anthropic","skill_id":"pdf"}]}"#;
         let skills = message(skills).unwrap();
-        let ids: Vec<_> = skills.objects.iter().map(|(_, id)| id.as_str()).collect();
+        let ids: Vec<_> = skills.objects.iter().map(|one| one.id.as_str()).collect();
         assert_eq!(ids, ["c_2", "s_1"]);
         assert_eq!(skills.hosted_tools[0].kind, "skills");
         let upload = blocks(r#"{"type":"container_upload","file_id":"file_1"}"#);

@@ -15,6 +15,7 @@ mod messages;
 mod part;
 mod proto;
 mod read;
+mod responses;
 mod splice;
 mod tool;
 
@@ -27,8 +28,10 @@ pub use gemini::{COUNT_TOKENS, GENERATE};
 pub use gemini_embeddings::{EMBED, EMBED_BATCH};
 pub use messages::MESSAGES;
 pub use read::{is_model_name, read};
+pub use responses::RESPONSES;
 pub use splice::{SpliceError, splice};
 
+use super::ObjectKind;
 use crate::policy::FeatureSet;
 use std::ops::Range;
 
@@ -55,8 +58,10 @@ pub struct Ask {
     pub input: InputMeasure,
     /// Fields that change the price and for which no bound is known; refused under a cap.
     pub unbounded_prices: Vec<String>,
-    /// Objects kept by the provider that the request names (file, conversation, container, ...): (field, id).
-    pub objects: Vec<(String, String)>,
+    /// Objects kept by the provider that the request names (file, conversation, container, ...): each must be the caller's.
+    pub objects: Vec<Named>,
+    /// Ids that stand beside what they name: none may be somebody else's.
+    pub mentions: Vec<String>,
     /// Top-level fields that no list knows; refused under `strict_fields`.
     pub unknown_fields: Vec<String>,
     /// What to put in so that a stream reports its usage; `None` when it will by itself.
@@ -69,6 +74,17 @@ pub struct Ask {
     pub insert_at: usize,
     /// The body's object has no members, so an inserted one takes no comma after it.
     pub is_empty_object: bool,
+}
+
+/// An object that a request names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The field that names it.
+    pub field: String,
+    /// Its id.
+    pub id: String,
+    /// What it must be, where the field says so.
+    pub kind: Option<ObjectKind>,
 }
 
 /// The model as written, and where its JSON string (quotes included) stands in the body.

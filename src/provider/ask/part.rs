@@ -220,7 +220,10 @@ mod tests {
         assert_eq!(features(&inline), [Feature::Files]);
         assert!(inline.input.beyond_body && inline.objects.is_empty());
         let stored = parts(r#"[{"type":"file","file":{"file_id":"file_1"}}]"#).unwrap();
-        assert_eq!(stored.objects, [("messages.content.file.file_id".into(), "file_1".into())]);
+        assert_eq!(
+            (stored.objects[0].field.as_str(), stored.objects[0].id.as_str()),
+            ("messages.content.file.file_id", "file_1")
+        );
         let remote = parts(r#"[{"type":"file","file":{"file_data":"https://x/a.pdf"}}]"#).unwrap();
         assert_eq!(features(&remote), [Feature::Files, Feature::RemoteUrls]);
         let hidden = parts(r#"[{"type":"text","text":"x","image_url":{"url":"https://x"}}]"#).unwrap();

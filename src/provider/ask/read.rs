@@ -2,7 +2,7 @@
 //! its own. Also what all forms share.
 
 use super::{Ask, AskError, Bound, FieldProblem, ModelField, NullBound, Splice};
-use super::{chat, completions, embeddings, field, gemini, gemini_embeddings, messages, proto};
+use super::{chat, completions, embeddings, field, gemini, gemini_embeddings, messages, proto, responses};
 use crate::{
     base::json::{Document, Kind, Limits, Value},
     policy::Feature,
@@ -24,6 +24,8 @@ pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
         Form::Completions => completions::read,
         Form::Embeddings => embeddings::read,
         Form::Messages => messages::read,
+        Form::Responses => responses::read,
+        Form::Compaction => responses::read_compact,
         Form::Generate => gemini::read,
         Form::GeminiCount => gemini::read_count,
         Form::Embed => gemini_embeddings::read,

@@ -144,7 +144,7 @@ mod tests {
             ]
         );
         assert!(!ask.features.contains(Feature::Tools) && ask.features.contains(Feature::RemoteUrls));
-        let ids: Vec<_> = ask.objects.iter().map(|(_, id)| id.as_str()).collect();
+        let ids: Vec<_> = ask.objects.iter().map(|one| one.id.as_str()).collect();
         assert_eq!(ids, ["vs_1", "file_1"]);
     }
 

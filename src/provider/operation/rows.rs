@@ -1,17 +1,54 @@
 //! The rows themselves.
 
 use super::super::ask::{self, Field};
-use super::{Answer, Dialect, Effect, Form, Hole, Parameter, Row, Template};
+use super::{Answer, Dialect, Effect, Form, Hole, ObjectKind, Parameter, Row, Template};
 use crate::policy::Operation;
 use http::Method;
 
 /// Every row.
-pub static ROWS: [Row; 39] = [
+pub static ROWS: [Row; 46] = [
     post(Operation::Chat, at("/v1/chat/completions"), "/chat/completions", Form::Chat, ask::CHAT),
     post(Operation::Completions, at("/v1/completions"), "/completions", Form::Completions, ask::COMPLETIONS),
     post(Operation::Embeddings, at("/v1/embeddings"), "/embeddings", Form::Embeddings, ask::EMBEDDINGS),
     messages(Operation::Chat, Effect::Generates, "/v1/messages"),
     messages(Operation::CountTokens, Effect::Counts, "/v1/messages/count_tokens"),
+    post(Operation::Responses, at("/v1/responses"), "/responses", Form::Responses, ask::RESPONSES),
+    post(
+        Operation::Responses,
+        at("/v1/responses/compact"),
+        "/responses/compact",
+        Form::Compaction,
+        ask::RESPONSES,
+    ),
+    counted(at("/v1/responses/input_tokens"), "/responses/input_tokens"),
+    response(
+        Method::GET,
+        object_at("/v1/responses/", ""),
+        object_at("/responses/", ""),
+        SHOWN,
+        Effect::Shows(ObjectKind::Response),
+    ),
+    response(
+        Method::DELETE,
+        object_at("/v1/responses/", ""),
+        object_at("/responses/", ""),
+        &[],
+        Effect::Deletes(ObjectKind::Response),
+    ),
+    response(
+        Method::POST,
+        object_at("/v1/responses/", "/cancel"),
+        object_at("/responses/", "/cancel"),
+        &[],
+        Effect::Stops(ObjectKind::Response),
+    ),
+    response(
+        Method::GET,
+        object_at("/v1/responses/", "/input_items"),
+        object_at("/responses/", "/input_items"),
+        LISTED,
+        Effect::Shows(ObjectKind::Response),
+    ),
     deployed(Operation::Chat, "/chat/completions", Form::Chat, ask::CHAT),
     deployed(Operation::Completions, "/completions", Form::Completions, ask::COMPLETIONS),
     deployed(Operation::Embeddings, "/embeddings", Form::Embeddings, ask::EMBEDDINGS),
@@ -92,6 +129,48 @@ const fn post(
         answer: Answer::Json,
     }
 }
+
+/// Counts the tokens of what would be a response.
+const fn counted(template: Template, upstream: &'static str) -> Row {
+    Row {
+        operation: Operation::CountTokens,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        template,
+        upstream: Template::Fixed(upstream),
+        form: Form::Responses,
+        fields: ask::RESPONSES,
+        query: &[],
+        effect: Effect::Counts,
+        answer: Answer::Json,
+    }
+}
+
+/// What is done with a response that is kept.
+const fn response(
+    method: Method,
+    template: Template,
+    upstream: Template,
+    query: &'static [Parameter],
+    effect: Effect,
+) -> Row {
+    let (operation, dialect, form, fields) = (Operation::Responses, Dialect::OpenAi, Form::Empty, &[]);
+    Row { operation, dialect, method, template, upstream, form, fields, query, effect, answer: Answer::Json }
+}
+
+/// What a response can be shown with.
+const SHOWN: &[Parameter] = &[
+    any("include[]"),
+    any("include%5B%5D"),
+    any("include"),
+    any("include_obfuscation"),
+    any("starting_after"),
+    Parameter { name: "stream", values: &["true", "false"] },
+];
+
+/// What the items of a response can be listed by. A place in the list is one of the response's own items.
+const LISTED: &[Parameter] =
+    &[any("after"), any("include[]"), any("include%5B%5D"), any("include"), any("limit"), any("order")];
 
 /// The same call as Azure's clients make it: the deployment in the path stands for the model.
 const fn deployed(operation: Operation, upstream: &'static str, form: Form, fields: &'static [Field]) -> Row {

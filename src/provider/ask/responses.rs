@@ -1,0 +1,438 @@
+//! `POST responses`, what compacts one, and what counts its tokens.
+//!
+//! An item of the input may be written out or only named. What is only named is looked up by the provider among all that
+//! the account has, so it must be the caller's; an item that is written out must not be somebody else's.
+
+use super::{Ask, AskError, Field, Role, part::is_remote, read::present};
+use crate::base::json::{Kind, Value};
+use crate::policy::Feature;
+use crate::provider::ObjectKind;
+
+/// The fields of a response, and of the operations on what one would be.
+pub const RESPONSES: &[Field] = &[
+    f("background", Role::Priced),
+    f("context_management", Role::Priced),
+    f("conversation", Role::NamesObject),
+    f("extra_body", Role::Priced),
+    f("fallbacks", Role::NamesModel),
+    f("include", Role::Neutral),
+    f("input", Role::Input),
+    f("instructions", Role::Input),
+    f("max_output_tokens", Role::Own),
+    f("max_tool_calls", Role::Own),
+    f("metadata", Role::Neutral),
+    f("model", Role::Own),
+    f("models", Role::NamesModel),
+    f("moderation", Role::NamesModel),
+    f("parallel_tool_calls", Role::Neutral),
+    f("plugins", Role::Priced),
+    f("preset", Role::NamesModel),
+    f("previous_response_id", Role::NamesObject),
+    f("prompt", Role::NamesObject),
+    f("prompt_cache_key", Role::Neutral),
+    f("prompt_cache_options", Role::Own),
+    f("prompt_cache_retention", Role::Neutral),
+    f("provider", Role::Priced),
+    f("reasoning", Role::Neutral),
+    f("route", Role::NamesModel),
+    f("safety_identifier", Role::Neutral),
+    f("service_tier", Role::Own),
+    f("store", Role::Own),
+    f("stream", Role::Own),
+    f("stream_options", Role::Neutral),
+    f("temperature", Role::Neutral),
+    f("text", Role::Input),
+    f("tool_choice", Role::Input),
+    f("tools", Role::Input),
+    f("top_logprobs", Role::Neutral),
+    f("top_p", Role::Neutral),
+    f("transforms", Role::Uses(Feature::Truncation)),
+    f("truncation", Role::Uses(Feature::Truncation)),
+    f("user", Role::Neutral),
+    f("verbosity", Role::Neutral),
+];
+
+const fn f(name: &'static str, role: Role) -> Field {
+    Field { name, role }
+}
+
+/// Tools that the client executes.
+const CLIENT_TOOLS: [&str; 6] =
+    ["apply_patch", "computer", "computer_use_preview", "custom", "function", "local_shell"];
+
+/// Reads a response, and what would be counted of one.
+pub(super) fn read(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    ask.read_stream(root)?;
+    ask.read_service_tier(root)?;
+    ask.read_bound(root, "max_output_tokens")?;
+    ask.read_tools(root, "tools", is_client_tool)?;
+    read_tool_bound(root, ask)?;
+    let ttl = root.get("prompt_cache_options").and_then(|options| options.get("ttl"));
+    ask.input.cache_1h |= ttl.is_some_and(|ttl| !ttl.is_null() && !ttl.is_str("30m"));
+    // Kept unless the request says otherwise.
+    let is_kept = match present(root, "store") {
+        None => true,
+        Some(store) => store.as_bool().ok_or_else(|| AskError::expected("store", "true or false"))?,
+    };
+    if is_kept {
+        ask.features.insert(Feature::Store);
+    }
+    if let Some(text) = root.get("text") {
+        ask.input.raise_to_rewritten(text);
+    }
+    for field in ["input", "instructions"] {
+        if let Some(input) = present(root, field) {
+            read_input(input, field, ask)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads what is to be made shorter. Nothing of it is kept.
+pub(super) fn read_compact(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    read(root, ask)?;
+    if present(root, "store").is_none() {
+        ask.features.remove(Feature::Store);
+    }
+    Ok(())
+}
+
+fn is_client_tool(tool: Value<'_>) -> bool {
+    let is_local = |tool: Value<'_>| {
+        tool.get("environment").and_then(|place| place.get("type")).is_some_and(|kind| kind.is_str("local"))
+    };
+    present(tool, "type").is_some_and(|kind| {
+        CLIENT_TOOLS.iter().any(|known| kind.is_str(known)) || kind.is_str("shell") && is_local(tool)
+    })
+}
+
+/// `max_tool_calls` bounds the calls of all hosted tools together, so each is called at most so often.
+fn read_tool_bound(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    let Some(bound) = present(root, "max_tool_calls") else { return Ok(()) };
+    let calls = bound.as_u64();
+    let calls = calls.ok_or_else(|| AskError::expected("max_tool_calls", "a plain non-negative integer"))?;
+    for tool in &mut ask.hosted_tools {
+        tool.max_uses = Some(tool.max_uses.map_or(calls, |own| own.min(calls)));
+    }
+    Ok(())
+}
+
+fn read_input(input: Value<'_>, field: &str, ask: &mut Ask) -> Result<(), AskError> {
+    const WANTED: &str = "a string or an array of items, each an object";
+    match input.kind() {
+        Kind::String => ask.input.messages += 1,
+        Kind::Array => {
+            for item in input.items() {
+                if item.kind() != Kind::Object {
+                    return Err(AskError::expected(field, WANTED));
+                }
+                ask.input.messages += 1;
+                read_item(item, ask)?;
+            }
+        }
+        Kind::Null | Kind::Bool | Kind::Number | Kind::Object => {
+            return Err(AskError::expected(field, WANTED));
+        }
+    }
+    Ok(())
+}
+
+/// Members of an item that hold what it says: without one of them it is only named.
+const SAYS: [&str; 12] = [
+    "action",
+    "arguments",
+    "code",
+    "content",
+    "encrypted_content",
+    "input",
+    "operation",
+    "output",
+    "queries",
+    "result",
+    "results",
+    "tools",
+];
+
+fn read_item(item: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    let kind = present(item, "type").and_then(Value::as_str).unwrap_or_default();
+    let is_written_out = match &*kind {
+        "item_reference" => false,
+        // A summary is not what was thought.
+        "reasoning" => ["content", "encrypted_content"].iter().any(|field| says(item, field)),
+        _ => SAYS.iter().any(|field| says(item, field)),
+    };
+    if let Some(id) = present(item, "id") {
+        let id = id.as_str().ok_or_else(|| AskError::expected("input.id", "a string"))?;
+        if is_written_out {
+            ask.mention(&id)?;
+        } else {
+            ask.add_named("input.id", &id, Some(ObjectKind::Item))?;
+        }
+    }
+    if let Some(id) = present(item, "approval_request_id").and_then(Value::as_str) {
+        ask.mention(&id)?;
+    }
+    if let Some(container) = present(item, "container_id") {
+        ask.add_objects("input.container_id", container)?;
+    }
+    for field in ["content", "output"] {
+        if let Some(content) = present(item, field) {
+            read_content(content, ask)?;
+        }
+    }
+    for field in ["arguments", "action", "operation", "tools", "summary"] {
+        if let Some(value) = present(item, field) {
+            ask.input.raise_to_rewritten(value);
+        }
+    }
+    Ok(())
+}
+
+fn says(item: Value<'_>, field: &str) -> bool {
+    present(item, field).is_some_and(|value| value.kind() != Kind::Array || !value.is_empty())
+}
+
+/// A message's content or a tool's output: a text, parts, or one part by itself.
+fn read_content(content: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    match content.kind() {
+        Kind::Array => content.items().try_for_each(|part| match part.kind() {
+            Kind::Object => read_part(part, ask),
+            Kind::String => Ok(()),
+            Kind::Null | Kind::Bool | Kind::Number | Kind::Array => {
+                Err(AskError::expected("input.content", "parts, each an object"))
+            }
+        }),
+        Kind::Object => read_part(content, ask),
+        Kind::Null | Kind::String => Ok(()),
+        Kind::Bool | Kind::Number => {
+            Err(AskError::expected("input.content", "a string or an array of parts"))
+        }
+    }
+}
+
+/// Parts whose members are all known here.
+const KNOWN_PARTS: [&str; 12] = [
+    "computer_screenshot",
+    "input_audio",
+    "input_file",
+    "input_image",
+    "input_text",
+    "logs",
+    "output_text",
+    "reasoning_text",
+    "refusal",
+    "summary_text",
+    "text",
+    "tool_result",
+];
+
+fn read_part(part: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    let kind = present(part, "type").and_then(Value::as_str).unwrap_or_default();
+    for member in part.members().filter(|member| !member.value.is_null()) {
+        match &*member.name() {
+            "image_url" => read_picture(member.value, ask),
+            "file_id" => {
+                let feature = if matches!(&*kind, "input_image" | "computer_screenshot") {
+                    Feature::Images
+                } else {
+                    Feature::Files
+                };
+                ask.features.insert(feature);
+                ask.add_objects("input.content.file_id", member.value)?;
+            }
+            "file_data" => {
+                ask.features.insert(Feature::Files);
+                ask.input.take_out(member.value);
+                ask.input.beyond_body = true;
+            }
+            "file_url" => {
+                ask.features.insert(Feature::Files);
+                ask.features.insert(Feature::RemoteUrls);
+                ask.input.beyond_body = true;
+            }
+            "input_audio" | "audio" => {
+                ask.features.insert(Feature::Audio);
+                ask.input.beyond_body = true;
+                if let Some(data) = member.value.get("data") {
+                    ask.input.take_out(data);
+                }
+            }
+            _ => {}
+        }
+    }
+    if !KNOWN_PARTS.contains(&&*kind) {
+        ask.add_unknown_part(part);
+    }
+    Ok(())
+}
+
+/// A picture: in the body as a `data:` URL, or to be fetched from elsewhere.
+fn read_picture(url: Value<'_>, ask: &mut Ask) {
+    ask.features.insert(Feature::Images);
+    ask.input.images += 1;
+    let text = url.as_str().unwrap_or_default();
+    if text.starts_with("data:image/") {
+        ask.input.take_out(url);
+        return;
+    }
+    ask.input.beyond_body = true;
+    if !text.starts_with("data:") || is_remote(&text) {
+        ask.features.insert(Feature::RemoteUrls);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Named, read};
+    use super::*;
+    use crate::provider::Dialect;
+    use crate::provider::operation::find;
+    use http::Method;
+
+    fn at(path: &str, members: &str) -> Result<Ask, AskError> {
+        let row = find(&Method::POST, path, Dialect::OpenAi).unwrap().row;
+        read(row, format!(r#"{{"model":"m",{members}}}"#).as_bytes())
+    }
+
+    fn ask(members: &str) -> Result<Ask, AskError> {
+        at("/v1/responses", members)
+    }
+
+    fn items(items: &str) -> Ask {
+        ask(&format!(r#""store":false,"input":[{items}]"#)).unwrap()
+    }
+
+    fn features(ask: &Ask) -> Vec<Feature> {
+        ask.features.iter().collect()
+    }
+
+    fn named(ask: &Ask) -> Vec<&str> {
+        ask.objects.iter().map(|Named { id, .. }| id.as_str()).collect()
+    }
+
+    #[test]
+    fn a_plain_response_asks_for_little_and_is_kept() {
+        let one = ask(r#""input":"hello","max_output_tokens":9,"stream":true"#).unwrap();
+        assert_eq!(features(&one), [Feature::Streaming, Feature::Store]);
+        assert_eq!((one.input.messages, one.output.bounds[0].tokens), (1, 9));
+        assert!(one.report_usage.is_none() && one.unknown_fields.is_empty() && !one.input.beyond_body);
+        assert!(features(&ask(r#""input":"x","store":false"#).unwrap()).is_empty());
+        assert!(features(&at("/v1/responses/compact", r#""input":"x""#).unwrap()).is_empty());
+        let counted = at("/v1/responses/input_tokens", r#""input":"x","previous_response_id":"resp_1""#);
+        assert_eq!(named(&counted.unwrap()), ["resp_1"]);
+    }
+
+    #[test]
+    fn what_is_only_named_must_be_the_callers_and_what_is_written_out_nobody_elses() {
+        for only_named in [
+            r#"{"type":"item_reference","id":"msg_1"}"#,
+            r#"{"id":"msg_1"}"#,
+            r#"{"type":"reasoning","id":"msg_1","summary":[{"type":"summary_text","text":"x"}]}"#,
+            r#"{"type":"message","id":"msg_1","role":"assistant","content":[]}"#,
+            r#"{"type":"image_generation_call","id":"msg_1","status":"completed"}"#,
+        ] {
+            let one = items(only_named);
+            assert_eq!((named(&one), one.mentions.len()), (vec!["msg_1"], 0), "{only_named}");
+            assert!(one.input.beyond_body);
+        }
+        for written_out in [
+            r#"{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"gAAA"}"#,
+            r#"{"type":"message","id":"rs_1","role":"assistant","content":[{"type":"output_text","text":"x"}]}"#,
+            r#"{"type":"function_call","id":"rs_1","call_id":"c","name":"f","arguments":"{}"}"#,
+            r#"{"type":"mcp_approval_response","approval_request_id":"rs_1","approve":true}"#,
+        ] {
+            let one = items(written_out);
+            assert_eq!(
+                (named(&one), one.mentions.clone()),
+                (vec![], vec!["rs_1".to_owned()]),
+                "{written_out}"
+            );
+            assert!(!one.input.beyond_body);
+        }
+        let many = ask(
+            r#""previous_response_id":"resp_1","conversation":{"id":"conv_1"},"prompt":{"id":"pmpt_1"},
+               "input":[{"type":"code_interpreter_call","id":"ci_1","code":"1","container_id":"cntr_1"},
+                {"role":"user","content":[{"type":"input_file","file_id":"file_1"},{"type":"input_image","file_id":"file_2"}]},
+                {"type":"computer_call_output","call_id":"c","output":{"type":"computer_screenshot","file_id":"file_3"}}]"#,
+        );
+        let mut ids: Vec<String> = named(&many.unwrap()).into_iter().map(str::to_owned).collect();
+        ids.sort();
+        assert_eq!(ids, ["cntr_1", "conv_1", "file_1", "file_2", "file_3", "pmpt_1", "resp_1"]);
+    }
+
+    #[test]
+    fn pictures_sound_and_files_are_read() {
+        let payload = "A".repeat(5000);
+        let part = |part: &str| items(&format!(r#"{{"role":"user","content":[{part}]}}"#));
+        let picture =
+            part(&format!(r#"{{"type":"input_image","image_url":"data:image/png;base64,{payload}"}}"#));
+        assert_eq!((features(&picture), picture.input.images), (vec![Feature::Images], 1));
+        assert!(!picture.input.beyond_body && picture.input.text_bytes < 200);
+        let remote = part(r#"{"type":"input_image","image_url":"https://x"}"#);
+        assert_eq!(features(&remote), [Feature::Images, Feature::RemoteUrls]);
+        let file = part(&format!(r#"{{"type":"input_file","filename":"a.pdf","file_data":"{payload}"}}"#));
+        assert_eq!(features(&file), [Feature::Files]);
+        assert!(file.input.beyond_body && file.input.text_bytes < 200);
+        let fetched = part(r#"{"type":"input_file","file_url":"https://x"}"#);
+        assert_eq!(features(&fetched), [Feature::Files, Feature::RemoteUrls]);
+        let sound =
+            part(&format!(r#"{{"type":"input_audio","input_audio":{{"data":"{payload}","format":"wav"}}}}"#));
+        assert!(features(&sound) == [Feature::Audio] && sound.input.text_bytes < 200);
+        let unknown = part(r#"{"type":"hologram","url":"https://x"}"#);
+        assert!(unknown.input.beyond_body && features(&unknown) == [Feature::RemoteUrls]);
+        assert_eq!(unknown.unknown_fields.len(), 1);
+    }
+
+    #[test]
+    fn tools_are_the_clients_or_the_providers_and_one_bound_holds_for_all() {
+        let tools = r#""tools":[{"type":"function","name":"f"},{"type":"custom","name":"g"},{"type":"local_shell"},
+            {"type":"shell","environment":{"type":"local"}},{"type":"apply_patch"}]"#;
+        let one = ask(tools).unwrap();
+        assert!(one.features.contains(Feature::Tools) && one.hosted_tools.is_empty());
+        let tools = r#""max_tool_calls":3,"tools":[{"type":"web_search"},{"type":"shell"},{"type":"image_generation"},
+            {"type":"code_interpreter","container":{"type":"auto","file_ids":["file_1"]}}]"#;
+        let one = ask(tools).unwrap();
+        let hosted: Vec<_> =
+            one.hosted_tools.iter().map(|tool| (tool.kind.as_str(), tool.max_uses)).collect();
+        let bound = Some(3);
+        assert_eq!(
+            hosted,
+            [
+                ("web_search", bound),
+                ("shell", bound),
+                ("image_generation", bound),
+                ("code_interpreter", bound)
+            ]
+        );
+        assert_eq!(named(&one), ["file_1"]);
+    }
+
+    #[test]
+    fn what_changes_the_price_or_the_input_is_seen() {
+        assert_eq!(ask(r#""background":true"#).unwrap().unbounded_prices, ["background"]);
+        let cut = ask(r#""truncation":"auto""#).unwrap();
+        assert!(cut.features.contains(Feature::Truncation));
+        assert!(!ask(r#""truncation":"disabled""#).unwrap().features.contains(Feature::Truncation));
+        assert!(ask(r#""prompt_cache_options":{"ttl":"12h"}"#).unwrap().input.cache_1h);
+        assert!(!ask(r#""prompt_cache_options":{"ttl":"30m"}"#).unwrap().input.cache_1h);
+        assert!(ask(r#""moderation":{"model":"x"}"#).is_err());
+    }
+
+    #[test]
+    fn forms_that_cannot_be_judged_are_refused() {
+        for members in [
+            r#""input":1"#,
+            r#""input":{}"#,
+            r#""input":["x"]"#,
+            r#""input":[{"id":1}]"#,
+            r#""input":[{"content":1}]"#,
+            r#""input":[{"content":[1]}]"#,
+            r#""store":"no""#,
+            r#""max_tool_calls":-1"#,
+            r#""max_output_tokens":"10""#,
+            r#""previous_response_id":1"#,
+        ] {
+            assert!(ask(members).is_err(), "{members}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What a request names of what providers keep: whose it is, and with which credential it was made; and what is put on
+//! record of what an answer made.
+
+use super::admit::{Admission, Admitted};
+use super::refusal::{Code, Refusal};
+use super::respond;
+use crate::base::clip;
+use crate::log::Entry;
+use crate::provider::operation::{Effect, Row};
+use crate::provider::{Made, ObjectDocument, ObjectId, Reading, Resolved, Slug};
+use crate::service::{
+    Caller, NewObject, ObjectChanges, ObjectError, ObjectKey, ObjectName, ObjectRecord, Snapshot,
+};
+use crate::subkey::Holder;
+use chrono::{DateTime, Utc};
+
+/// Where the objects of a request are kept: nothing else can serve it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) provider: Slug,
+    pub(super) credential_id: String,
+    /// The model that made them, where it is known.
+    pub(super) model: Option<String>,
+}
+
+impl Admission<'_> {
+    /// Whether all that is named is the caller's, and where it is kept. The provider sees nothing of a request that names
+    /// what is not.
+    pub(super) async fn own(&self, caller: &Caller, snapshot: &Snapshot) -> Result<Option<Kept>, Refusal> {
+        let in_path = self.matched.object().map(|id| ObjectName { kind: self.matched.row.effect.kind(), id });
+        let in_body = self.ask.objects.iter().map(|one| ObjectName { kind: one.kind, id: &one.id });
+        let names: Vec<ObjectName<'_>> = in_path.into_iter().chain(in_body).collect();
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let fixed = self.matched.provider.and_then(|slug| slug.parse::<Slug>().ok());
+        let found = self.proxy.services.owned_objects(caller, fixed.as_ref(), &names).await;
+        let records = found.map_err(|error| self.unowned(&error))?;
+        let first = records.first().map(|record| &record.object);
+        let Some(first) = first else { return Ok(None) };
+        let is_together = |record: &ObjectRecord| {
+            record.object.provider == first.provider && record.object.credential_id == first.credential_id
+        };
+        if !records.iter().all(is_together) {
+            let message =
+                "The request names objects of different accounts, which no provider can use together.";
+            return Err(Refusal::new(Code::ObjectNotFound, message));
+        }
+        let pin = caller.key.subkey.definition.credential.as_deref();
+        let credential = snapshot.credential(&first.provider, &first.credential_id);
+        if !credential.is_some_and(|one| one.is_usable(&caller.lineage, pin)) {
+            let message = format!(
+                "{} was made with a credential that this sub-key does not use any more.",
+                clip(first.id.as_str(), 64)
+            );
+            return Err(Refusal::new(Code::ObjectNotFound, message));
+        }
+        let (provider, credential_id) = (first.provider.clone(), first.credential_id.clone());
+        Ok(Some(Kept { provider, credential_id, model: first.model.clone() }))
+    }
+
+    /// Whether the request stays where its objects are, and mentions nothing of somebody else's there.
+    pub(super) async fn stays(
+        &self,
+        caller: &Caller,
+        kept: Option<&Kept>,
+        resolved: &Resolved,
+    ) -> Result<(), Refusal> {
+        if let Some(kept) = kept.filter(|kept| kept.provider != resolved.provider) {
+            let message = format!(
+                "The request names objects that {} keeps, and its model is served by {}.",
+                kept.provider, resolved.provider
+            );
+            return Err(Refusal::new(Code::ObjectNotFound, message).param("model"));
+        }
+        let mentions: Vec<&str> = self.ask.mentions.iter().map(String::as_str).collect();
+        let others = self.proxy.services.anyone_elses(caller, &resolved.provider, &mentions).await;
+        match others.map_err(|error| self.unowned(&error))?.first() {
+            None => Ok(()),
+            Some(id) => Err(not_found(id).param("input")),
+        }
+    }
+
+    fn unowned(&self, error: &ObjectError) -> Refusal {
+        match error {
+            ObjectError::NotFound { id } => {
+                let field = self.ask.objects.iter().find(|one| one.id == *id).map(|one| one.field.as_str());
+                match field {
+                    Some(field) => not_found(id).param(clip(field, 64)),
+                    None => not_found(id),
+                }
+            }
+            ObjectError::Ambiguous { .. } => {
+                Refusal::new(Code::ProviderAmbiguous, clip(&error.to_string(), 600))
+            }
+            ObjectError::TooMany { .. } => Refusal::new(Code::InvalidBody, error.to_string()),
+            ObjectError::Store(error) => {
+                tracing::error!(%error, "whose an object is cannot be looked up");
+                respond::store_unavailable()
+            }
+        }
+    }
+}
+
+fn not_found(id: &str) -> Refusal {
+    let message = format!(
+        "There is no {} that this sub-key may use. What a provider keeps is its maker's.",
+        clip(id, 64)
+    );
+    Refusal::new(Code::ObjectNotFound, message)
+}
+
+/// What the settlement puts on record of objects: those that the answer made, and the one that it deleted.
+pub(super) fn changes(
+    admitted: &Admitted,
+    row: &Row,
+    reading: &Reading,
+    entry: &Entry,
+    now: DateTime<Utc>,
+) -> ObjectChanges {
+    let provider = &admitted.resolved.provider;
+    let is_done = entry.upstream_status.is_some_and(|status| (200..300).contains(&status) || status == 404);
+    let deleted =
+        admitted.named_object.as_deref().filter(|_| is_done && matches!(row.effect, Effect::Deletes(_)));
+    let deleted = deleted.and_then(|id| id.parse().ok());
+    let Some(credential_id) = &admitted.entry.credential_id else { return ObjectChanges::default() };
+    let new = |made: &Made| {
+        let id: ObjectId = made.id.parse().ok()?;
+        Some(NewObject {
+            provider: provider.clone(),
+            id,
+            kind: made.kind,
+            belongs: Holder::of(&admitted.caller.key.subkey).makes(),
+            credential_id: credential_id.clone(),
+            model: (!admitted.resolved.model.is_empty()).then(|| admitted.resolved.model.clone()),
+            parent: made.parent.as_deref().and_then(|id| id.parse().ok()),
+            created_at: now,
+            expires_at: made.expires_after.and_then(|after| now.checked_add_signed(after)),
+            document: made.document.as_deref().and_then(ObjectDocument::parse),
+        })
+    };
+    let makes = matches!(row.effect, Effect::Generates | Effect::Keeps(_));
+    ObjectChanges {
+        made: reading.made.iter().filter(|_| makes).filter_map(new).collect(),
+        deleted: deleted.map(|id| ObjectKey { provider: provider.clone(), id }).into_iter().collect(),
+    }
+}
