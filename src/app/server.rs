@@ -94,11 +94,8 @@ impl Server {
             tasks.clone(),
             cut_all.clone(),
         );
-        let admin = crate::admin::router(
-            services.clone(),
-            settings.bounds.admin_body(),
-            settings.bounds.import_body(),
-        );
+        let (admin_body, import_body) = settings.bounds.admin_bodies();
+        let admin = crate::admin::router(services.clone(), admin_body, import_body);
         let limits = settings.bounds.listener();
         let listen = |listener: TcpListener, plane: &Plane, app| -> Result<(SocketAddr, bool), AppError> {
             let address =

@@ -10,6 +10,7 @@ pub mod listener;
 pub mod panic;
 pub mod problem;
 pub mod request_id;
+pub mod room;
 mod stall;
 pub mod tls;
 
@@ -19,4 +20,5 @@ pub use json::StrictJson;
 pub use listener::{Limits, serve};
 pub use problem::{FieldError, Problem};
 pub use request_id::RequestId;
+pub use room::BodyRoom;
 pub use tls::Tls;
