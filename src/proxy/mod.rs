@@ -16,7 +16,10 @@ mod settle;
 mod stops;
 mod stream;
 pub mod upstream;
+mod voice;
 mod whole;
+
+pub use voice::voice;
 
 use crate::base::CidrSet;
 use crate::http::BodyBound;
