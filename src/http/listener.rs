@@ -120,6 +120,10 @@ struct Server {
     cut: CancellationToken,
 }
 
+/// What hyper keeps of one answer while its client does not read, and reads of a request at once. Its own 400 KiB are a
+/// lot for thousands of clients.
+const BUFFER_BYTES: usize = 64 * 1024;
+
 /// How long to wait where the system has no descriptor or memory for one more connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -209,6 +213,7 @@ impl Server {
                     // Where it is not far above the bound, the refusal is ours and says something.
                     .max_headers(limits.headers_max.saturating_mul(4))
                     .max_header_size(limits.header_block_bytes_max)
+                    .max_buf_size(limits.header_block_bytes_max.max(BUFFER_BYTES))
                     .serve_connection(io, service);
                 cut.run_until_cancelled(self.drive(connection, watched, peer)).await;
             }
@@ -217,6 +222,7 @@ impl Server {
                 let connection = http2::Builder::new(TokioExecutor::new())
                     .timer(TokioTimer::new())
                     .max_concurrent_streams(limits.http2_streams_max)
+                    .max_send_buf_size(BUFFER_BYTES)
                     .max_header_list_size(u32::try_from(limits.header_block_bytes_max).unwrap_or(u32::MAX))
                     .keep_alive_interval(limits.keep_alive_timeout)
                     .keep_alive_timeout(limits.header_read_timeout)

@@ -98,6 +98,7 @@ impl Proxy {
             .route("/readyz", get(local::readyz))
             .route("/bitting/self", get(local::myself))
             .fallback(serve)
+            .method_not_allowed_fallback(serve)
             .with_state(self.clone())
     }
 
