@@ -199,6 +199,30 @@ async fn a_client_that_never_reads_is_cut() {
 }
 
 #[tokio::test]
+async fn an_answer_reaches_a_client_that_is_still_sending() {
+    let limits = Limits { header_read_timeout: Duration::from_millis(500), ..Limits::default() };
+    let server = served(limits, Entrance::default()).await;
+    let large = vec![b'x'; 20 << 20];
+    for (head, status) in [
+        ("POST /nothing HTTP/1.1\r\nHost: a\r\nContent-Length: 20971520\r\n\r\n", "404"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 20971520\r\nContent-Length: 1\r\n\r\n", "400"),
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&large).await.expect("all of it is taken");
+        let (text, closed) = answer(&mut stream).await;
+        assert!(text.starts_with(&format!("HTTP/1.1 {status}")) && closed, "{text}");
+    }
+    let mut endless = TcpStream::connect(server.address).await.unwrap();
+    endless
+        .write_all(b"POST /nothing HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await
+        .unwrap();
+    let sending = async { while endless.write_all(b"1\r\nx\r\n").await.is_ok() {} };
+    timeout(Duration::from_secs(20), sending).await.expect("but not for ever");
+}
+
+#[tokio::test]
 async fn a_drain_lets_requests_end_and_then_cuts() {
     let limits = Limits { drain_timeout: Duration::from_millis(300), ..Limits::default() };
     let server = served(limits, Entrance::default()).await;

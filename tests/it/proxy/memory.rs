@@ -114,10 +114,13 @@ async fn server(installation: &Installation, provider: &Provider) -> (Process, S
     (server, secret)
 }
 
-/// A streamed chat of so many bytes of text.
-fn streamed(secret: &str, text_bytes: usize) -> String {
+/// A streamed chat of so many bytes of text, to which the gate has to add something or not.
+fn streamed(secret: &str, text_bytes: usize, adds_usage: bool) -> String {
     let messages = json!([{"role": "user", "content": "x".repeat(text_bytes)}]);
-    let body = json!({"model": "any", "stream": true, "messages": messages}).to_string();
+    // What it asks for by itself need not be added.
+    let options = json!({"include_usage": !adds_usage});
+    let body =
+        json!({"model": "any", "stream": true, "stream_options": options, "messages": messages}).to_string();
     format!(
         "POST /p/drip/v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {secret}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -149,7 +152,7 @@ async fn a_thousand_slow_streams_have_little_memory_each() {
     let provider = Provider::start(Pace::Drips).await;
     let installation = Installation::sqlite().await;
     let (server, secret) = server(&installation, &provider).await;
-    let request = streamed(&secret, 2_000);
+    let request = streamed(&secret, 2_000, true);
     let open = async || {
         let mut raw = Raw::connect_to(server.proxy_url()).await;
         raw.send(&request).await;
@@ -186,7 +189,7 @@ async fn a_client_that_stops_reading_holds_its_provider_up_and_not_the_memory() 
     let provider = Provider::start(Pace::Drips).await;
     let installation = Installation::sqlite().await;
     let (server, secret) = server(&installation, &provider).await;
-    let request = streamed(&secret, 10);
+    let request = streamed(&secret, 10, true);
     let mut stuck = Vec::new();
     for _ in 0..STUCK {
         let mut raw = Raw::connect_to(server.proxy_url()).await;
@@ -220,27 +223,30 @@ async fn a_client_that_stops_reading_holds_its_provider_up_and_not_the_memory() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_body_is_in_memory_once() {
+async fn a_large_body_is_in_memory_once_and_once_more_where_it_is_changed() {
     const TEXT: usize = 31 * MIB;
     let provider = Provider::start(Pace::Drips).await;
     let installation = Installation::sqlite().await;
     let (server, secret) = server(&installation, &provider).await;
     let mut raw = Raw::connect_to(server.proxy_url()).await;
-    raw.send(streamed(&secret, 10)).await;
+    raw.send(streamed(&secret, 10, true)).await;
     raw.exactly(1_500).await.unwrap();
     let (before, _) = resident(&server);
-    let mut raw = Raw::connect_to(server.proxy_url()).await;
-    raw.send(streamed(&secret, TEXT)).await;
-    assert!(raw.exactly(1_500).await.unwrap().starts_with(b"HTTP/1.1 200"));
-    let (during, most) = resident(&server);
-    assert!(provider.received.load(Ordering::SeqCst) > TEXT, "all of it was sent on");
-    let grown = most - before;
-    println!(
-        "31 MiB of body: {} MiB at the most, {} MiB while its stream goes on",
-        grown / MIB,
-        (during - before) / MIB
-    );
-    assert!(grown < TEXT + 16 * MIB, "{grown} bytes");
+    for (copies, adds_usage) in [(1, false), (2, true)] {
+        let mut raw = Raw::connect_to(server.proxy_url()).await;
+        let earlier = provider.received.load(Ordering::SeqCst);
+        raw.send(streamed(&secret, TEXT, adds_usage)).await;
+        assert!(raw.exactly(1_500).await.unwrap().starts_with(b"HTTP/1.1 200"));
+        let (during, most) = resident(&server);
+        assert!(provider.received.load(Ordering::SeqCst) > earlier + TEXT, "all of it was sent on");
+        let grown = most - before;
+        println!(
+            "31 MiB of body, {copies} at a time: {} MiB at the most, {} MiB while its stream goes on",
+            grown / MIB,
+            during.saturating_sub(before) / MIB
+        );
+        assert!(grown < copies * TEXT + 16 * MIB, "{grown} bytes");
+    }
     provider.pace.send_replace(Pace::Ends);
     assert!(raw.until(b"data: [DONE]\n\n").await);
 }
