@@ -145,7 +145,7 @@ async fn what_follows_a_refusal_is_a_request_of_its_own_or_nothing() {
         assert!((400..500).contains(&first.status), "{first:?}");
         match raw.said().await {
             Some(second) => {
-                assert_eq!((second.status, server.sandbox.requests().len()), (200, 1), "{second:?}")
+                assert_eq!((second.status, server.sandbox.requests().len()), (200, 1), "{second:?}");
             }
             None => assert!(server.sandbox.requests().is_empty()),
         }

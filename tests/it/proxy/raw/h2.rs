@@ -68,9 +68,9 @@ impl H2 {
             if self.stream.read_exact(&mut head).await.is_err() {
                 return Ended::Gone(gone);
             }
-            let [a, b, c, kind, flags, s, t, r, m] = head;
-            let stream = u32::from_be_bytes([s & 0x7f, t, r, m]);
-            let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+            let (kind, flags) = (head[3], head[4]);
+            let stream = u32::from_be_bytes(head[5..].try_into().unwrap()) & 0x7fff_ffff;
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
             if self.stream.read_exact(&mut payload).await.is_err() {
                 return Ended::Gone(gone);
             }
