@@ -109,7 +109,7 @@ impl<P: Needs> FromRequest<Admin> for Call<P> {
         let idempotency_key = idempotency_key(&parts.headers)?;
         let actor = Actor { operator, request_id: id.as_str().to_owned(), idempotency_key };
         let services = admin.services.clone();
-        let (bound, import_bound) = (admin.body, admin.import_body);
+        let (bound, import_bound) = (admin.body.clone(), admin.import_body.clone());
         Ok(Self { services, actor, path, parts, body, bound, import_bound, permission: PhantomData })
     }
 }
@@ -180,12 +180,12 @@ impl<P> Call<P> {
 
     /// The JSON body of a route that takes price lists.
     pub(super) async fn import_json<T: DeserializeOwned>(self) -> Result<T, Problem> {
-        Self { bound: self.import_bound, ..self }.json().await
+        Self { bound: self.import_bound.clone(), ..self }.json().await
     }
 
     /// The JSON body, or what its absence means.
     pub(super) async fn json_or_default<T: DeserializeOwned + Default>(self) -> Result<T, Problem> {
-        let bytes = read_body(&self.parts.headers, self.body, self.bound).await?;
+        let bytes = read_body(&self.parts.headers, self.body, self.bound.clone()).await?;
         if bytes.is_empty() {
             return Ok(T::default());
         }
@@ -221,6 +221,6 @@ struct Bound(BodyBound);
 
 impl axum::extract::FromRef<Bound> for BodyBound {
     fn from_ref(bound: &Bound) -> Self {
-        bound.0
+        bound.0.clone()
     }
 }

@@ -25,7 +25,7 @@ mod vault;
 mod vault_release;
 mod vault_rotate;
 
-use crate::http::{BodyBound, Problem};
+use crate::http::{BodyBound, BodyRoom, Problem};
 use crate::service::Services;
 use axum::Router;
 use axum::extract::{FromRef, Request, State};
@@ -48,7 +48,7 @@ struct Admin {
 
 impl FromRef<Admin> for BodyBound {
     fn from_ref(admin: &Admin) -> Self {
-        admin.body
+        admin.body.clone()
     }
 }
 
@@ -67,12 +67,12 @@ pub fn router(services: Services, body: BodyBound, import_body: BodyBound) -> Ro
 
 /// Metrics by themselves, without a token: for a listener that only a scraper reaches.
 pub fn metrics_router(services: Services) -> Router {
-    let body = BodyBound { bytes_max: 0, read_timeout: std::time::Duration::ZERO };
+    let body = BodyBound { bytes_max: 0, read_timeout: std::time::Duration::ZERO, room: BodyRoom::new(0) };
     Router::new()
         .route("/metrics", routing::get(health::bare_metrics))
         .fallback(|| async { refusal::no_such_path() })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .with_state(Admin { services, body, import_body: body })
+        .with_state(Admin { services, body: body.clone(), import_body: body })
 }
 
 /// Every route that needs a permission, with the permission: for tests and documents, from the same table as the router.

@@ -5,7 +5,7 @@ use super::{AppError, files, kek, logging, settings};
 use crate::base::{CidrSet, Clock, Entropy, Secret};
 use crate::config::{Plane, Settings};
 use crate::http::client::AddressRule;
-use crate::http::{Tls, serve as serve_http};
+use crate::http::{Entrance, Tls, serve as serve_http};
 use crate::proxy::upstream::{Upstream, UpstreamSettings};
 use crate::proxy::{Proxy, ProxySettings};
 use crate::sandbox::Sandbox;
@@ -94,26 +94,27 @@ impl Server {
             tasks.clone(),
             cut_all.clone(),
         );
-        let admin = crate::admin::router(
-            services.clone(),
-            settings.bounds.admin_body(),
-            settings.bounds.import_body(),
-        );
+        let (admin_body, import_body) = settings.bounds.admin_bodies();
+        let admin = crate::admin::router(services.clone(), admin_body, import_body);
         let limits = settings.bounds.listener();
-        let listen = |listener: TcpListener, plane: &Plane, app| -> Result<(SocketAddr, bool), AppError> {
-            let address =
-                listener.local_addr().map_err(|error| AppError::setup("a listener's address", error))?;
-            let tls = tls(plane)?;
-            let with_tls = tls.is_some();
-            listeners.spawn(serve_http(listener, tls, limits.clone(), app, drain.clone()));
-            Ok((address, with_tls))
-        };
-        let proxy_at = listen(proxy_listener, &settings.proxy, proxy.router())?;
-        let admin_at = listen(admin_listener, &settings.admin, admin)?;
+        let listen =
+            |listener: TcpListener, entrance: Entrance, app| -> Result<(SocketAddr, bool), AppError> {
+                let address =
+                    listener.local_addr().map_err(|error| AppError::setup("a listener's address", error))?;
+                let with_tls = entrance.tls.is_some();
+                listeners.spawn(serve_http(listener, entrance, limits.clone(), app, drain.clone()));
+                Ok((address, with_tls))
+            };
+        let relays =
+            if settings.proxy_protocol { settings.trusted_proxies.clone() } else { CidrSet::default() };
+        let entrance = Entrance { tls: tls(&settings.proxy)?, relays, voice: crate::proxy::voice };
+        let proxy_at = listen(proxy_listener, entrance, proxy.router())?;
+        let entrance = Entrance { tls: tls(&settings.admin)?, ..Entrance::default() };
+        let admin_at = listen(admin_listener, entrance, admin)?;
         if let Some(address) = settings.metrics_listen {
             let listener = bind(address, "metrics", "BITTING_METRICS_LISTEN").await?;
             let app = crate::admin::metrics_router(services.clone());
-            listeners.spawn(serve_http(listener, None, limits.clone(), app, drain.clone()));
+            listeners.spawn(serve_http(listener, Entrance::default(), limits.clone(), app, drain.clone()));
         }
         tasks.spawn(keep_last_used(services.clone(), drain.clone()));
         tasks.spawn(retire_drained_credentials(services.clone(), drain.clone()));

@@ -2,7 +2,7 @@
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// A set of networks in CIDR notation, v4 and v6. The empty set holds no address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,9 +133,17 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
     if let Ok(socket) = hop.parse::<SocketAddr>() {
         return Some(socket.ip().to_canonical());
     }
-    let bare = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(hop);
+    // What is left is a v6 address: with a zone, in brackets, in brackets with a port.
+    let bare = match hop.strip_prefix('[') {
+        None => hop,
+        Some(rest) => {
+            let (inside, behind) = rest.split_once(']')?;
+            let is_port = |port: &str| port.parse::<u16>().is_ok();
+            (behind.is_empty() || behind.strip_prefix(':').is_some_and(is_port)).then_some(inside)?
+        }
+    };
     let bare = bare.split_once('%').map_or(bare, |(address, _zone)| address);
-    bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
+    bare.parse::<Ipv6Addr>().ok().map(|ip| IpAddr::V6(ip).to_canonical())
 }
 
 #[cfg(test)]
@@ -162,6 +170,48 @@ mod tests {
         assert!(set.contains(ip("::ffff:10.1.1.1")) && set.contains(ip("192.0.2.9")));
         assert!(set.contains(ip("2001:db8::5")) && !set.contains(ip("11.0.0.1")));
         assert!(!CidrSet::default().contains(ip("10.0.0.1")));
+    }
+
+    #[test]
+    fn a_hop_is_an_address_however_proxies_write_it_and_nothing_else() {
+        for (hop, address) in [
+            ("203.0.113.7", "203.0.113.7"),
+            ("203.0.113.7:443", "203.0.113.7"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("[2001:db8::7]", "2001:db8::7"),
+            ("[2001:db8::7]:443", "2001:db8::7"),
+            ("fe80::7%eth0", "fe80::7"),
+            ("[fe80::7%eth0]", "fe80::7"),
+            ("[fe80::7%eth0]:443", "fe80::7"),
+            ("::ffff:203.0.113.7", "203.0.113.7"),
+            ("[::ffff:203.0.113.7]:443", "203.0.113.7"),
+        ] {
+            assert_eq!(parse_hop(hop), Some(ip(address)), "{hop}");
+        }
+        for hop in [
+            "",
+            "unknown",
+            "_hidden",
+            "203.0.113.7.",
+            "203.0.113",
+            "203.0.113.07",
+            "203.0.113.7%eth0",
+            "[203.0.113.7]",
+            "203.0.113.7:",
+            "203.0.113.7:99999",
+            "[2001:db8::7",
+            "2001:db8::7]",
+            "[2001:db8::7]443",
+            "[2001:db8::7]:x",
+            "3405803783",
+            "0xcb007107",
+            "203.0.113.7 198.51.100.1",
+            "\"203.0.113.7\"",
+            "for=203.0.113.7",
+            "localhost",
+        ] {
+            assert_eq!(parse_hop(hop), None, "{hop}");
+        }
     }
 
     #[test]

@@ -65,6 +65,8 @@ limits! {
     body_read_seconds = 120, 1..=DAY_SECONDS;
     /// A JSON body on the proxy: room for pictures.
     json_body_bytes = 33_554_432, 1_024..=GIB;
+    /// Request bodies in memory together, from all applications; above it 503. Operators have as much beside it.
+    request_bodies_bytes = 1_073_741_824, 1 << 20..=1 << 40;
     /// A body on the admin plane.
     admin_body_bytes = 262_144, 1_024..=1 << 26;
     /// A price list that is imported.
@@ -111,23 +113,25 @@ impl Bounds {
         }
     }
 
-    /// The bound of a body on the admin plane.
-    pub fn admin_body(&self) -> http::BodyBound {
-        self.body(self.admin_body_bytes)
+    /// The bounds of a body on the admin plane and of a price list. They share a room that no application has a part
+    /// in: when applications fill theirs, keys can still be revoked.
+    pub fn admin_bodies(&self) -> (http::BodyBound, http::BodyBound) {
+        let body = self.body(self.admin_body_bytes);
+        let import = http::BodyBound { bytes_max: count(self.import_body_bytes), ..body.clone() };
+        (body, import)
     }
 
-    /// The bound of a price list.
-    pub fn import_body(&self) -> http::BodyBound {
-        self.body(self.import_body_bytes)
-    }
-
-    /// The bound of a JSON body on the proxy.
+    /// The bound of a JSON body on the proxy, with a room of its own.
     pub fn json_body(&self) -> http::BodyBound {
         self.body(self.json_body_bytes)
     }
 
     fn body(&self, bytes: u64) -> http::BodyBound {
-        http::BodyBound { bytes_max: count(bytes), read_timeout: Duration::from_secs(self.body_read_seconds) }
+        http::BodyBound {
+            bytes_max: count(bytes),
+            read_timeout: Duration::from_secs(self.body_read_seconds),
+            room: http::BodyRoom::new(count(self.request_bodies_bytes)),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub use webhook::{WebhookSettings, WebhookUrl};
 
 use crate::base::CidrSet;
 pub use crate::service::Durability;
-use read::{durability, flag, listen, log_filter, log_format, networks, path};
+use read::{durability, flag, listen, log_filter, log_format, networks, path, proxy_protocol};
 use source::{PREFIX, Source};
 use std::collections::BTreeMap;
 use std::io;
@@ -45,6 +45,8 @@ pub struct Settings {
     pub kek: KekSettings,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: CidrSet,
+    /// Trusted proxies begin each connection to the proxy with a PROXY protocol header of version 2.
+    pub proxy_protocol: bool,
     /// Private networks that providers may be in, and be reached by plain http.
     pub private_upstreams: CidrSet,
     /// Who is told of alerts and alarms.
@@ -230,6 +232,7 @@ fn settings(
         Some(dir) => dir.clone(),
         None => path(source, "data_dir")?.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
     };
+    let trusted_proxies = networks(source, "trusted_proxies")?;
     let plaintext = flag(source, "plaintext")?.unwrap_or(false);
     let plane = |listen_key, default, cert_key, key_key, tls| -> Result<Plane, ConfigError> {
         let files = tls_files(source, cert_key, key_key)?;
@@ -257,7 +260,8 @@ fn settings(
         sandbox_listen: listen(source, "sandbox_listen", plaintext, no_tls)?.unwrap_or(local(8402)),
         metrics_listen: listen(source, "metrics_listen", plaintext, no_tls)?,
         kek: kek::kek(source, environment, &data_dir)?,
-        trusted_proxies: networks(source, "trusted_proxies")?,
+        proxy_protocol: proxy_protocol(source, &trusted_proxies)?,
+        trusted_proxies,
         private_upstreams: networks(source, "private_upstreams")?,
         webhook: webhook::webhook(source)?,
         durability: durability(source)?,

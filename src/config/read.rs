@@ -73,6 +73,16 @@ pub(super) fn networks(source: &Source, key: &str) -> Result<CidrSet, ConfigErro
     })
 }
 
+/// Whether trusted proxies speak the PROXY protocol: of nobody else could it be taken.
+pub(super) fn proxy_protocol(source: &Source, trusted: &CidrSet) -> Result<bool, ConfigError> {
+    let on = flag(source, "proxy_protocol")?.unwrap_or(false);
+    if let Some(given) = source.get("proxy_protocol").filter(|_| on && trusted.is_empty()) {
+        let problem = "there is no trusted proxy that could speak it";
+        return Err(ConfigError::invalid(&given.origin, problem, "BITTING_TRUSTED_PROXIES too"));
+    }
+    Ok(on)
+}
+
 pub(super) fn durability(source: &Source) -> Result<Durability, ConfigError> {
     let choice = [("before_answer", Durability::BeforeAnswer), ("before_forward", Durability::BeforeForward)];
     Ok(one_of(source, "durability", &choice)?.unwrap_or(Durability::BeforeAnswer))

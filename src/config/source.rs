@@ -32,6 +32,7 @@ pub(super) const KEYS: &[&str] = &[
     "plaintext",
     "private_upstreams",
     "proxy_listen",
+    "proxy_protocol",
     "proxy_tls_cert_file",
     "proxy_tls_key_file",
     "sandbox_listen",

@@ -33,6 +33,7 @@ fn nothing_written_is_the_contract_s_defaults() {
     assert_eq!(settings.sandbox_listen, SocketAddr::from(([127, 0, 0, 1], 8402)));
     assert_eq!(settings.metrics_listen, None);
     assert!(settings.trusted_proxies.is_empty() && settings.private_upstreams.is_empty());
+    assert!(!settings.proxy_protocol);
     assert_eq!(settings.durability, Durability::BeforeAnswer);
     assert_eq!((settings.log.as_str(), settings.log_format), ("info", None));
     assert_eq!(settings.bounds, Bounds::default());
@@ -49,6 +50,7 @@ fn every_setting_is_read_from_the_file_and_the_environment_wins() {
         admin_listen = "[::1]:0"
         metrics_listen = "127.0.0.1:9100"
         trusted_proxies = ["10.0.0.0/8", "fd00::/8"]
+        proxy_protocol = true
         private_upstreams = []
         durability = "before_forward"
         log = "warn"
@@ -63,7 +65,7 @@ fn every_setting_is_read_from_the_file_and_the_environment_wins() {
     assert_eq!(settings.kek, KekSettings::File { path: "/k".into() });
     assert_eq!(settings.proxy.tls.unwrap().key_file, Path::new("/k.pem"));
     assert_eq!(settings.proxy.listen.to_string(), "0.0.0.0:443");
-    assert_eq!(settings.trusted_proxies.iter().count(), 2);
+    assert_eq!((settings.trusted_proxies.iter().count(), settings.proxy_protocol), (2, true));
     assert_eq!(settings.durability, Durability::BeforeForward);
     assert_eq!(settings.log_format, Some(LogFormat::Json));
     assert_eq!(settings.bounds, Bounds { connect_seconds: 9, ..Bounds::default() });
@@ -88,7 +90,7 @@ fn every_setting_is_read_from_the_file_and_the_environment_wins() {
 #[test]
 fn an_error_says_where_what_and_what_to_write() {
     type Row<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], &'a [&'a str]);
-    let table: [Row<'_>; 20] = [
+    let table: [Row<'_>; 22] = [
         (
             Some("proxy_listn = \"x\""),
             &[],
@@ -129,6 +131,8 @@ fn an_error_says_where_what_and_what_to_write() {
         (None, &[("BITTING_ADMIN_TLS_KEY_FILE", "/c")], &["go together", "BITTING_ADMIN_TLS_CERT_FILE too"]),
         (None, &[("BITTING_PROXY_LISTEN", "0.0.0.0:8400")], &["0.0.0.0:8400", "no TLS", "plaintext = true"]),
         (None, &[("BITTING_METRICS_LISTEN", "[::]:9100")], &["[::]:9100", "a loopback address"]),
+        (None, &[("BITTING_PROXY_PROTOCOL", "true")], &["no trusted proxy", "BITTING_TRUSTED_PROXIES too"]),
+        (Some("proxy_protocol = 2"), &[], &["`proxy_protocol`", "true or false"]),
     ];
     for (file, environment, parts) in table {
         let message = error(file, environment);

@@ -1,20 +1,26 @@
-//! Reads a request's body whole, within a bound of bytes and of time.
+//! Reads a request's body whole, within a bound of bytes, of time, and of what all bodies may take together.
+//!
+//! A body is in memory once. Its buffer grows by doubling towards the announced length, so a client that announces much
+//! and sends little has little set aside for it, and what is copied while the buffer grows is never more than the whole.
 
 use crate::http::Problem;
+use crate::http::room::{BodyRoom, Share};
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body_util::BodyExt;
 use std::time::Duration;
 
-/// How much of a body is read, and for how long.
-#[derive(Clone, Copy, Debug)]
+/// How much of a body is read, for how long, and out of which room.
+#[derive(Clone, Debug)]
 pub struct BodyBound {
     /// The most bytes taken.
     pub bytes_max: usize,
     /// The longest that the whole body may take to arrive.
     pub read_timeout: Duration,
+    /// What this body and others may take together.
+    pub room: BodyRoom,
 }
 
 /// Why a body was not read.
@@ -38,6 +44,9 @@ pub enum BodyError {
         /// The time it had.
         after: Duration,
     },
+    /// Other bodies have the room.
+    #[error("the server holds as much of requests as it may; try again")]
+    NoRoom,
 }
 
 impl From<BodyError> for Problem {
@@ -47,56 +56,109 @@ impl From<BodyError> for Problem {
             BodyError::Encoded => Self::unsupported_media_type("unsupported_encoding", error.to_string()),
             BodyError::Aborted => Self::bad_request("body_incomplete", error.to_string()),
             BodyError::Slow { .. } => Self::body_timeout(),
+            BodyError::NoRoom => Self::unavailable("overloaded", error.to_string(), 1),
         }
     }
 }
 
 /// Reads the whole body. A length announced above the bound is refused before anything is read.
 ///
-/// Cancel safe in that nothing is kept: dropping the future drops what was read.
+/// The bytes have their share of the room for as long as any of them lives. Cancel safe in that nothing is kept:
+/// dropping the future drops what was read.
 pub async fn read_body(headers: &HeaderMap, body: Body, bound: BodyBound) -> Result<Bytes, BodyError> {
     let encoded =
         |value: &http::HeaderValue| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
     if headers.get_all(CONTENT_ENCODING).iter().any(encoded) {
         return Err(BodyError::Encoded);
     }
-    let too_large = BodyError::TooLarge { bytes_max: bound.bytes_max };
+    let bytes_max = bound.bytes_max.min(bound.room.bytes_max());
     let announced: Option<usize> = headers
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok())
         .and_then(|text| text.parse().ok());
-    if announced.is_some_and(|bytes| bytes > bound.bytes_max) {
-        return Err(too_large);
+    if announced.is_some_and(|bytes| bytes > bytes_max) {
+        return Err(BodyError::TooLarge { bytes_max });
     }
-    let capacity = announced.unwrap_or(0).min(CAPACITY_FIRST_BYTES);
-    match tokio::time::timeout(bound.read_timeout, collect(body, capacity, bound.bytes_max)).await {
+    let collect = collect(body, announced, bytes_max, &bound.room);
+    match tokio::time::timeout(bound.read_timeout, collect).await {
         Ok(read) => read,
         Err(_elapsed) => Err(BodyError::Slow { after: bound.read_timeout }),
     }
 }
 
-/// What is set aside on the word of `Content-Length` alone.
-const CAPACITY_FIRST_BYTES: usize = 1 << 20;
+/// What is set aside, at most, on the word of `Content-Length` alone.
+const CAPACITY_FIRST_BYTES: usize = 1 << 16;
 
-async fn collect(mut body: Body, capacity: usize, bytes_max: usize) -> Result<Bytes, BodyError> {
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| BodyError::Aborted)?.into_data() else { continue };
-        if data.len() > bytes_max - first.len().max(rest.len()) {
-            return Err(BodyError::TooLarge { bytes_max });
+async fn collect(
+    mut body: Body,
+    announced: Option<usize>,
+    bytes_max: usize,
+    room: &BodyRoom,
+) -> Result<Bytes, BodyError> {
+    let too_large = BodyError::TooLarge { bytes_max };
+    let Some(first) = piece(&mut body).await? else { return Ok(Bytes::new()) };
+    if first.len() > bytes_max {
+        return Err(too_large);
+    }
+    let mut share = room.take(first.len()).ok_or(BodyError::NoRoom)?;
+    let Some(second) = piece(&mut body).await? else { return Ok(share.hold(first)) };
+
+    let mut whole = Vec::new();
+    append(&mut whole, &first, announced, (&mut share, room))?;
+    drop(first);
+    let mut next = Some(second);
+    while let Some(data) = next {
+        if data.len() > bytes_max - whole.len() {
+            return Err(too_large);
         }
-        if first.is_empty() && rest.is_empty() {
-            first = data;
-        } else {
-            if rest.is_empty() {
-                rest.reserve(capacity.max(first.len() + data.len()));
-                rest.extend_from_slice(&first);
-            }
-            rest.extend_from_slice(&data);
+        append(&mut whole, &data, announced, (&mut share, room))?;
+        drop(data);
+        next = piece(&mut body).await?;
+    }
+    Ok(share.hold(whole))
+}
+
+/// The next bytes; trailers are passed over.
+async fn piece(body: &mut Body) -> Result<Option<Bytes>, BodyError> {
+    while let Some(frame) = body.frame().await {
+        match frame.map_err(|_| BodyError::Aborted)?.into_data() {
+            Ok(data) if !data.is_empty() => return Ok(Some(data)),
+            Ok(_) | Err(_) => {}
         }
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    Ok(None)
+}
+
+/// Puts `data` behind what is there. Memory is charged before it is asked for.
+fn append(
+    whole: &mut Vec<u8>,
+    data: &[u8],
+    announced: Option<usize>,
+    (share, room): (&mut Share, &BodyRoom),
+) -> Result<(), BodyError> {
+    let needed = whole.len() + data.len();
+    if needed > whole.capacity() {
+        let capacity = capacity_for(needed, announced);
+        share.grow_to(capacity, room).ok_or(BodyError::NoRoom)?;
+        whole.reserve_exact(capacity - whole.len());
+    }
+    whole.extend_from_slice(data);
+    Ok(())
+}
+
+/// The next capacity: the announced length, halved as often as there is room for `needed`; else a power of two.
+fn capacity_for(needed: usize, announced: Option<usize>) -> usize {
+    let least = needed.max(CAPACITY_FIRST_BYTES);
+    match announced.filter(|whole| *whole >= needed) {
+        Some(whole) => {
+            let mut capacity = whole;
+            while capacity.div_ceil(2) >= least {
+                capacity = capacity.div_ceil(2);
+            }
+            capacity
+        }
+        None => least.checked_next_power_of_two().unwrap_or(least),
+    }
 }
 
 #[cfg(test)]
@@ -105,7 +167,9 @@ mod tests {
     use futures_util::stream;
     use std::io;
 
-    const BOUND: BodyBound = BodyBound { bytes_max: 10, read_timeout: Duration::from_secs(5) };
+    fn bound() -> BodyBound {
+        BodyBound { bytes_max: 10, read_timeout: Duration::from_secs(5), room: BodyRoom::new(1 << 20) }
+    }
 
     fn chunks(chunks: &[&'static str]) -> Body {
         let chunks: Vec<_> = chunks.iter().map(|chunk| io::Result::Ok(*chunk)).collect();
@@ -120,10 +184,10 @@ mod tests {
     async fn a_body_up_to_the_bound_is_read_and_one_byte_more_is_not() {
         let none = HeaderMap::new();
         for whole in [&[][..], &["0123456789"], &["01234", "56789"], &["0", "1234", "56789"]] {
-            assert_eq!(read_body(&none, chunks(whole), BOUND).await, Ok(Bytes::from(whole.concat())));
+            assert_eq!(read_body(&none, chunks(whole), bound()).await, Ok(Bytes::from(whole.concat())));
         }
         for more in [&["0123456789a"][..], &["01234", "56789", "a"], &["0123456789", "a"]] {
-            let error = read_body(&none, chunks(more), BOUND).await;
+            let error = read_body(&none, chunks(more), bound()).await;
             assert_eq!(error, Err(BodyError::TooLarge { bytes_max: 10 }));
         }
     }
@@ -131,25 +195,76 @@ mod tests {
     #[tokio::test]
     async fn an_announced_length_above_the_bound_is_refused_unread() {
         let never = Body::from_stream(stream::pending::<io::Result<Bytes>>());
-        let error = read_body(&headers("content-length", "11"), never, BOUND).await;
+        let error = read_body(&headers("content-length", "11"), never, bound()).await;
         assert_eq!(error, Err(BodyError::TooLarge { bytes_max: 10 }));
     }
 
     #[tokio::test]
     async fn an_encoded_body_is_refused() {
         for encoding in ["gzip", "br", "identity, gzip", ""] {
-            let error = read_body(&headers("content-encoding", encoding), chunks(&["x"]), BOUND).await;
+            let error = read_body(&headers("content-encoding", encoding), chunks(&["x"]), bound()).await;
             assert_eq!(error, Err(BodyError::Encoded), "{encoding:?}");
         }
-        assert!(read_body(&headers("content-encoding", "Identity"), chunks(&["x"]), BOUND).await.is_ok());
+        assert!(read_body(&headers("content-encoding", "Identity"), chunks(&["x"]), bound()).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_broken_body_is_aborted_and_a_hanging_one_is_slow() {
         let broken = Body::from_stream(stream::iter([Ok("x"), Err(io::Error::other("gone"))]));
-        assert_eq!(read_body(&HeaderMap::new(), broken, BOUND).await, Err(BodyError::Aborted));
+        assert_eq!(read_body(&HeaderMap::new(), broken, bound()).await, Err(BodyError::Aborted));
         let never = Body::from_stream(stream::pending::<io::Result<Bytes>>());
-        let bound = BodyBound { read_timeout: Duration::from_millis(1), ..BOUND };
+        let bound = BodyBound { read_timeout: Duration::from_millis(1), ..bound() };
         assert!(matches!(read_body(&HeaderMap::new(), never, bound).await, Err(BodyError::Slow { .. })));
+    }
+
+    #[test]
+    fn a_buffer_doubles_up_to_exactly_what_was_announced() {
+        const MIB: usize = 1 << 20;
+        for announced in [33 * MIB, 32 * MIB, 20 * MIB + 7] {
+            let (mut capacity, mut steps) = (0, 0);
+            while capacity < announced {
+                let next = capacity_for(capacity + 1, Some(announced));
+                assert!(capacity == 0 || next + 1 >= 2 * capacity, "what is copied is at most the half");
+                assert!(capacity > 0 || next < 2 * CAPACITY_FIRST_BYTES, "little on the word of a header");
+                (capacity, steps) = (next, steps + 1);
+            }
+            assert!(capacity == announced && steps < 12, "{announced}: {capacity} in {steps}");
+        }
+        assert_eq!(capacity_for(3, Some(10)), 10);
+        assert_eq!(capacity_for(11, Some(10)), CAPACITY_FIRST_BYTES, "a false length bounds nothing");
+        assert_eq!(capacity_for(CAPACITY_FIRST_BYTES + 1, None), 2 * CAPACITY_FIRST_BYTES);
+    }
+
+    /// Pieces without end.
+    fn endless(piece_bytes: usize) -> Body {
+        Body::from_stream(stream::repeat_with(move || io::Result::Ok(vec![b'x'; piece_bytes])))
+    }
+
+    #[tokio::test]
+    async fn a_body_has_its_share_of_the_room_while_it_grows_and_while_any_of_it_lives() {
+        let room = BodyRoom::new(1 << 20);
+        let bound =
+            |bytes_max| BodyBound { bytes_max, read_timeout: Duration::from_secs(5), room: room.clone() };
+        let none = HeaderMap::new();
+        let one = read_body(&none, chunks(&["ab", "cd"]), bound(10)).await.unwrap();
+        assert_eq!(room.bytes_free(), (1 << 20) - CAPACITY_FIRST_BYTES);
+        let two = read_body(&none, chunks(&["ab"]), bound(10)).await.unwrap();
+        assert_eq!(room.bytes_free(), (1 << 20) - CAPACITY_FIRST_BYTES - 1024);
+
+        let none_left = read_body(&none, endless(10_000), bound((1 << 20) - 1)).await;
+        assert_eq!(none_left, Err(BodyError::NoRoom), "others have some of it");
+        let (slice, whole) = (one.slice(1..3), one);
+        drop((whole, two));
+        assert_eq!((&slice[..], room.bytes_free()), (&b"bc"[..], (1 << 20) - CAPACITY_FIRST_BYTES));
+        drop(slice);
+        assert_eq!(room.bytes_free(), 1 << 20, "and all of it is free again");
+
+        let above = Err(BodyError::TooLarge { bytes_max: 1 << 20 });
+        assert_eq!(
+            read_body(&none, endless(10_000), bound(1 << 30)).await,
+            above,
+            "more than the whole room"
+        );
+        assert_eq!(room.bytes_free(), 1 << 20);
     }
 }

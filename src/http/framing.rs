@@ -27,23 +27,27 @@ pub(super) struct Guarded<T> {
     sleep: Option<Pin<Box<Sleep>>>,
     /// After an offending line: what is still to be handed out before the end.
     ending: Option<&'static [u8]>,
+    /// Once all is said to a client that may still be sending: how long it is listened to.
+    linger: Option<Pin<Box<Sleep>>>,
 }
 
 /// Makes hyper look at the head it has: it does not parse a partial one again before it sees a blank line.
 const ENDING: &[u8] = b"\n\n";
+
+const SCRAP_BYTES: usize = 8 * 1024;
 
 impl<T> Guarded<T> {
     /// Watches `inner`, of which `prefix` has been read already.
     pub(super) fn http1(inner: T, prefix: Vec<u8>, head_timeout: Duration) -> Self {
         let head_deadline = Some(Instant::now() + head_timeout);
         let framing = Some(Framing::default());
-        Self { inner, prefix, framing, head_timeout, head_deadline, sleep: None, ending: None }
+        Self { inner, prefix, framing, head_timeout, head_deadline, sleep: None, ending: None, linger: None }
     }
 
     /// Only replays `prefix` before the rest of `inner`.
     pub(super) fn http2(inner: T, prefix: Vec<u8>) -> Self {
-        let head_timeout = Duration::ZERO;
-        Self { inner, prefix, framing: None, head_timeout, head_deadline: None, sleep: None, ending: None }
+        let (framing, head_timeout, head_deadline) = (None, Duration::ZERO, None);
+        Self { inner, prefix, framing, head_timeout, head_deadline, sleep: None, ending: None, linger: None }
     }
 
     /// Watches what was read from `start` on; an offending line ends the stream.
@@ -59,6 +63,12 @@ impl<T> Guarded<T> {
         } else if self.head_deadline.is_none() {
             self.head_deadline = Some(Instant::now() + self.head_timeout);
         }
+    }
+
+    /// Whether the client is in the middle of something that nobody will read.
+    fn is_cut_short(&self) -> bool {
+        let in_body = |framing: &Framing| !matches!(framing.part, Part::Head);
+        self.ending.is_some() || self.framing.as_ref().is_some_and(in_body)
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -101,7 +111,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
@@ -110,8 +120,27 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
+    /// Closes. A socket that is closed over bytes unread is reset, and the answer is lost to a client that is still
+    /// sending (RFC 9112, 9.6): what such a one sends is thrown away until it has heard, for the time of a head.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+            if !this.is_cut_short() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let sleep = this.linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(this.head_timeout)));
+        let mut scrap = [0; SCRAP_BYTES];
+        while Instant::now() < sleep.deadline() {
+            let mut scrap = ReadBuf::new(&mut scrap);
+            match Pin::new(&mut this.inner).poll_read(cx, &mut scrap) {
+                Poll::Ready(Ok(())) if !scrap.filled().is_empty() => {}
+                Poll::Ready(_) => break,
+                Poll::Pending => return sleep.as_mut().poll(cx).map(Ok),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(

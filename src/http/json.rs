@@ -306,7 +306,8 @@ mod tests {
 
     impl FromRef<State> for BodyBound {
         fn from_ref(_: &State) -> Self {
-            Self { bytes_max: 32, read_timeout: Duration::from_secs(5) }
+            let room = crate::http::BodyRoom::new(1 << 20);
+            Self { bytes_max: 32, read_timeout: Duration::from_secs(5), room }
         }
     }
 

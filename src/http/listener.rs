@@ -5,11 +5,12 @@
 //! the server drains.
 
 use crate::base::Entropy;
+use crate::http::Entrance;
 use crate::http::edge::{Edge, HangUp, Peer};
 use crate::http::framing::Guarded;
 use crate::http::panic::catch_panic;
+use crate::http::relay::{self, Relayed};
 use crate::http::stall::StallGuard;
-use crate::http::tls::Tls;
 use axum::Router;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -71,7 +72,7 @@ impl Default for Limits {
 /// Every request carries [`Peer`] and [`crate::http::RequestId`] in its extensions. Dropping the future cuts all.
 pub async fn serve(
     listener: TcpListener,
-    tls: Option<Tls>,
+    entrance: Entrance,
     limits: Limits,
     app: Router,
     shutdown: CancellationToken,
@@ -79,14 +80,14 @@ pub async fn serve(
     let connections = TaskTracker::new();
     let server = Arc::new(Server {
         app: app.layer(catch_panic()),
-        tls,
+        entrance,
         entropy: Entropy::new(),
         permits: Arc::new(Semaphore::new(limits.connections_max)),
         limits: Arc::new(limits),
         drain: shutdown.clone(),
         cut: CancellationToken::new(),
     });
-    if let Some(tls) = server.tls.clone() {
+    if let Some(tls) = server.entrance.tls.clone() {
         connections.spawn(tls.follow(shutdown.clone()));
     }
     let cut_on_drop = server.cut.clone().drop_guard();
@@ -95,7 +96,7 @@ pub async fn serve(
         connections.spawn(async move {
             let _permit = permit;
             let cut = server.cut.clone();
-            cut.run_until_cancelled(Box::pin(server.connection(stream, Peer(peer)))).await;
+            cut.run_until_cancelled(Box::pin(server.connection(stream, Peer::new(peer)))).await;
         });
     }
     drop(listener);
@@ -109,7 +110,7 @@ pub async fn serve(
 
 struct Server {
     app: Router,
-    tls: Option<Tls>,
+    entrance: Entrance,
     entropy: Entropy,
     permits: Arc<Semaphore>,
     limits: Arc<Limits>,
@@ -118,6 +119,10 @@ struct Server {
     /// End at once.
     cut: CancellationToken,
 }
+
+/// What hyper keeps of one answer while its client does not read, and reads of a request at once. Its own 400 KiB are a
+/// lot for thousands of clients.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// How long to wait where the system has no descriptor or memory for one more connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -142,19 +147,40 @@ impl Server {
     }
 
     /// One connection from its first byte to its last.
-    async fn connection(&self, stream: TcpStream, peer: Peer) {
+    async fn connection(&self, mut stream: TcpStream, peer: Peer) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
+        let Some(peer) = self.told(&mut stream, peer).await else { return };
         let hang_up = CancellationToken::new();
         let stream = StallGuard::new(stream, self.limits.write_stall_timeout)
             .breaking_off(hang_up.clone(), |stream| drop(stream.set_zero_linger()));
         let hang_up = HangUp(hang_up);
-        let Some(tls) = &self.tls else { return self.http(stream, peer, hang_up).await };
+        let Some(tls) = &self.entrance.tls else { return self.http(stream, peer, hang_up).await };
         match timeout(self.limits.header_read_timeout, tls.acceptor().accept(stream)).await {
             Ok(Ok(stream)) => self.http(stream, peer, hang_up).await,
-            Ok(Err(error)) => tracing::debug!(%error, peer = %peer.0, "TLS handshake failed"),
-            Err(_elapsed) => tracing::debug!(peer = %peer.0, "TLS handshake took too long"),
+            Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
+            Err(_elapsed) => tracing::debug!(%peer, "TLS handshake took too long"),
+        }
+    }
+
+    /// The peer, with what it tells of its client where it is a relay. `None`: it is one and does not tell.
+    async fn told(&self, stream: &mut TcpStream, peer: Peer) -> Option<Peer> {
+        if !self.entrance.relays.contains(peer.socket_ip()) {
+            return Some(peer);
+        }
+        let read = timeout(self.limits.header_read_timeout, relay::read(stream));
+        match self.drain.run_until_cancelled(read).await? {
+            Ok(Ok(Relayed::Client(client))) => Some(peer.relaying(client)),
+            Ok(Ok(Relayed::Itself)) => Some(peer),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, %peer, "a connection of a trusted proxy was refused");
+                None
+            }
+            Err(_elapsed) => {
+                tracing::debug!(%peer, "a trusted proxy did not say in time for whom it connects");
+                None
+            }
         }
     }
 
@@ -172,6 +198,7 @@ impl Server {
             app: self.app.clone(),
             peer,
             hang_up: matches!(version, Preface::Http1).then_some(hang_up),
+            voice: self.entrance.voice,
             entropy: self.entropy.clone(),
             limits: Arc::clone(limits),
             in_flight,
@@ -183,8 +210,10 @@ impl Server {
                 let connection = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(None)
-                    .max_headers(limits.headers_max)
+                    // Where it is not far above the bound, the refusal is ours and says something.
+                    .max_headers(limits.headers_max.saturating_mul(4))
                     .max_header_size(limits.header_block_bytes_max)
+                    .max_buf_size(limits.header_block_bytes_max.max(BUFFER_BYTES))
                     .serve_connection(io, service);
                 cut.run_until_cancelled(self.drive(connection, watched, peer)).await;
             }
@@ -193,6 +222,7 @@ impl Server {
                 let connection = http2::Builder::new(TokioExecutor::new())
                     .timer(TokioTimer::new())
                     .max_concurrent_streams(limits.http2_streams_max)
+                    .max_send_buf_size(BUFFER_BYTES)
                     .max_header_list_size(u32::try_from(limits.header_block_bytes_max).unwrap_or(u32::MAX))
                     .keep_alive_interval(limits.keep_alive_timeout)
                     .keep_alive_timeout(limits.header_read_timeout)
@@ -227,7 +257,7 @@ impl Server {
             }
         };
         if let Some(Err(error)) = ended {
-            tracing::debug!(%error, peer = %peer.0, "connection ended");
+            tracing::debug!(%error, %peer, "connection ended");
         }
     }
 }

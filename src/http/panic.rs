@@ -1,6 +1,6 @@
 //! A panic in a handler is a 500 to one client, not a dead connection; its text goes nowhere.
 
-use crate::http::Problem;
+use crate::http::{EdgeRefusal, Problem};
 use axum::response::{IntoResponse, Response};
 use std::any::Any;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -12,7 +12,10 @@ pub fn catch_panic() -> CatchPanicLayer<fn(Box<dyn Any + Send>) -> Response> {
 
 fn answer(_text: Box<dyn Any + Send>) -> Response {
     tracing::error!("a request handler panicked");
-    Problem::fault().into_response()
+    let mut response = Problem::from(EdgeRefusal::Fault).into_response();
+    // The listener may have other words for it.
+    response.extensions_mut().insert(EdgeRefusal::Fault);
+    response
 }
 
 #[cfg(test)]

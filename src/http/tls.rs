@@ -90,7 +90,7 @@ impl Tls {
     }
 
     /// Looks at the files once. `true` when a new pair is in use; an error is told once for each content.
-    async fn reload(&self) -> Result<bool, TlsError> {
+    pub(super) async fn reload(&self) -> Result<bool, TlsError> {
         let cert = read(&self.cert_file, tokio::fs::read(&self.cert_file).await);
         let key = read(&self.key_file, tokio::fs::read(&self.key_file).await);
         let print = match (&cert, &key) {

@@ -453,6 +453,10 @@ impl Admission<'_> {
                 changed.push(field.to_owned());
             }
         }
+        if splices.is_empty() {
+            // A large body is not copied to be sent as it is.
+            return Ok((self.bytes.clone(), changed, false));
+        }
         let body = ask::splice(&self.bytes, splices).map_err(|error| {
             tracing::error!(%error, request_id = self.arrival.id.as_str(), "a request's changes do not fit together");
             Refusal::new(Code::InvalidBody, "The request's fields do not fit together.")

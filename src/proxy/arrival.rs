@@ -33,7 +33,7 @@ pub(super) struct Arrival {
     pub(super) query: Option<String>,
     /// The headers.
     pub(super) headers: HeaderMap,
-    /// Who connected.
+    /// Who connected, for himself or for another.
     pub(super) peer: IpAddr,
     /// Ends the client's connection at once, where it carries nothing else.
     pub(super) hang_up: Option<HangUp>,
@@ -46,7 +46,7 @@ impl Arrival {
     pub(super) fn new(parts: Parts, time: DateTime<Utc>, trusted: &CidrSet) -> Result<Self, Refusal> {
         let extension =
             || Refusal::new(Code::Overloaded, "The listener did not say who connected. Report this.");
-        let peer = parts.extensions.get::<Peer>().ok_or_else(extension)?.ip();
+        let peer = *parts.extensions.get::<Peer>().ok_or_else(extension)?;
         let id = parts.extensions.get::<RequestId>().ok_or_else(extension)?.clone();
         Ok(Self {
             id,
@@ -55,21 +55,16 @@ impl Arrival {
             method: parts.method,
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().map(str::to_owned),
-            client: identify::client_address(peer, trusted, &parts.headers),
+            client: identify::client_address(peer.ip(), trusted, &parts.headers),
             hang_up: parts.extensions.get::<HangUp>().cloned(),
             headers: parts.headers,
-            peer,
+            peer: peer.socket_ip(),
         })
     }
 
     /// The dialect to answer in when the path does not tell.
     pub(super) fn spoken(&self) -> Dialect {
-        let google = self.headers.keys().any(|name| name.as_str().starts_with("x-goog-"));
-        if google && !self.headers.contains_key("anthropic-version") {
-            Dialect::Gemini
-        } else {
-            Dialect::spoken(&self.headers)
-        }
+        spoken(&self.headers)
     }
 
     /// The entry with everything that is known once the caller is.
@@ -113,5 +108,15 @@ impl Arrival {
     /// Microseconds since the request came.
     pub(super) fn elapsed_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The dialect that header fields alone tell of.
+pub(super) fn spoken(headers: &HeaderMap) -> Dialect {
+    let google = headers.keys().any(|name| name.as_str().starts_with("x-goog-"));
+    if google && !headers.contains_key("anthropic-version") {
+        Dialect::Gemini
+    } else {
+        Dialect::spoken(headers)
     }
 }

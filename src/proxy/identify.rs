@@ -20,8 +20,8 @@ pub(super) fn client_address(peer: IpAddr, trusted: &CidrSet, headers: &HeaderMa
 /// The sub-key that the request presents: one value, in one or more of the places where client
 /// libraries put it, and never in the query string.
 pub(super) fn presented_secret(headers: &HeaderMap, query: Option<&str>) -> Result<SubKeyToken, Refusal> {
-    let names = query.unwrap_or("").split('&').map(|pair| pair.split('=').next().unwrap_or(""));
-    if names.into_iter().any(|name| KEY_PARAMETERS.iter().any(|key| name.eq_ignore_ascii_case(key))) {
+    let mut names = query.unwrap_or("").split('&').map(|pair| pair.split('=').next().unwrap_or(""));
+    if names.any(|name| KEY_PARAMETERS.iter().any(|key| is_named(name, key))) {
         return Err(Refusal::new(
             Code::KeyInQuery,
             "A key in the query string ends up in logs. Send it in a header and replace the key that was sent here.",
@@ -42,6 +42,19 @@ pub(super) fn presented_secret(headers: &HeaderMap, query: Option<&str>) -> Resu
         presented = Some(value);
     }
     presented.and_then(|text| SubKeyToken::parse(text).ok()).ok_or_else(unknown_key)
+}
+
+/// Whether a raw name in a query is this one, in whatever spelling a provider could read as it.
+fn is_named(mut raw: &str, name: &str) -> bool {
+    let decoded = std::iter::from_fn(|| {
+        let escape = raw.strip_prefix('%').and_then(|rest| rest.get(..2));
+        let escaped = escape.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let byte = escaped.or_else(|| raw.bytes().next())?;
+        // What is no character boundary is inside of a name that is none of ours.
+        raw = raw.get(if escaped.is_some() { 3 } else { 1 }..).unwrap_or_default();
+        Some(byte.to_ascii_lowercase())
+    });
+    decoded.eq(name.bytes())
 }
 
 fn bearer_token(value: &str) -> Option<&str> {
@@ -90,7 +103,21 @@ mod tests {
             with(&[("x-api-key", text.expose()), ("x-api-key", other.expose())], None),
             Err(Code::AmbiguousCredentials)
         );
-        assert_eq!(with(&[("authorization", &bearer)], Some("a=1&KEY=x")), Err(Code::KeyInQuery));
+        for query in [
+            "a=1&KEY=x",
+            "key",
+            "k%65y=x",
+            "%6B%65%79=",
+            "%4b%45%59",
+            "a&api%5Fkey=x",
+            "%61pi%2Dkey=x",
+            "%61piKEY",
+        ] {
+            assert_eq!(with(&[("authorization", &bearer)], Some(query)), Err(Code::KeyInQuery), "{query}");
+        }
+        for query in ["k%2565y=x", "k%6y=x", "keys=x", "%=1", "k%e4y", "kä=1&%äkey", "x=key", ""] {
+            assert_eq!(with(&[("authorization", &bearer)], Some(query)), id, "{query}");
+        }
         assert_eq!(with(&[("authorization", &bearer)], Some("beta=true")), id);
         for junk in [
             &[][..],

@@ -17,7 +17,10 @@ mod settle;
 mod stops;
 mod stream;
 pub mod upstream;
+mod voice;
 mod whole;
+
+pub use voice::voice;
 
 use crate::base::CidrSet;
 use crate::http::BodyBound;
@@ -96,6 +99,7 @@ impl Proxy {
             .route("/readyz", get(local::readyz))
             .route("/bitting/self", get(local::myself))
             .fallback(serve)
+            .method_not_allowed_fallback(serve)
             .with_state(self.clone())
     }
 

@@ -134,7 +134,7 @@ async fn admitted(
         return Ok(response);
     }
     // 5 read the ask; 6 decide; 7 price; 8 reserve
-    let bound = proxy.settings.body;
+    let bound = proxy.settings.body.clone();
     let bytes = read_body(&arrival.headers, body, bound).await.map_err(|error| unreadable(&error))?;
     let ask = admit::read_ask(&matched, arrival, &bytes)?;
     let mut admission = Admission { proxy, arrival, matched: &matched, ask, bytes };
@@ -237,6 +237,7 @@ pub(super) fn decide_early(
 
 fn unreadable(error: &BodyError) -> Refusal {
     let code = match error {
+        BodyError::NoRoom => return respond::overloaded(),
         BodyError::TooLarge { .. } => Code::BodyTooLarge,
         BodyError::Encoded => Code::UnsupportedEncoding,
         BodyError::Aborted | BodyError::Slow { .. } => Code::InvalidBody,

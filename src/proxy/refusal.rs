@@ -32,6 +32,11 @@ pub(super) enum Code {
     FeatureUnpriced,
     ObjectNotFound,
     UnknownOperation,
+    InvalidTarget,
+    InvalidHost,
+    MethodNotAllowed,
+    UriTooLong,
+    TooManyHeaders,
     InvalidBody,
     BodyTooLarge,
     UnsupportedEncoding,
@@ -52,6 +57,7 @@ pub(super) enum Code {
     UpstreamCredentialError,
     UpstreamError,
     UpstreamTimeout,
+    InternalError,
 }
 
 impl Code {
@@ -74,6 +80,11 @@ impl Code {
             Self::FeatureUnpriced => "feature_unpriced",
             Self::ObjectNotFound => "object_not_found",
             Self::UnknownOperation => "unknown_operation",
+            Self::InvalidTarget => "invalid_target",
+            Self::InvalidHost => "invalid_host",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::UriTooLong => "uri_too_long",
+            Self::TooManyHeaders => "too_many_headers",
             Self::InvalidBody => "invalid_body",
             Self::BodyTooLarge => "body_too_large",
             Self::UnsupportedEncoding => "unsupported_encoding",
@@ -94,6 +105,7 @@ impl Code {
             Self::UpstreamCredentialError => "upstream_credential_error",
             Self::UpstreamError => "upstream_error",
             Self::UpstreamTimeout => "upstream_timeout",
+            Self::InternalError => "internal_error",
         }
     }
 
@@ -113,6 +125,8 @@ impl Code {
             | Self::KeyNotYetValid => StatusCode::UNAUTHORIZED,
             Self::AmbiguousCredentials
             | Self::KeyInQuery
+            | Self::InvalidTarget
+            | Self::InvalidHost
             | Self::InvalidBody
             | Self::ModelRequired
             | Self::ModelAmbiguous
@@ -127,6 +141,9 @@ impl Code {
             | Self::FeatureUnpriced
             | Self::ExceedsRateLimit => StatusCode::FORBIDDEN,
             Self::ObjectNotFound | Self::UnknownOperation => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BudgetExceeded | Self::RequestTooExpensive => StatusCode::PAYMENT_REQUIRED,
@@ -137,6 +154,7 @@ impl Code {
             Self::Sealed | Self::StoreUnavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamCredentialError | Self::UpstreamError => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -164,11 +182,17 @@ impl Code {
             | Self::Overloaded
             | Self::UpstreamCredentialError
             | Self::UpstreamError
-            | Self::UpstreamTimeout => "api_error",
+            | Self::UpstreamTimeout
+            | Self::InternalError => "api_error",
             Self::AmbiguousCredentials
             | Self::KeyInQuery
             | Self::ObjectNotFound
             | Self::UnknownOperation
+            | Self::InvalidTarget
+            | Self::InvalidHost
+            | Self::MethodNotAllowed
+            | Self::UriTooLong
+            | Self::TooManyHeaders
             | Self::InvalidBody
             | Self::BodyTooLarge
             | Self::UnsupportedEncoding
@@ -196,6 +220,7 @@ impl Code {
             402 | 429 => "RESOURCE_EXHAUSTED",
             403 => "PERMISSION_DENIED",
             404 => "NOT_FOUND",
+            500 => "INTERNAL",
             502 | 503 => "UNAVAILABLE",
             504 => "DEADLINE_EXCEEDED",
             _ => "INVALID_ARGUMENT",
@@ -264,7 +289,7 @@ impl Refusal {
     pub(super) fn forbids_retry(&self) -> bool {
         self.was_sent
             || matches!(self.code.status().as_u16(), 402)
-            || self.code == Code::UpstreamCredentialError
+            || matches!(self.code, Code::UpstreamCredentialError | Code::InternalError)
     }
 
     /// The body of a refusal, in the caller's dialect.

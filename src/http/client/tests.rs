@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::{CidrSet, Secret};
-use crate::http::{Limits, Tls, serve};
+use crate::http::{Entrance, Limits, Tls, serve};
 use axum::Router;
 use axum::http::HeaderMap;
 use axum::routing::{get, post};
@@ -62,7 +62,7 @@ async fn serve_plain(app: Router) -> (String, tokio_util::sync::DropGuard) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri = format!("http://{}", listener.local_addr().unwrap());
     let shutdown = CancellationToken::new();
-    tokio::spawn(serve(listener, None, Limits::default(), app, shutdown.clone()));
+    tokio::spawn(serve(listener, Entrance::default(), Limits::default(), app, shutdown.clone()));
     (uri, shutdown.drop_guard())
 }
 
@@ -185,7 +185,8 @@ async fn an_authority_of_ones_own_is_trusted_alone() {
     let uri = format!("https://{}/", listener.local_addr().unwrap());
     let app = Router::new().route("/", get(async || "1"));
     let shutdown = CancellationToken::new();
-    tokio::spawn(serve(listener, Some(tls), Limits::default(), app, shutdown.clone()));
+    let entrance = Entrance { tls: Some(tls), ..Entrance::default() };
+    tokio::spawn(serve(listener, entrance, Limits::default(), app, shutdown.clone()));
     let authority = |name: &str| std::fs::read(files.join(name)).unwrap();
     let outgoing = || Outgoing::new(AddressRule::Configured);
     let own = client(outgoing().trusting(&authority("one.cert.pem")).unwrap());

@@ -22,6 +22,9 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
+/// What is read of an answer at once. Whoever passes it on has several such pieces in hand.
+const BUFFER_BYTES: usize = 64 * 1024;
+
 /// What holds for all providers.
 #[derive(Clone, Debug)]
 pub struct UpstreamSettings {
@@ -107,6 +110,7 @@ impl Upstream {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(pool_idle_timeout)
             .pool_max_idle_per_host(pool_idle_max)
+            .http1_max_buf_size(BUFFER_BYTES)
             .retry_canceled_requests(true)
             .build(outgoing.connector()?);
         Ok(Self { client })

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::CidrSet;
-use crate::http::{Limits, Tls, serve};
+use crate::http::{Entrance, Limits, Tls, serve};
 use axum::Router;
 use axum::routing::{any, post};
 use http_body_util::BodyExt;
@@ -239,7 +239,8 @@ async fn https_server(app: Router) -> (String, tokio_util::sync::DropGuard) {
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/testdata");
     let tls = Tls::load(&files.join("one.cert.pem"), &files.join("one.key.pem")).unwrap();
     let shutdown = CancellationToken::new();
-    tokio::spawn(serve(listener, Some(tls), Limits::default(), app, shutdown.clone()));
+    let entrance = Entrance { tls: Some(tls), ..Entrance::default() };
+    tokio::spawn(serve(listener, entrance, Limits::default(), app, shutdown.clone()));
     (uri.replace("http:", "https:"), shutdown.drop_guard())
 }
 

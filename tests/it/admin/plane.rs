@@ -5,7 +5,7 @@ use axum::Router;
 use axum::body::Body;
 use bitting::app::kek::FileKek;
 use bitting::base::{CidrSet, Clock, Entropy};
-use bitting::http::BodyBound;
+use bitting::http::{BodyBound, BodyRoom};
 use bitting::provider::Provider;
 use bitting::service::{
     self, Actor, KeyProbe, LedgerLimits, Metrics, NoticeSettings, ProbeError, RegistryLimits, Role, Services,
@@ -116,8 +116,13 @@ impl Plane {
         let settings = settings(clock.clone(), entropy, private, test.folder.path());
         let tasks = TaskTracker::new();
         let services = Services::start(test.store.clone(), kek, settings, &tasks).await.ok().unwrap();
-        let bound = BodyBound { bytes_max: 256 * 1024, read_timeout: Duration::from_secs(5) };
-        let app = bitting::admin::router(services.clone(), bound, BodyBound { bytes_max: 16 << 20, ..bound });
+        let (read_timeout, room) = (Duration::from_secs(5), BodyRoom::new(64 << 20));
+        let bound = BodyBound { bytes_max: 256 * 1024, read_timeout, room };
+        let app = bitting::admin::router(
+            services.clone(),
+            bound.clone(),
+            BodyBound { bytes_max: 16 << 20, ..bound },
+        );
         let owner = installed.operator_token.expose().clone();
         Self { services, clock, owner, app, _test: test }
     }

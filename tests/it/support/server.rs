@@ -21,6 +21,7 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -267,6 +268,9 @@ pub(crate) fn chat(model: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 16})
 }
 
+/// Among the environment's settings: the text of the configuration's file, which alone can set `[limits]`.
+pub(crate) const FILE: &str = "bitting.toml";
+
 fn owned(environment: &[(&str, &str)]) -> Vec<(String, String)> {
     environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
@@ -280,6 +284,8 @@ fn settings(store: &TestStore, environment: &[(&str, &str)]) -> Settings {
     let given =
         given.iter().chain(environment).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let overrides = Overrides { config: None, data_dir: Some(store.folder.path().to_owned()) };
-    let environment: BTreeMap<String, String> = given.collect();
-    Settings::from_parts(&overrides, &environment, |_| Err(io::ErrorKind::NotFound.into())).unwrap()
+    let mut environment: BTreeMap<String, String> = given.collect();
+    let file = environment.remove(FILE);
+    let read = |_: &Path| file.clone().ok_or_else(|| io::ErrorKind::NotFound.into());
+    Settings::from_parts(&overrides, &environment, read).unwrap()
 }

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bitting::base::Entropy;
-use bitting::http::{Limits, Tls};
+use bitting::http::{Entrance, Limits, Tls};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -102,10 +102,10 @@ impl Transit {
             .with_state(Arc::clone(&self.state));
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let tls = self.tls.clone();
+        let entrance = Entrance { tls: self.tls.clone(), ..Entrance::default() };
         let serving = async move {
             let server =
-                bitting::http::serve(listener, tls, Limits::default(), app, CancellationToken::new());
+                bitting::http::serve(listener, entrance, Limits::default(), app, CancellationToken::new());
             stopped.run_until_cancelled_owned(server).await;
         };
         self.running = Some((stop, tokio::spawn(serving)));

@@ -1,0 +1,95 @@
+//! The memory that the bodies of requests may take together.
+//!
+//! A bound for each body says nothing of a thousand of them. Invariant: what bodies hold, from their first byte until
+//! the last user of their bytes is done, never passes the room; who finds none is turned away and waits for nobody.
+
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// What one permit stands for. A semaphore counts in 32 bits, and memory does not.
+const UNIT_BYTES: usize = 1024;
+
+/// A room for bodies. Clones share it.
+#[derive(Clone, Debug)]
+pub struct BodyRoom {
+    free: Arc<Semaphore>,
+    bytes_max: usize,
+}
+
+/// What a body has of the room, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Share(OwnedSemaphorePermit);
+
+impl BodyRoom {
+    /// A room of so many bytes, in whole KiB.
+    pub fn new(bytes_max: usize) -> Self {
+        let units = (bytes_max / UNIT_BYTES).min(Semaphore::MAX_PERMITS);
+        Self { free: Arc::new(Semaphore::new(units)), bytes_max }
+    }
+
+    /// The whole of it, in bytes: no body can be larger.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// What nobody has now, in bytes.
+    pub fn bytes_free(&self) -> usize {
+        self.free.available_permits().saturating_mul(UNIT_BYTES)
+    }
+
+    /// A part of the room, if so much is free now.
+    pub(super) fn take(&self, bytes: usize) -> Option<Share> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).ok()?;
+        Arc::clone(&self.free).try_acquire_many_owned(units).ok().map(Share)
+    }
+}
+
+impl Share {
+    /// Has `bytes` in all, if so much more is free now.
+    pub(super) fn grow_to(&mut self, bytes: usize, room: &BodyRoom) -> Option<()> {
+        let more = bytes.div_ceil(UNIT_BYTES).saturating_sub(self.0.num_permits());
+        self.0.merge(room.take(more.checked_mul(UNIT_BYTES)?)?.0);
+        Some(())
+    }
+
+    /// The bytes with their share: it is given back when nobody has any of them any more.
+    pub(super) fn hold<T: AsRef<[u8]> + Send + 'static>(self, bytes: T) -> Bytes {
+        Bytes::from_owner(Held { bytes, _share: self })
+    }
+}
+
+struct Held<T> {
+    bytes: T,
+    _share: Share,
+}
+
+impl<T: AsRef<[u8]>> AsRef<[u8]> for Held<T> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_lives_as_long_as_any_of_its_bytes() {
+        let room = BodyRoom::new(4096);
+        let mut share = room.take(1).unwrap();
+        assert_eq!(room.bytes_free(), 3072);
+        share.grow_to(2048, &room).unwrap();
+        share.grow_to(1500, &room).unwrap();
+        assert_eq!(room.bytes_free(), 2048);
+        assert!(share.grow_to(4097, &room).is_none() && room.take(2049).is_none(), "more than there is");
+        assert_eq!(room.bytes_free(), 2048, "a refusal takes nothing");
+
+        let bytes = share.hold(b"abc".to_vec());
+        let slice = bytes.slice(1..2);
+        drop(bytes);
+        assert_eq!((&slice[..], room.bytes_free()), (&b"b"[..], 2048));
+        drop(slice);
+        assert_eq!(room.bytes_free(), 4096);
+    }
+}
