@@ -163,10 +163,10 @@ on_both! {
         lease::add(conn, first, &two, nano(-9)).await.unwrap();
         assert_eq!(lease::amount(conn, first, &two).await.unwrap(), nano(0), "never less than nothing");
         lease::drop_empty(conn, first).await.unwrap();
-        let left = lease::take_left(conn, second, 10).await.unwrap();
+        let left = lease::take_left(conn, second).await.unwrap();
         let expected = lease::Left { epoch: first, node: "n1".into(), durability: "before_answer".into(), window: one.clone(), amount: nano(10) };
         assert_eq!(left, [expected]);
-        assert_eq!(lease::take_left(conn, second, 10).await.unwrap(), []);
+        assert_eq!(lease::take_left(conn, second).await.unwrap(), []);
         assert_eq!(lease::of_window(conn, &one).await.unwrap(), nano(1));
         tx.commit().await.unwrap();
     }
