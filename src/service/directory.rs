@@ -377,7 +377,7 @@ async fn load_credential(
 
 /// The built-in catalog with the operators' models over it. One that makes no sense is left out, and named.
 fn catalog(built_in: &Catalog, records: &[ModelRecord]) -> Catalog {
-    let mut overrides: Vec<Override> = records.iter().filter_map(as_override).collect();
+    let mut overrides = overrides(records);
     loop {
         match built_in.with(&overrides) {
             Ok(catalog) => return catalog,
@@ -402,6 +402,14 @@ pub(super) fn stored(document: &ModelDocument, source: Source) -> serde_json::Va
 /// The list that a stored model came from; `None` for what an operator set.
 pub(super) fn imported_from(record: &ModelRecord) -> Option<&str> {
     record.document.get(IMPORTED_FROM).and_then(serde_json::Value::as_str)
+}
+
+/// Stored models as the catalog takes them, in the order in which they were first said: rows of a time when each moment
+/// had its own count may be of one version.
+pub(super) fn overrides(records: &[ModelRecord]) -> Vec<Override> {
+    let mut in_order: Vec<&ModelRecord> = records.iter().collect();
+    in_order.sort_by_key(|record| record.created_at);
+    in_order.into_iter().filter_map(as_override).collect()
 }
 
 /// A stored model as the catalog takes it.

@@ -3,7 +3,7 @@
 //! What an operator set by hand stays unless the order says otherwise. A model that the list does not change is not
 //! written, so the second import of a list changes nothing.
 
-use super::directory::{as_override, imported_from, stored};
+use super::directory::{as_override, imported_from, overrides, stored};
 use super::vault::Change;
 use super::{Actor, GuardError, ProbeError, Services, StoreError};
 use crate::provider::Slug;
@@ -147,7 +147,7 @@ impl Services {
         let mut records = store::model::list(&mut tx.conn()).await?;
         // What others made of the table is not in force.
         records.retain(|record| tx.check_model(record).is_ok());
-        let mut overrides: Vec<Override> = records.iter().filter_map(as_override).collect();
+        let mut overrides = overrides(&records);
         let built_in = Catalog::built_in()?;
         let catalog = built_in.with(&overrides)?;
         let (report, planned) = plan(&order, listed, &catalog, &records, now);
