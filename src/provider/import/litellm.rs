@@ -3,7 +3,8 @@
 //! A key there is a base (`input_cost_per_token`), maybe a size (`_above_200k_tokens`) and maybe a service
 //! (`_priority`, `_flex`, `_batches`). Services are factors here: the largest that any class of tokens has.
 
-use super::draft::{Class, Draft, EACH, PER_TOKEN};
+use super::class::Class;
+use super::draft::{Draft, EACH, PER_TOKEN};
 use super::{Import, ImportError, Selection, in_pointer, is_true, text};
 use crate::base::Decimal;
 use crate::base::json::{Kind, Value};

@@ -6,6 +6,7 @@
 //! [`Import::skipped`]. Amounts are read from their text, never through floats, and rounded up. A price of 0 beside the
 //! price of its direction means "not billed apart" in these lists, so it is left out, and the class costs the dearest.
 
+mod class;
 mod draft;
 mod litellm;
 mod merge;

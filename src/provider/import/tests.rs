@@ -1,7 +1,8 @@
+use super::class::Class;
 use super::*;
 use crate::base::NanoUsd;
 use crate::provider::Factors;
-use crate::provider::model::Prices;
+use crate::provider::model::{ContextTier, Prices};
 use proptest::prelude::*;
 use std::fmt::Write as _;
 
@@ -234,8 +235,54 @@ fn what_a_list_says_nothing_of_stays_unless_that_would_be_too_cheap() {
     assert_eq!(changes(&after, &merged(&after, &listed)), [], "the second time nothing changes");
 }
 
-/// Prices of tokens, any of which may be absent.
+#[test]
+fn a_tier_keeps_what_the_list_has_no_word_for_and_stays_where_the_list_has_none() {
+    let known = document(&serde_json::json!({
+        "input_per_mtok_usd": "0.1", "cache_write_1h_per_mtok_usd": "0.2", "output_per_mtok_usd": "1",
+        "context_tiers": [
+            {"above_tokens": 100_000, "input_per_mtok_usd": "0.5", "cached_input_per_mtok_usd": "0.01", "cache_write_1h_per_mtok_usd": "1"},
+            {"above_tokens": 500_000, "input_per_mtok_usd": "0.4", "cached_input_per_mtok_usd": "0.7"}],
+    }));
+    let text = r#"{"openai": {"models": {"m": {"modalities": {"output": ["text"]}, "cost": {"input": 0.1, "output": 1,
+        "tiers": [{"tier": {"type": "context", "size": 100000}, "input": 0.5, "cache_read": 0.05, "cache_write": 0.625, "output": 2.5}]}}}}}"#;
+    let import = imported(Source::ModelsDev, text);
+    let after = merged(&known, model(&import, "m"));
+    assert_eq!(
+        serde_json::to_value(&after.prices).unwrap(),
+        serde_json::json!({
+            "input_per_mtok_usd": "0.10", "cache_write_1h_per_mtok_usd": "0.20", "output_per_mtok_usd": "1.00",
+            "context_tiers": [
+                {"above_tokens": 100_000, "input_per_mtok_usd": "0.50", "cached_input_per_mtok_usd": "0.05",
+                    "cache_write_per_mtok_usd": "0.625", "cache_write_1h_per_mtok_usd": "1.00", "output_per_mtok_usd": "2.50"},
+                {"above_tokens": 500_000, "input_per_mtok_usd": "0.50", "cached_input_per_mtok_usd": "0.70"}],
+        })
+    );
+}
+
+/// Prices of tokens with up to two tiers, any of which may be absent.
 fn token_prices() -> impl Strategy<Value = Prices> {
+    let tier = |above_tokens| {
+        classes().prop_map(move |prices| ContextTier {
+            above_tokens,
+            input_per_mtok_usd: prices.input_per_mtok_usd,
+            cached_input_per_mtok_usd: prices.cached_input_per_mtok_usd,
+            cache_write_per_mtok_usd: prices.cache_write_per_mtok_usd,
+            cache_write_1h_per_mtok_usd: prices.cache_write_1h_per_mtok_usd,
+            output_per_mtok_usd: prices.output_per_mtok_usd,
+            reasoning_per_mtok_usd: prices.reasoning_per_mtok_usd,
+            audio_input_per_mtok_usd: prices.audio_input_per_mtok_usd,
+            audio_output_per_mtok_usd: None,
+        })
+    };
+    let tiers = (prop::option::of(tier(1_000_000)), prop::option::of(tier(3_000_000)));
+    (classes(), tiers).prop_map(|(prices, (low, high))| Prices {
+        context_tiers: low.into_iter().chain(high).collect(),
+        ..prices
+    })
+}
+
+/// Prices of tokens, any of which may be absent.
+fn classes() -> impl Strategy<Value = Prices> {
     let price = || prop::option::of((0..20_i64).prop_map(NanoUsd::from_nano));
     (price(), price(), price(), price(), price(), price(), price()).prop_map(
         |(input, cached, write, write_1h, output, reasoning, audio)| Prices {
@@ -270,7 +317,7 @@ proptest! {
 
     /// No list makes a request cheaper than the list itself has it, whatever was here; and the second time it changes nothing.
     #[test]
-    fn merging_is_never_cheaper_than_the_list_and_settles(known in token_prices(), listed in token_prices(), tokens in prop::array::uniform6(0..3_u64)) {
+    fn merging_is_never_cheaper_than_the_list_and_settles(known in token_prices(), listed in token_prices(), tokens in prop::array::uniform6(0..5_u64)) {
         use crate::provider::{Usage, cost};
         let (known, listed) = (
             ModelDocument { prices: known, ..document(&serde_json::json!({})) },
@@ -287,5 +334,21 @@ proptest! {
             prop_assert!(cost(&after.prices, Factors::LIST, &usage).unwrap() >= by_list);
         }
         prop_assert_eq!(changes(&after, &merged(&after, &listed)), []);
+        // What a class costs here by itself, and the list says nothing of, is not cheaper afterwards.
+        for level in [0, 1_000_000, 3_000_000_u64] {
+            let own = |prices: &Prices, class: Class| {
+                let tier = prices.context_tiers.iter().find(|tier| tier.above_tokens == level);
+                match level {
+                    0 => *class.in_prices(&mut prices.clone()),
+                    _ => tier.and_then(|tier| *class.in_tier(&mut tier.clone())?),
+                }
+            };
+            for class in Class::ALL {
+                let size = if level == 0 { 0 } else { level + 1 };
+                if let (Some(old), None) = (own(&known.prices, class), own(&listed.prices, class)) {
+                    prop_assert!(class.cost(&after.prices, size) >= Some(old), "{class:?} above {level}");
+                }
+            }
+        }
     }
 }
