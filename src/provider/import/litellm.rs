@@ -190,8 +190,12 @@ fn read_other(field: &str, value: Value<'_>, draft: &mut Draft) {
     let Some(price) = draft.amount(field, value) else { return };
     let slot = |draft: &mut Draft, shift| draft.each(field, price, shift);
     match field {
-        "regional_processing_uplift_multiplier_eu" => region(draft, "eu", field, price),
-        "regional_processing_uplift_multiplier_us" => region(draft, "us", field, price),
+        // Of hosts for a region, which answers do not tell from the others: beside the list price it would be taken for
+        // what every request may come to.
+        _ if field.starts_with("regional_processing_uplift") => draft.unmapped(
+            field,
+            "the hosts of a region are a provider of their own; set the prices of its models with what they cost there",
+        ),
         // As much as nothing.
         _ if price.is_zero() => {}
         "input_cost_per_image" => draft.document.prices.input_per_image_usd = slot(draft, EACH),
@@ -206,13 +210,6 @@ fn read_other(field: &str, value: Value<'_>, draft: &mut Draft) {
         "code_interpreter_cost_per_session" => draft.hosted_tool("code_interpreter", field, price, EACH),
         "file_search_cost_per_1k_calls" => draft.hosted_tool("file_search", field, price, EACH - 3),
         _ => draft.unmapped(field, "there is no price of this kind here"),
-    }
-}
-
-fn region(draft: &mut Draft, region: &str, field: &str, factor: Decimal) {
-    match factor.shifted_up(9).and_then(Multiplier::from_billionths) {
-        Some(factor) => _ = draft.document.prices.multipliers.region.insert(region.to_owned(), factor),
-        None => draft.unmapped(field, "a factor is above 0 and up to 1000"),
     }
 }
 

@@ -56,7 +56,7 @@ fn litellms_map_is_read() {
     openai/text-embedding {"context_window":8191,"operations":["embeddings"]}
       {"input_per_mtok_usd":"0.02","output_per_mtok_usd":"0.00"}
     openai/tiers-and-services {"context_window":1050000,"max_output_tokens":128000,"operations":["chat"]}
-      {"cached_input_per_mtok_usd":"0.50","context_tiers":[{"above_tokens":272000,"input_per_mtok_usd":"10.00","output_per_mtok_usd":"45.00"}],"input_per_mtok_usd":"5.00","multipliers":{"batch":"0.5","region":{"eu":"1.1"},"service_tier":{"flex":"0.5","priority":"2.1"}},"output_per_mtok_usd":"30.00"}
+      {"cached_input_per_mtok_usd":"0.50","context_tiers":[{"above_tokens":272000,"input_per_mtok_usd":"10.00","output_per_mtok_usd":"45.00"}],"input_per_mtok_usd":"5.00","multipliers":{"batch":"0.5","service_tier":{"flex":"0.5","priority":"2.1"}},"output_per_mtok_usd":"30.00"}
     openai/transcribe {"operations":["audio"]}
       {"input_per_second_usd":"0.000283334"}
     qwen/by-size {"operations":["chat"]}
@@ -64,6 +64,7 @@ fn litellms_map_is_read() {
     approximated tiers-and-services output_cost_per_token_priority: its factor differs by class; the largest is taken for all
     approximated anthropic/cache-and-search search_context_cost_per_query: it differs by the size of the search; the dearest is taken
     approximated gemini/sound-and-pictures cache_creation_input_token_cost: 0 beside a price of 0.30 USD is taken for "not billed apart", not for free
+    unmapped tiers-and-services regional_processing_uplift_multiplier_eu: the hosts of a region are a provider of their own; set the prices of its models with what they cost there
     unmapped anthropic/cache-and-search provider_specific_entry/mystery: it is not known what it stands for
     unmapped gemini/sound-and-pictures cache_read_input_audio_token_cost: there is no price of this kind here
     unmapped speak output_cost_per_second: there is no price of this kind here
