@@ -7,7 +7,7 @@ use super::directory::{as_override, imported_from, overrides, stored};
 use super::vault::Change;
 use super::{Actor, GuardError, ProbeError, Services, StoreError};
 use crate::provider::Slug;
-use crate::provider::catalog::{Catalog, CatalogError, ModelFault, Override};
+use crate::provider::catalog::{Catalog, CatalogError, ModelFault};
 use crate::provider::import::{self, Import, ImportError, Imported, Remark, Selection, Source};
 use crate::provider::model::ModelDocument;
 use crate::store;

@@ -104,7 +104,8 @@ on_both! {
         // Nothing falls below zero or past what can be counted.
         assert!(budget::post(conn, &window, nano(i64::MAX), nano(10)).await.unwrap());
         assert!(!budget::post(conn, &window_of(&id, 9), nano(1), nano(0)).await.unwrap());
-        let blocked = disorder::blocked_of(conn, id.as_str()).await.unwrap();
+        assert_eq!(disorder::blocked_of(conn, id.as_str(), "books").await.unwrap(), []);
+        let blocked = disorder::blocked_of(conn, id.as_str(), "bill").await.unwrap();
         assert_eq!(blocked, [(window.clone(), standing((i64::MAX, 0)))]);
         assert!(disorder::repair(conn, &window, standing((5, 1))).await.unwrap());
         let again = WindowChange { before: standing((5, 1)), after: standing((5, 11)), admitted_by: Some(nano(1_000)) };
