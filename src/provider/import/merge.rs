@@ -90,6 +90,69 @@ fn merged_prices(known: &Prices, listed: &Prices) -> Prices {
     prices
 }
 
+/// One document of two that a list has for one model: nothing costs less than by either of them.
+pub(super) fn dearer(one: &ModelDocument, other: &ModelDocument) -> ModelDocument {
+    let both = merged(one, other);
+    let max_reasoning_tokens = one.max_reasoning_tokens.max(other.max_reasoning_tokens);
+    let max_image_tokens = one.max_image_tokens.max(other.max_image_tokens);
+    let bound_covers_reasoning = one.bound_covers_reasoning && other.bound_covers_reasoning;
+    let prices = dearer_prices(&one.prices, &other.prices, both.prices.clone());
+    ModelDocument { max_reasoning_tokens, max_image_tokens, bound_covers_reasoning, prices, ..both }
+}
+
+/// `both` has every class and size that either of them has.
+fn dearer_prices(one: &Prices, other: &Prices, both: Prices) -> Prices {
+    let cost = |class: Class, input_tokens| class.cost(one, input_tokens).max(class.cost(other, input_tokens));
+    let mut prices = both;
+    for class in Class::ALL {
+        let is_known = [one, other].iter().any(|prices| class.in_prices(&mut Prices::clone(prices)).is_some());
+        *class.in_prices(&mut prices) = cost(class, 0).filter(|_| is_known);
+    }
+    for tier in &mut prices.context_tiers {
+        let input_tokens = above(tier.above_tokens);
+        for class in Class::ALL {
+            let is_known = [one, other].iter().any(|prices| has_class(prices, class, input_tokens));
+            if let Some(price) = class.in_tier(tier) {
+                *price = cost(class, input_tokens).filter(|_| is_known);
+            }
+        }
+    }
+    for (price, one, other) in [
+        (&mut prices.per_request_usd, one.per_request_usd, other.per_request_usd),
+        (&mut prices.input_per_image_usd, one.input_per_image_usd, other.input_per_image_usd),
+        (&mut prices.output_per_image_usd, one.output_per_image_usd, other.output_per_image_usd),
+        (&mut prices.input_per_second_usd, one.input_per_second_usd, other.input_per_second_usd),
+        (&mut prices.input_per_character_usd, one.input_per_character_usd, other.input_per_character_usd),
+    ] {
+        *price = one.max(other);
+    }
+    for (tool, price) in one.hosted_tool_per_call_usd.iter().chain(&other.hosted_tool_per_call_usd) {
+        let known = prices.hosted_tool_per_call_usd.entry(tool.clone()).or_default();
+        *known = (*known).max(*price);
+    }
+    for of in [&one.multipliers, &other.multipliers] {
+        for (factors, of) in [
+            (&mut prices.multipliers.service_tier, &of.service_tier),
+            (&mut prices.multipliers.speed, &of.speed),
+            (&mut prices.multipliers.region, &of.region),
+        ] {
+            for (word, factor) in of {
+                let known = factors.entry(word.clone()).or_insert(*factor);
+                *known = (*known).max(*factor);
+            }
+        }
+        prices.multipliers.batch = prices.multipliers.batch.max(of.batch);
+    }
+    prices
+}
+
+/// Whether the class has a price of its own for such a size, below a tier or in one.
+fn has_class(prices: &Prices, class: Class, input_tokens: u64) -> bool {
+    let passed = prices.context_tiers.iter().filter(|tier| tier.above_tokens < input_tokens);
+    class.in_prices(&mut prices.clone()).is_some()
+        || passed.into_iter().any(|tier| class.in_tier(&mut tier.clone()).is_some_and(|price| price.is_some()))
+}
+
 /// An old price stays where it is at least as dear as its absence.
 fn keep(new: &mut Option<NanoUsd>, old: Option<NanoUsd>, absent: Option<NanoUsd>) {
     *new = new.or(old.filter(|old| Some(*old) >= absent));

@@ -1,7 +1,7 @@
 use super::class::Class;
 use super::*;
 use crate::base::NanoUsd;
-use crate::provider::Factors;
+use crate::provider::{Factors, Usage};
 use crate::provider::model::{ContextTier, Prices};
 use proptest::prelude::*;
 use std::fmt::Write as _;
@@ -181,6 +181,24 @@ fn of_two_entries_for_one_model_the_dearer_holds_whatever_their_order() {
     }
 }
 
+#[test]
+fn of_two_entries_that_are_dear_in_different_ways_each_price_is_the_dearer() {
+    let plain = r#"{"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 2e-6, "output_cost_per_token": 3e-6}"#;
+    let tiered = r#"{"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-6, "output_cost_per_token": 4e-6,
+        "input_cost_per_token_above_200k_tokens": 5e-6, "cache_read_input_token_cost": 1e-7}"#;
+    for (one, other) in [(plain, tiered), (tiered, plain)] {
+        let import = imported(Source::Litellm, &format!(r#"{{"m": {one}, "openai/m": {other}}}"#));
+        assert_eq!(
+            serde_json::to_value(&model(&import, "m").prices).unwrap(),
+            serde_json::json!({
+                "input_per_mtok_usd": "2.00", "cached_input_per_mtok_usd": "2.00", "output_per_mtok_usd": "4.00",
+                "context_tiers": [{"above_tokens": 200_000, "input_per_mtok_usd": "5.00",
+                    "cached_input_per_mtok_usd": "5.00", "output_per_mtok_usd": "4.00"}],
+            })
+        );
+    }
+}
+
 fn document(prices: &serde_json::Value) -> ModelDocument {
     serde_json::from_value(serde_json::json!({"operations": ["chat"], "prices": prices})).unwrap()
 }
@@ -299,6 +317,21 @@ fn classes() -> impl Strategy<Value = Prices> {
     )
 }
 
+/// Millions of tokens, by class.
+fn usage(tokens: [u64; 6]) -> Usage {
+    let [input, cached_input, cache_write, cache_write_1h, output, audio_input] = tokens;
+    Usage {
+        input: input * 1_000_000,
+        cached_input: cached_input * 1_000_000,
+        cache_write: cache_write * 1_000_000,
+        cache_write_1h: cache_write_1h * 1_000_000,
+        output: output * 1_000_000,
+        reasoning: output * 500_000,
+        audio_input: audio_input * 1_000_000,
+        ..Usage::default()
+    }
+}
+
 proptest! {
     /// A price of a token is never below what the list says, and less than a nano-USD above, by million.
     #[test]
@@ -316,21 +349,29 @@ proptest! {
         }
     }
 
+    /// Of two entries for one model neither is dearer than what is made of both.
+    #[test]
+    fn what_is_made_of_two_entries_is_as_dear_as_either(one in token_prices(), other in token_prices(), tokens in prop::array::uniform6(0..5_u64)) {
+        use crate::provider::cost;
+        let of = |prices: &Prices| ModelDocument { prices: prices.clone(), ..document(&serde_json::json!({})) };
+        let both = merge::dearer(&of(&one), &of(&other));
+        for prices in [&one, &other] {
+            if let Ok(by_list) = cost(prices, Factors::LIST, &usage(tokens)) {
+                prop_assert!(cost(&both.prices, Factors::LIST, &usage(tokens)).unwrap() >= by_list);
+            }
+        }
+    }
+
     /// No list makes a request cheaper than the list itself has it, whatever was here; and the second time it changes nothing.
     #[test]
     fn merging_is_never_cheaper_than_the_list_and_settles(known in token_prices(), listed in token_prices(), tokens in prop::array::uniform6(0..5_u64)) {
-        use crate::provider::{Usage, cost};
+        use crate::provider::cost;
         let (known, listed) = (
             ModelDocument { prices: known, ..document(&serde_json::json!({})) },
             ModelDocument { prices: listed, ..document(&serde_json::json!({})) },
         );
         let after = merged(&known, &listed);
-        let [input, cached_input, cache_write, cache_write_1h, output, audio_input] = tokens;
-        let usage = Usage {
-            input: input * 1_000_000, cached_input: cached_input * 1_000_000, cache_write: cache_write * 1_000_000,
-            cache_write_1h: cache_write_1h * 1_000_000, output: output * 1_000_000, reasoning: output * 500_000,
-            audio_input: audio_input * 1_000_000, ..Usage::default()
-        };
+        let usage = usage(tokens);
         if let Ok(by_list) = cost(&listed.prices, Factors::LIST, &usage) {
             prop_assert!(cost(&after.prices, Factors::LIST, &usage).unwrap() >= by_list);
         }
