@@ -145,7 +145,7 @@ impl Ask {
             }
             Kind::Bool | Kind::Number => return Err(AskError::expected(field, WANTED)),
         }
-        self.input.beyond_body = true;
+        self.input.reach_beyond_body();
         Ok(())
     }
 }
