@@ -158,6 +158,7 @@ impl Draft {
             return;
         }
         self.price_tokens();
+        self.unprice_pictures();
         self.document.capabilities.sort();
         if self.document.operations.is_empty() {
             self.give_up("it serves no operation that is known here");
@@ -174,6 +175,27 @@ impl Draft {
         import.unmapped.append(&mut self.unmapped);
         import.approximated.append(&mut self.approximated);
         import.models.push(Imported { provider, name, document: self.document });
+    }
+
+    /// The output of a model that makes pictures costs more than its text. Where the list does not say how much, nothing
+    /// is known of it.
+    fn unprice_pictures(&mut self) {
+        let prices = &mut self.document.prices;
+        let makes_pictures = self.document.capabilities.iter().any(|known| known == "image_out");
+        let is_known = prices.image_output_per_mtok_usd.is_some() || prices.output_per_image_usd.is_some();
+        if !makes_pictures || is_known {
+            return;
+        }
+        for class in Class::ALL.into_iter().filter(|class| class.main() == Class::Output) {
+            *class.in_prices(prices) = None;
+            for tier in &mut prices.context_tiers {
+                if let Some(price) = class.in_tier(tier) {
+                    *price = None;
+                }
+            }
+        }
+        prices.context_tiers.retain(says_something);
+        self.unmapped("output", "the model makes pictures, and what they cost is not listed: its output is left without a price");
     }
 
     fn price_tokens(&mut self) {
@@ -200,9 +222,7 @@ impl Draft {
             }
         }
         let tiers = &mut self.document.prices.context_tiers;
-        tiers.retain(|tier| {
-            *tier != ContextTier { above_tokens: tier.above_tokens, ..ContextTier::default() }
-        });
+        tiers.retain(says_something);
         tiers.sort_by_key(|tier| tier.above_tokens);
     }
 
@@ -218,4 +238,8 @@ impl Draft {
         }
         price.filter(|price| main != class && *price > NanoUsd::ZERO)
     }
+}
+
+fn says_something(tier: &ContextTier) -> bool {
+    *tier != ContextTier { above_tokens: tier.above_tokens, ..ContextTier::default() }
 }

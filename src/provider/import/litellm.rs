@@ -141,6 +141,10 @@ fn read_facts(entry: Value<'_>, draft: &mut Draft) {
             draft.can(capability);
         }
     }
+    let mut made = entry.get("supported_output_modalities").into_iter().flat_map(Value::items);
+    if made.any(|kind| kind.is_str("image")) {
+        draft.can("image_out");
+    }
     draft.document.context_window = Draft::count(entry, "max_input_tokens");
     draft.document.max_output_tokens = Draft::count(entry, "max_output_tokens");
 }

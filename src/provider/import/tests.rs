@@ -80,7 +80,7 @@ fn litellms_map_is_read() {
 fn models_devs_list_is_read() {
     insta::assert_snapshot!(told(&imported(Source::ModelsDev, MODELS_DEV)), @r#"
     gemini/flash {"capabilities":["image_out"],"context_window":1048576,"max_output_tokens":65536,"operations":["chat"]}
-      {"input_per_mtok_usd":"0.30","output_per_mtok_usd":"2.50"}
+      {"input_per_mtok_usd":"0.30"}
     openai/older-tiers {"context_window":1000000,"max_output_tokens":65536,"operations":["chat"]}
       {"context_tiers":[{"above_tokens":200000,"input_per_mtok_usd":"2.50","output_per_mtok_usd":"15.00"}],"input_per_mtok_usd":"0.000000001","output_per_mtok_usd":"10.00"}
     openai/plain {"capabilities":["json_schema","pdf","reasoning","tools","vision"],"context_window":272000,"max_output_tokens":128000,"operations":["chat"]}
@@ -94,6 +94,7 @@ fn models_devs_list_is_read() {
     unmapped openai/older-tiers cost/video: there is no price of this kind here
     unmapped openai/film -: it serves no operation that is known here
     unmapped openai/no-price -: it has no price
+    unmapped google/flash output: the model makes pictures, and what they cost is not listed: its output is left without a price
     skipped {"elsewhere": 2}
     "#);
 }
@@ -163,6 +164,41 @@ fn a_broken_list_is_refused_with_the_place() {
     }
     assert!(error(Source::ModelsDev, "{\"openai\": {}}").contains("/openai/models: "));
     assert!(error(Source::Openrouter, "{\"data\": [{\"name\": \"x\"}]}").contains("/data/0/id: "));
+}
+
+#[test]
+fn a_model_that_makes_pictures_at_a_price_that_is_not_listed_has_none_for_its_output() {
+    let models_dev = |cost: &str| {
+        let text = format!(
+            r#"{{"openai": {{"models": {{"m": {{"modalities": {{"output": ["text", "image"]}}, "cost": {cost}}}}}}}}}"#
+        );
+        imported(Source::ModelsDev, &text)
+    };
+    let tiers = r#"{"input": 1, "output": 2, "context_over_200k": {"input": 2, "output": 4}}"#;
+    let litellm = |more: &str| {
+        let text = format!(
+            r#"{{"m": {{"litellm_provider": "openai", "mode": "chat", "supported_output_modalities": ["text", "image"],
+                "input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6{more}}}}}"#
+        );
+        imported(Source::Litellm, &text)
+    };
+    let openrouter = |more: &str| {
+        let text = format!(
+            r#"{{"data": [{{"id": "m", "architecture": {{"output_modalities": ["image", "text"]}},
+                "pricing": {{"prompt": "0.000001", "completion": "0.000002"{more}}}}}]}}"#
+        );
+        let named = BTreeMap::from([("openrouter".to_owned(), "openai".parse().unwrap())]);
+        read(Source::Openrouter, &text, &Selection { named, ..selection() }).unwrap()
+    };
+    for import in [models_dev(tiers), litellm(""), openrouter("")] {
+        let prices = &model(&import, "m").prices;
+        assert_eq!((prices.input_per_mtok_usd.is_some(), prices.output_per_mtok_usd), (true, None));
+        assert!(prices.context_tiers.iter().all(|tier| tier.output_per_mtok_usd.is_none()));
+        assert!(import.unmapped.iter().any(|remark| remark.field.as_deref() == Some("output")));
+    }
+    for import in [litellm(r#", "output_cost_per_image_token": 3e-5"#), litellm(r#", "output_cost_per_image": 0.04"#)] {
+        assert_eq!(model(&import, "m").prices.output_per_mtok_usd, Some("2".parse().unwrap()));
+    }
 }
 
 #[test]
