@@ -248,7 +248,7 @@ fn plan(
     records: &[ModelRecord],
     now: DateTime<Utc>,
 ) -> (ImportReport, Vec<Planned>) {
-    let Import { models, mut unmapped, approximated, skipped } = listed;
+    let Import { models, mut unmapped, mut approximated, skipped } = listed;
     let (mut added, mut changed, mut kept, mut planned) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut unchanged = 0;
     let deciding = deciding(records, now);
@@ -269,6 +269,11 @@ fn plan(
             continue;
         }
         let before = known.document_at(now);
+        approximated.extend(import::zeros_over_prices(&before, &document).into_iter().map(|direction| Remark {
+            model: model.clone(),
+            field: Some(direction.to_owned()),
+            why: "0 over a price that is known is taken for not listed; what is known is kept".to_owned(),
+        }));
         let after = import::merged(&before, &document);
         let differences = import::changes(&before, &after);
         if differences.is_empty() {

@@ -94,3 +94,8 @@ impl Class {
         })
     }
 }
+
+/// Whether the tier has any price.
+pub(super) fn says_something(tier: &ContextTier) -> bool {
+    *tier != ContextTier { above_tokens: tier.above_tokens, ..ContextTier::default() }
+}

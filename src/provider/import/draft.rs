@@ -1,6 +1,6 @@
 //! A model while its entry in a list is read: prices by class and size, and what has to be said about them.
 
-use super::class::Class;
+use super::class::{Class, says_something};
 use super::{Import, Imported, Remark, Selection};
 use crate::base::json::{Kind, Value};
 use crate::base::{Decimal, NanoUsd, clip};
@@ -238,8 +238,4 @@ impl Draft {
         }
         price.filter(|price| main != class && *price > NanoUsd::ZERO)
     }
-}
-
-fn says_something(tier: &ContextTier) -> bool {
-    *tier != ContextTier { above_tokens: tier.above_tokens, ..ContextTier::default() }
 }

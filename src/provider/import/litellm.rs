@@ -227,7 +227,7 @@ fn search(field: &str, value: Value<'_>, draft: &mut Draft) {
     if prices.windows(2).any(|pair| pair[0] != pair[1]) {
         draft.approximated(field, "it differs by the size of the search; the dearest is taken");
     }
-    for price in prices {
+    for price in prices.into_iter().filter(|price| !price.is_zero()) {
         draft.hosted_tool("web_search", field, price, EACH);
     }
 }

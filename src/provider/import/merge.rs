@@ -5,12 +5,13 @@
 //! is in each context tier, and with a tier that the list has not. Of two bounds on tokens the larger holds: the worst case
 //! of a request is made of them.
 
-use super::class::Class;
+use super::class::{Class, says_something};
 use super::in_pointer;
 use crate::base::NanoUsd;
 use crate::provider::model::{ContextTier, ModelDocument, Prices};
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// One field that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,6 +47,7 @@ pub fn merged(known: &ModelDocument, listed: &ModelDocument) -> ModelDocument {
 }
 
 fn merged_prices(known: &Prices, listed: &Prices) -> Prices {
+    let (listed, _) = &without_zeros(known, listed);
     let mut prices = listed.clone();
     for class in Class::ALL {
         let old = *class.in_prices(&mut known.clone());
@@ -88,6 +90,33 @@ fn merged_prices(known: &Prices, listed: &Prices) -> Prices {
     }
     new.batch = new.batch.or(old.batch);
     prices
+}
+
+/// The directions whose price is 0 in the list where one is known: that is taken for not listed, not for a gift, and
+/// [`merged`] keeps what is known.
+pub fn zeros_over_prices(known: &ModelDocument, listed: &ModelDocument) -> BTreeSet<&'static str> {
+    without_zeros(&known.prices, &listed.prices).1
+}
+
+fn without_zeros(known: &Prices, listed: &Prices) -> (Prices, BTreeSet<&'static str>) {
+    let (mut kept, mut zeros) = (listed.clone(), BTreeSet::new());
+    for (class, direction) in [(Class::Input, "input"), (Class::Output, "output")] {
+        let mut drop_zero = |price: &mut Option<NanoUsd>, input_tokens| {
+            if *price == Some(NanoUsd::ZERO) && class.cost(known, input_tokens) > Some(NanoUsd::ZERO) {
+                *price = None;
+                zeros.insert(direction);
+            }
+        };
+        drop_zero(class.in_prices(&mut kept), 0);
+        for tier in &mut kept.context_tiers {
+            let input_tokens = above(tier.above_tokens);
+            if let Some(price) = class.in_tier(tier) {
+                drop_zero(price, input_tokens);
+            }
+        }
+    }
+    kept.context_tiers.retain(says_something);
+    (kept, zeros)
 }
 
 /// One document of two that a list has for one model: nothing costs less than by either of them.

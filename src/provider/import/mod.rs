@@ -14,7 +14,7 @@ mod models_dev;
 mod openrouter;
 
 use merge::dearer;
-pub use merge::{Change, changes, merged};
+pub use merge::{Change, changes, merged, zeros_over_prices};
 
 use super::model::ModelDocument;
 use super::slug::Slug;

@@ -314,6 +314,25 @@ fn a_tier_keeps_what_the_list_has_no_word_for_and_stays_where_the_list_has_none(
     );
 }
 
+#[test]
+fn a_price_of_nothing_makes_no_model_free_that_has_a_price() {
+    let known = document(&serde_json::json!({
+        "input_per_mtok_usd": "3", "output_per_mtok_usd": "15", "hosted_tool_per_call_usd": {"web_search": "0.01"},
+    }));
+    let text = r#"{"m": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 0, "output_cost_per_token": 1e-5,
+        "search_context_cost_per_query": {"search_context_size_low": 0, "search_context_size_high": 0}}}"#;
+    let import = imported(Source::Litellm, text);
+    let listed = model(&import, "m");
+    let after = merged(&known, listed);
+    assert_eq!(after.prices.input_per_mtok_usd, Some("3".parse().unwrap()));
+    assert_eq!(after.prices.output_per_mtok_usd, Some("10".parse().unwrap()));
+    assert_eq!(after.prices.hosted_tool_per_call_usd, known.prices.hosted_tool_per_call_usd);
+    assert_eq!(zeros_over_prices(&known, listed).into_iter().collect::<Vec<_>>(), ["input"]);
+    assert!(zeros_over_prices(&after, &known).is_empty());
+    let free = document(&serde_json::json!({"input_per_mtok_usd": "0", "output_per_mtok_usd": "0"}));
+    assert_eq!(merged(&free, &free).prices, free.prices, "what was free stays free");
+}
+
 /// Prices of tokens with up to two tiers, any of which may be absent.
 fn token_prices() -> impl Strategy<Value = Prices> {
     let tier = |above_tokens| {
