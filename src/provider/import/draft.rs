@@ -195,7 +195,10 @@ impl Draft {
             }
         }
         prices.context_tiers.retain(says_something);
-        self.unmapped("output", "the model makes pictures, and what they cost is not listed: its output is left without a price");
+        self.unmapped(
+            "output",
+            "the model makes pictures, and what they cost is not listed: its output is left without a price",
+        );
     }
 
     fn price_tokens(&mut self) {

@@ -131,10 +131,12 @@ pub(super) fn dearer(one: &ModelDocument, other: &ModelDocument) -> ModelDocumen
 
 /// `both` has every class and size that either of them has.
 fn dearer_prices(one: &Prices, other: &Prices, both: Prices) -> Prices {
-    let cost = |class: Class, input_tokens| class.cost(one, input_tokens).max(class.cost(other, input_tokens));
+    let cost =
+        |class: Class, input_tokens| class.cost(one, input_tokens).max(class.cost(other, input_tokens));
     let mut prices = both;
     for class in Class::ALL {
-        let is_known = [one, other].iter().any(|prices| class.in_prices(&mut Prices::clone(prices)).is_some());
+        let is_known =
+            [one, other].iter().any(|prices| class.in_prices(&mut Prices::clone(prices)).is_some());
         *class.in_prices(&mut prices) = cost(class, 0).filter(|_| is_known);
     }
     for tier in &mut prices.context_tiers {
@@ -179,7 +181,9 @@ fn dearer_prices(one: &Prices, other: &Prices, both: Prices) -> Prices {
 fn has_class(prices: &Prices, class: Class, input_tokens: u64) -> bool {
     let passed = prices.context_tiers.iter().filter(|tier| tier.above_tokens < input_tokens);
     class.in_prices(&mut prices.clone()).is_some()
-        || passed.into_iter().any(|tier| class.in_tier(&mut tier.clone()).is_some_and(|price| price.is_some()))
+        || passed
+            .into_iter()
+            .any(|tier| class.in_tier(&mut tier.clone()).is_some_and(|price| price.is_some()))
 }
 
 /// An old price stays where it is at least as dear as its absence.

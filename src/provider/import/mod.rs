@@ -212,7 +212,8 @@ impl Import {
                     self.approximated.push(Remark {
                         model: format!("{provider}/{name}"),
                         field: None,
-                        why: "the list has it twice, and not the same; of each price the dearer is taken".to_owned(),
+                        why: "the list has it twice, and not the same; of each price the dearer is taken"
+                            .to_owned(),
                     });
                     let both = dearer(entry.get(), &document);
                     entry.insert(both);

@@ -1,8 +1,8 @@
 use super::class::Class;
 use super::*;
 use crate::base::NanoUsd;
-use crate::provider::{Factors, Usage};
 use crate::provider::model::{ContextTier, Prices};
+use crate::provider::{Factors, Usage};
 use proptest::prelude::*;
 use std::fmt::Write as _;
 
@@ -196,7 +196,9 @@ fn a_model_that_makes_pictures_at_a_price_that_is_not_listed_has_none_for_its_ou
         assert!(prices.context_tiers.iter().all(|tier| tier.output_per_mtok_usd.is_none()));
         assert!(import.unmapped.iter().any(|remark| remark.field.as_deref() == Some("output")));
     }
-    for import in [litellm(r#", "output_cost_per_image_token": 3e-5"#), litellm(r#", "output_cost_per_image": 0.04"#)] {
+    for import in
+        [litellm(r#", "output_cost_per_image_token": 3e-5"#), litellm(r#", "output_cost_per_image": 0.04"#)]
+    {
         assert_eq!(model(&import, "m").prices.output_per_mtok_usd, Some("2".parse().unwrap()));
     }
 }
