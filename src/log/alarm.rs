@@ -42,6 +42,12 @@ kinds! {
     ClockOff = "clock_off";
     /// A reseller says another cost of a request than our prices come to, by more than 5 %. Subject: provider and model.
     CostDisagreement = "cost_disagreement";
+    /// An answer reports a service tier, speed or region for which the model has no factor; it was charged as what was
+    /// reserved, which may be too little. Subject: provider and model.
+    FactorUnknown = "factor_unknown";
+    /// What an operator said of a model makes no sense beside the rest and is not used; the model has no price until it is
+    /// set anew. Subject: provider and model.
+    ModelUnusable = "model_unusable";
     /// What is posted to a budget's window is not what the log adds up to; the window is blocked. Subject: the budget.
     BooksDoNotAddUp = "books_do_not_add_up";
     /// The sums of usage of an hour are not what the log adds up to; they were made anew from it. Subject: the sums.

@@ -1,13 +1,14 @@
 //! What modifies the token prices of a request: its service tier, its speed, the region where it runs.
 //!
 //! Before the call each has the dearest factor that the request can come to; afterwards the one that the answer
-//! reports. What is reported with no known factor, and what is not reported, keeps the dearest: never less.
+//! reports. What is reported with no known factor, and what is not reported, keeps the dearest: never less. What has no
+//! known factor may still cost more, so somebody has to be told: [`without_factor`].
 
 use super::ask::Ask;
 use super::multiplier::{Multiplier, Multipliers};
 use super::price::Unpriced;
 use super::usage::Reading;
-use crate::base::NanoUsd;
+use crate::base::{NanoUsd, clip};
 use std::collections::{BTreeMap, BTreeSet};
 
 type Known = BTreeMap<String, Multiplier>;
@@ -87,6 +88,20 @@ impl Factors {
             region: billed(self.region, &multipliers.region, &LIST_REGIONS, reading.region.as_deref()),
         }
     }
+}
+
+/// What the answer reports that changes the price and has no known factor: the field, and what it says. It is charged as
+/// what was reserved for it.
+pub fn without_factor(multipliers: &Multipliers, reading: &Reading) -> Option<(&'static str, String)> {
+    let reported = [
+        ("service_tier", &reading.service_tier, &multipliers.service_tier, LIST_TIERS.as_slice()),
+        ("speed", &reading.speed, &multipliers.speed, &LIST_SPEEDS),
+        ("region", &reading.region, &multipliers.region, &LIST_REGIONS),
+    ];
+    reported.into_iter().find_map(|(field, value, known, list)| {
+        let value = value.as_deref().filter(|value| factor(known, list, value).is_none())?;
+        Some((field, clip(value, 64)))
+    })
 }
 
 fn factor(known: &Known, list: &[&str], value: &str) -> Option<Multiplier> {
@@ -189,5 +204,25 @@ mod tests {
         assert_eq!(billed(Some("scale"), Some("fast"), Some("us")), 19_800, "above what was asked for");
         assert_eq!(billed(None, None, None), 13_200);
         assert_eq!(billed(Some("turbo"), Some("?"), Some("mars")), 13_200);
+    }
+
+    #[test]
+    fn what_is_reported_with_no_factor_is_named() {
+        let told = |tier: Option<&str>, speed: Option<&str>, region: Option<&str>| {
+            let text = |value: Option<&str>| value.map(str::to_owned);
+            let reading = Reading {
+                service_tier: text(tier),
+                speed: text(speed),
+                region: text(region),
+                ..Reading::default()
+            };
+            without_factor(&multipliers(), &reading).map(|(field, value)| format!("{field} {value}"))
+        };
+        assert_eq!(told(Some("default"), Some("standard"), Some("not_available")), None);
+        assert_eq!(told(Some("priority"), Some("fast"), Some("us")), None);
+        assert_eq!(told(None, None, None), None);
+        assert_eq!(told(Some("turbo"), None, Some("mars")).as_deref(), Some("service_tier turbo"));
+        assert_eq!(told(Some("flex"), Some("?"), None).as_deref(), Some("speed ?"));
+        assert_eq!(told(None, None, Some("mars")).as_deref(), Some("region mars"));
     }
 }

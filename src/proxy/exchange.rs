@@ -95,7 +95,7 @@ pub(super) async fn conduct(
         return response;
     }
     // The task has settled, or its reservation did when it was dropped.
-    let now = proxy.services.ledger.now();
+    let now = proxy.services.ledger.rate_now();
     respond::refusal_after(&respond::overloaded(), row.dialect, arrival, (&caller, now))
 }
 
@@ -111,7 +111,7 @@ pub(super) async fn void(
     // Nothing was sent: its tokens, and what it counted for others, are free again.
     drop(in_flight);
     let mut response =
-        respond::refusal_after(refusal, dialect, arrival, (&caller, proxy.services.ledger.now()));
+        respond::refusal_after(refusal, dialect, arrival, (&caller, proxy.services.ledger.rate_now()));
     // The last attempt was none.
     let attempts = entry.attempts.saturating_sub(1);
     respond::stamp_attempts(response.headers_mut(), attempts, entry.fallback.as_deref());
@@ -336,7 +336,7 @@ impl Exchange {
                 overhead_us: self.overhead_us(),
             },
         );
-        rates::stamp(&mut headers, &self.admitted.caller, self.proxy.services.ledger.now());
+        rates::stamp(&mut headers, &self.admitted.caller, self.proxy.services.ledger.rate_now());
         headers
     }
 
@@ -365,7 +365,7 @@ impl Exchange {
 
     /// An answer with our own error, for when the provider's cannot be passed on.
     pub(super) fn refuse(&self, refusal: &Refusal) -> Response {
-        let caller = (&self.admitted.caller, self.proxy.services.ledger.now());
+        let caller = (&self.admitted.caller, self.proxy.services.ledger.rate_now());
         let mut response = respond::refusal_after(refusal, self.row.dialect, &self.arrival, caller);
         let entry = &self.admitted.entry;
         respond::stamp_attempts(response.headers_mut(), entry.attempts, entry.fallback.as_deref());

@@ -63,7 +63,7 @@ pub(super) async fn models(
     };
     respond::stamp(&mut headers, &facts);
     headers.remove(HeaderName::from_static("x-bitting-provider"));
-    rates::stamp(&mut headers, caller, proxy.services.ledger.now());
+    rates::stamp(&mut headers, caller, proxy.services.ledger.rate_now());
     Ok(response(StatusCode::OK, headers, Body::from(body.to_string())))
 }
 
@@ -151,7 +151,7 @@ pub(super) async fn myself(State(proxy): State<Proxy>, request: Request) -> Resp
     match describe_caller(&proxy, &arrival, &caller, entry.clone()).await {
         Ok(body) => {
             let mut response = Json(body).into_response();
-            rates::stamp(response.headers_mut(), &caller, proxy.services.ledger.now());
+            rates::stamp(response.headers_mut(), &caller, proxy.services.ledger.rate_now());
             response
         }
         Err(refusal) => refuse(&proxy, &arrival, &caller, dialect, &refusal, entry).await,
@@ -224,7 +224,7 @@ async fn describe_caller(
     body.insert("id".to_owned(), json!(subkey.id.as_str()));
     body.insert("status".to_owned(), json!(subkey.status(arrival.time)));
     body.insert("budgets".to_owned(), json!(budgets));
-    body.insert("rate_limits".to_owned(), json!(limits(caller, proxy.services.ledger.now())));
+    body.insert("rate_limits".to_owned(), json!(limits(caller, proxy.services.ledger.rate_now())));
     body.insert("projects".to_owned(), json!(projects));
     let entry = Entry { tags, ..answered(arrival, entry) };
     proxy.services.ledger.record(entry).await.map_err(|_| respond::store_unavailable())?;

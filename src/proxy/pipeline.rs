@@ -230,7 +230,7 @@ pub(super) fn decide_early(
 ) -> Result<(Permit<Head>, InFlight), Refusal> {
     let facts = HeadFacts { now: arrival.time, client_ip: arrival.client, operation };
     let permit = policy::decide_head(caller.bounds(), &facts).map_err(|denial| reasons::denied(&denial))?;
-    let now = proxy.services.ledger.now();
+    let now = proxy.services.ledger.rate_now();
     let in_flight = InFlight::enter(&caller.metered(), now).map_err(|over| rates::refused(&over))?;
     Ok((permit, in_flight))
 }
@@ -265,5 +265,5 @@ pub(super) async fn refuse(
     if proxy.services.ledger.record(entry).await.is_err() {
         return respond::refusal(&respond::store_unavailable(), dialect, arrival.id.as_str(), Some(caller));
     }
-    respond::refusal_after(refusal, dialect, arrival, (caller, proxy.services.ledger.now()))
+    respond::refusal_after(refusal, dialect, arrival, (caller, proxy.services.ledger.rate_now()))
 }

@@ -27,7 +27,7 @@ impl Admission<'_> {
         priced: Option<&Priced>,
         in_flight: &mut InFlight,
     ) -> Result<Option<String>, Refusal> {
-        let now = self.proxy.services.ledger.now();
+        let now = self.proxy.services.ledger.rate_now();
         let free = self.matched.row.is_free().then_some(0);
         let tokens = priced.map(tokens_at_most).or(free);
         let entry = snapshot.providers.get(&resolved.provider);

@@ -7,7 +7,7 @@ use super::objects;
 use crate::base::{NanoUsd, clip};
 use crate::budget::Balance;
 use crate::log::{AlarmKind, Entry, UsageSource};
-use crate::provider::{Reading, Usage};
+use crate::provider::{Reading, Usage, modifier};
 use serde_json::json;
 
 /// What is charged, and by what it is known.
@@ -19,6 +19,8 @@ pub(super) struct Bill {
     /// What the provider says it took, where it says so, and what it is by our prices.
     pub(super) reported: Option<NanoUsd>,
     pub(super) own: Option<NanoUsd>,
+    /// What the answer reports that changes the price and has no factor here: the field, and its value.
+    pub(super) without_factor: Option<(&'static str, String)>,
 }
 
 impl Bill {
@@ -30,6 +32,7 @@ impl Bill {
             source: UsageSource::None,
             reported: None,
             own: None,
+            without_factor: None,
         }
     }
 
@@ -55,7 +58,8 @@ impl Bill {
                 let own = priced.estimate.charge(&priced.version.prices, &usage, reading).ok();
                 // Tokens of a class that has no price cost the most that the request could: never 0.
                 let cost = own.unwrap_or_else(|| admitted.reservation.amount());
-                Self { cost, usage, source: UsageSource::Reported, own, ..Self::nothing() }
+                let without_factor = modifier::without_factor(&priced.version.prices.multipliers, reading);
+                Self { cost, usage, source: UsageSource::Reported, own, without_factor, ..Self::nothing() }
             }
             (Some(usage), None) => Self { usage, source: UsageSource::Reported, ..Self::nothing() },
             (None, Some(priced)) => {
@@ -125,6 +129,15 @@ pub(super) async fn settle_with(
         });
         let subject = format!("{}/{}", resolved.provider, resolved.model);
         proxy.services.alarms.raise(AlarmKind::CostDisagreement, &subject, &detail);
+    }
+    if let Some((field, value)) = &bill.without_factor {
+        let detail = json!({
+            "request_id": arrival.id.as_str(), "field": field, "reported": value,
+            "price_version": entry.price_version,
+            "detail": "set a factor for it among the model's multipliers; 1 if it costs the list price",
+        });
+        let subject = format!("{}/{}", resolved.provider, resolved.model);
+        proxy.services.alarms.raise(AlarmKind::FactorUnknown, &subject, &detail);
     }
     let Usage {
         input,

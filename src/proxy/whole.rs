@@ -115,12 +115,12 @@ async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: onesho
     let Ok(balances) = settled else {
         // The ledger writes what it was told as soon as it can; the answer is not passed on without that.
         let refusal = Refusal { was_sent: true, ..respond::store_unavailable() };
-        let caller = (&caller, services.ledger.now());
+        let caller = (&caller, services.ledger.rate_now());
         let _ = reply.send(respond::refusal_after(&refusal, dialect, &arrival, caller));
         return;
     };
     // What was used stands in the place of the worst case.
-    rates::stamp(&mut headers, &caller, services.ledger.now());
+    rates::stamp(&mut headers, &caller, services.ledger.rate_now());
     if let Some(remaining) = balances.iter().map(Balance::remaining).min() {
         put(&mut headers, "x-bitting-budget-remaining-usd", &remaining.to_string());
     }

@@ -245,7 +245,7 @@ impl Services {
         let now = self.clock.now();
         let blocked = match alarm.kind {
             AlarmKind::BooksDoNotAddUp => Some(Blocked::Of(alarm.subject.clone())),
-            AlarmKind::BillAboveBound => Some(Blocked::ByBill),
+            AlarmKind::BillAboveBound => Some(Blocked::ByBill(alarm.subject.clone())),
             _ => None,
         };
         if let Some(blocked) = blocked {

@@ -146,7 +146,7 @@ impl Services {
         }
         let (mut found, wrong) = self.look(keyring, &SubKeys(std::slice::from_ref(id))).await?;
         if let Some(subkey) = found.pop() {
-            Ok(Some(self.registry.offer(generation, subkey, !wrong.is_empty(), self.ledger.now())))
+            Ok(Some(self.registry.offer(generation, subkey, !wrong.is_empty(), self.ledger.rate_now())))
         } else {
             self.registry.offer_unknown(generation, id.clone(), self.clock.now());
             Ok(None)

@@ -3,22 +3,26 @@
 //! The hot path reads the snapshot; a change is committed, then the snapshot is made anew, and only then
 //! the call that made the change returns.
 
+mod models;
+
+pub(super) use models::{as_override, imported_from, overrides, stored};
+
 use super::provider::sealed_credential;
 use super::rates::Rates;
 use super::vault::{Look, Tampered, credential_row, model_row, provider_row};
 use super::{Lineage, Services, StoreError};
 use crate::base::CidrSet;
 use crate::budget::RateLimit;
-use crate::provider::import::Source;
-use crate::provider::{
-    Catalog, CatalogError, Dialect, Endpoint, ModelDocument, Override, Provider, ProviderDocument, Slug,
-};
+use crate::log::AlarmKind;
+use crate::provider::{Catalog, CatalogError, Dialect, Endpoint, Provider, ProviderDocument, Slug};
 use crate::store::credential::CredentialRecord;
 use crate::store::model::ModelRecord;
 use crate::store::provider::ProviderStatus;
 use crate::store::{self, Conn};
 use crate::vault::{Binding, Keyring, PowerRow, PowerTable, SealedCredential, opens_there};
 use chrono::{DateTime, Utc};
+use models::LeftOut;
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -220,7 +224,11 @@ impl Services {
         }
         self.doubts.tell(&displaced);
         wrong.extend(displaced);
-        let mut fresh = loaded.without(&wrong, &self.directory.built_in);
+        let (mut fresh, left_out) = loaded.without(&wrong, &self.directory.built_in);
+        for LeftOut { provider, model, why } in left_out {
+            let detail = json!({"why": why, "detail": "it has no price until it is set anew"});
+            self.alarms.raise(AlarmKind::ModelUnusable, &format!("{provider}/{model}"), &detail);
+        }
         fresh.inherit(&self.snapshot());
         let directory = &self.directory;
         let mut current = directory.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -268,8 +276,8 @@ impl Loaded {
             .collect()
     }
 
-    /// The snapshot of what was written by Bitting.
-    fn without(mut self, wrong: &[Tampered], built_in: &Catalog) -> Snapshot {
+    /// The snapshot of what was written by Bitting, and what of it cannot be used.
+    fn without(mut self, wrong: &[Tampered], built_in: &Catalog) -> (Snapshot, Vec<LeftOut>) {
         self.providers.retain(|slug, _| !is_wrong(wrong, PowerTable::Providers, slug.as_str()));
         for entry in self.providers.values_mut() {
             entry.credentials.retain(|one| !is_wrong(wrong, PowerTable::Credentials, &one.id));
@@ -281,11 +289,13 @@ impl Loaded {
             .filter_map(|row| row.id.rsplit_once(' ')?.0.split_once('/'))
             .collect();
         let models = self.models.into_iter();
-        let models: Vec<ModelRecord> = models
+        let records: Vec<ModelRecord> = models
             .filter(|model| !unpriced.contains(&(model.provider.as_str(), model.name.as_str())))
             .collect();
-        let catalog = catalog(built_in, &models).without_prices(&unpriced);
-        Snapshot { providers: self.providers, catalog }
+        let (catalog, left_out) = models::catalog(built_in, &records);
+        let also = left_out.iter().map(|out| (out.provider.as_str(), out.model.as_str()));
+        let catalog = catalog.without_prices(&unpriced.into_iter().chain(also).collect::<Vec<_>>());
+        (Snapshot { providers: self.providers, catalog }, left_out)
     }
 }
 
@@ -373,60 +383,4 @@ async fn load_credential(
         active,
         draining,
     }))
-}
-
-/// The built-in catalog with the operators' models over it. One that makes no sense is left out, and named.
-fn catalog(built_in: &Catalog, records: &[ModelRecord]) -> Catalog {
-    let mut overrides: Vec<Override> = records.iter().filter_map(as_override).collect();
-    loop {
-        match built_in.with(&overrides) {
-            Ok(catalog) => return catalog,
-            Err(error) => {
-                tracing::error!(%error, "an operator's models cannot be used; the newest is left out");
-                overrides.pop();
-            }
-        }
-    }
-}
-
-/// Says in a stored model that it came from a list.
-const IMPORTED_FROM: &str = "imported_from";
-
-/// A model from a list as it is stored.
-pub(super) fn stored(document: &ModelDocument, source: Source) -> serde_json::Value {
-    let mut stored = serde_json::to_value(document).unwrap_or_default();
-    stored[IMPORTED_FROM] = source.as_str().into();
-    stored
-}
-
-/// The list that a stored model came from; `None` for what an operator set.
-pub(super) fn imported_from(record: &ModelRecord) -> Option<&str> {
-    record.document.get(IMPORTED_FROM).and_then(serde_json::Value::as_str)
-}
-
-/// A stored model as the catalog takes it.
-pub(super) fn as_override(record: &ModelRecord) -> Option<Override> {
-    let read = || {
-        let provider = record.provider.parse().ok()?;
-        let mut document = record.document.clone();
-        document.as_object_mut()?.remove(IMPORTED_FROM);
-        let document = serde_json::from_value(document).ok()?;
-        let version = u64::try_from(record.version).ok()?;
-        Some(Override {
-            provider,
-            model: record.name.clone(),
-            document,
-            version,
-            set_at: record.effective_from,
-        })
-    };
-    let read = read();
-    if read.is_none() {
-        tracing::error!(
-            provider = record.provider,
-            model = record.name,
-            "this model's override cannot be read"
-        );
-    }
-    read
 }

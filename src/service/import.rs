@@ -3,11 +3,11 @@
 //! What an operator set by hand stays unless the order says otherwise. A model that the list does not change is not
 //! written, so the second import of a list changes nothing.
 
-use super::directory::{as_override, imported_from, stored};
+use super::directory::{as_override, imported_from, overrides, stored};
 use super::vault::Change;
 use super::{Actor, GuardError, ProbeError, Services, StoreError};
 use crate::provider::Slug;
-use crate::provider::catalog::{Catalog, CatalogError, ModelFault, Override};
+use crate::provider::catalog::{Catalog, CatalogError, ModelFault};
 use crate::provider::import::{self, Import, ImportError, Imported, Remark, Selection, Source};
 use crate::provider::model::ModelDocument;
 use crate::store;
@@ -147,10 +147,10 @@ impl Services {
         let mut records = store::model::list(&mut tx.conn()).await?;
         // What others made of the table is not in force.
         records.retain(|record| tx.check_model(record).is_ok());
-        let mut overrides: Vec<Override> = records.iter().filter_map(as_override).collect();
+        let mut overrides = overrides(&records);
         let built_in = Catalog::built_in()?;
         let catalog = built_in.with(&overrides)?;
-        let (report, planned) = plan(&order, listed, &catalog, &records, now);
+        let (report, planned) = plan(&order, listed, (&built_in, &catalog), &records, now);
         if order.dry_run {
             return Ok(report);
         }
@@ -244,20 +244,23 @@ impl Services {
 fn plan(
     order: &ImportOrder,
     listed: Import,
-    catalog: &Catalog,
+    (built_in, catalog): (&Catalog, &Catalog),
     records: &[ModelRecord],
     now: DateTime<Utc>,
 ) -> (ImportReport, Vec<Planned>) {
-    let Import { models, mut unmapped, approximated, skipped } = listed;
+    let Import { models, mut unmapped, mut approximated, skipped } = listed;
     let (mut added, mut changed, mut kept, mut planned) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut unchanged = 0;
     let deciding = deciding(records, now);
     let is_by_hand = |provider: &Slug, name: &str| {
         deciding.get(&(provider.as_str(), name)).is_some_and(|record| imported_from(record).is_none())
     };
-    for Imported { provider, name, document } in models {
+    for Imported { provider, name, mut document } in models {
         let model = format!("{provider}/{name}");
         let Some(known) = catalog.find(provider.as_str(), &name) else {
+            if let Some(why) = bound_reasoning(built_in, provider.as_str(), &mut document) {
+                approximated.push(Remark { model: model.clone(), field: Some("reasoning".to_owned()), why });
+            }
             let detail = json!({"source": order.source, "added": document});
             added.push(AddedModel { model, document: document.clone() });
             planned.push(Planned { imported: Imported { provider, name, document }, detail });
@@ -269,6 +272,13 @@ fn plan(
             continue;
         }
         let before = known.document_at(now);
+        approximated.extend(import::zeros_over_prices(&before, &document).into_iter().map(|direction| {
+            Remark {
+                model: model.clone(),
+                field: Some(direction.to_owned()),
+                why: "0 over a price that is known is taken for not listed; what is known is kept".to_owned(),
+            }
+        }));
         let after = import::merged(&before, &document);
         let differences = import::changes(&before, &after);
         if differences.is_empty() {
@@ -285,6 +295,26 @@ fn plan(
     let report =
         ImportReport { source, dry_run, added, changed, kept, unchanged, unmapped, approximated, skipped };
     (report, planned)
+}
+
+/// No list tells whether a bound on the output bounds reasoning, too. What is true of every built-in model of the provider
+/// is taken to be true of a new one. Returns what is to be told of it.
+fn bound_reasoning(built_in: &Catalog, provider: &str, document: &mut ModelDocument) -> Option<String> {
+    const REASONING: &str = "reasoning";
+    let is_told = document.bound_covers_reasoning || document.max_reasoning_tokens.is_some();
+    if is_told || !document.capabilities.iter().any(|known| known == REASONING) {
+        return None;
+    }
+    let mut alike = built_in.models_of(provider).filter(|model| model.can(REASONING)).peekable();
+    document.bound_covers_reasoning =
+        alike.peek().is_some() && alike.all(|model| model.bound_covers_reasoning);
+    let why = if document.bound_covers_reasoning {
+        "the bound on its output is taken to bound its reasoning, as with every known model of this provider"
+    } else {
+        "how much it reasons is not listed, so each request holds a whole context window for it: set \
+         bound_covers_reasoning or max_reasoning_tokens"
+    };
+    Some(why.to_owned())
 }
 
 /// Of each model, by provider and name, what was said that holds now; or, where nothing has begun, what will.

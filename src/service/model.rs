@@ -1,6 +1,6 @@
 //! Models for operators: the catalog with what they said about it, and setting that.
 
-use super::directory::{as_override, imported_from};
+use super::directory::{imported_from, overrides};
 use super::import::deciding;
 use super::{Actor, GuardError, Services, StoreError};
 use crate::provider::catalog::{Catalog, CatalogError, ModelFault};
@@ -61,7 +61,8 @@ impl Services {
         };
         let mut versions: HashMap<(&str, &str), i64> = HashMap::new();
         for record in &records {
-            *versions.entry((&record.provider, &record.name)).or_default() += record.version;
+            let version = versions.entry((&record.provider, &record.name)).or_default();
+            *version = record.version.max(*version);
         }
         let deciding = deciding(&records, self.clock.now());
         let state = |model: &Arc<Model>| {
@@ -92,7 +93,7 @@ impl Services {
         }
         let mut records = store::model::list(&mut tx.conn()).await?;
         let of_model = |record: &&ModelRecord| record.provider == provider && record.name == name;
-        let version: i64 = records.iter().filter(of_model).map(|record| record.version).sum();
+        let version = records.iter().filter(of_model).map(|record| record.version).max().unwrap_or_default();
         if expected.is_some_and(|expected| expected != version) {
             return Err(SetModelError::Moved { version });
         }
@@ -113,21 +114,22 @@ impl Services {
             tx.check_model(replaced).map_err(GuardError::from)?;
             record.created_at = replaced.created_at;
         }
-        record.version = store::model::put(&mut tx.conn(), &record).await?;
+        let version = store::model::put(&mut tx.conn(), &record).await?;
+        record.version = version;
         tx.sign_model(&record).await?;
         // What others made of the table is not in force, so it is not in the way either.
         records.retain(|other| !is_this(other) && tx.check_model(other).is_ok());
         records.push(record);
-        let overrides: Vec<_> = records.iter().filter_map(as_override).collect();
+        let overrides = overrides(&records);
         Catalog::built_in().and_then(|catalog| catalog.with(&overrides)).map_err(refused)?;
         let target = format!("{provider}/{name}");
-        let detail = json!({"before": before, "after": document, "version": version + 1});
+        let detail = json!({"before": before, "after": document, "version": version});
         self.note(&mut tx.conn(), actor, "model.set", &target, detail).await?;
         tx.commit().await?;
         self.reload_directory().await.map_err(SetModelError::NotInForce)?;
         let model = self.snapshot().catalog.find(provider, name).cloned();
         let model = model.ok_or(SetModelError::NoProvider)?;
-        Ok(ModelState { model, version: version + 1, imported_from: None })
+        Ok(ModelState { model, version, imported_from: None })
     }
 }
 

@@ -133,6 +133,12 @@ struct ChargedRow {
     postings: Option<Json<Vec<Posting>>>,
 }
 
+impl ChargedRow {
+    fn read(self) -> (Entry, Vec<Posting>) {
+        (self.entry.0, self.postings.map(|postings| postings.0).unwrap_or_default())
+    }
+}
+
 /// The entry of a request with the windows that its cost was posted to, if there is one.
 pub async fn charged(
     conn: &mut Conn<'_>,
@@ -142,7 +148,19 @@ pub async fn charged(
     let row: Option<ChargedRow> =
         on_db!(conn, |db| sqlx::query_as(SQL).bind(request_id).fetch_optional(db).await)
             .map_err(StoreError::of(TABLE))?;
-    Ok(row.map(|row| (row.entry.0, row.postings.map(|postings| postings.0).unwrap_or_default())))
+    Ok(row.map(ChargedRow::read))
+}
+
+/// The entries of one moment with the windows that their cost was posted to: a crash's charges and what was taken back of
+/// them bear the same time.
+pub async fn charged_at(
+    conn: &mut Conn<'_>,
+    time: DateTime<Utc>,
+) -> Result<Vec<(Entry, Vec<Posting>)>, StoreError> {
+    const SQL: &str = "SELECT entry, postings FROM access_log WHERE time = $1 ORDER BY seq";
+    let rows: Vec<ChargedRow> = on_db!(conn, |db| sqlx::query_as(SQL).bind(micros(time)).fetch_all(db).await)
+        .map_err(StoreError::of(TABLE))?;
+    Ok(rows.into_iter().map(ChargedRow::read).collect())
 }
 
 /// The entries that fit `filter`, newest first, from `after` on, at most `limit` (and [`super::PAGE_MAX`]).

@@ -109,6 +109,15 @@ pub async fn raise(conn: &mut Conn<'_>, alarm: &AlarmRecord) -> Result<bool, Sto
     Ok(id == alarm.id)
 }
 
+/// Whether an alarm of this kind is open about this subject.
+pub async fn is_open(conn: &mut Conn<'_>, kind: AlarmKind, subject: &str) -> Result<bool, StoreError> {
+    const SQL: &str = "SELECT 1 FROM alarms WHERE kind = $1 AND subject = $2 AND closed_at IS NULL";
+    on_db!(conn, |db| {
+        sqlx::query(SQL).bind(kind.as_str()).bind(subject).fetch_optional(db).await.map(|row| row.is_some())
+    })
+    .map_err(StoreError::of(TABLE))
+}
+
 /// The alarm of this id.
 pub async fn get(conn: &mut Conn<'_>, id: &str) -> Result<Option<AlarmRecord>, StoreError> {
     const SQL: &str = "

@@ -54,6 +54,8 @@ pub struct Compared {
     pub posted: Option<NanoUsd>,
     /// What the log says.
     pub sum: Option<Sum>,
+    /// Why nothing is admitted in it, where that is so.
+    pub blocked: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -61,6 +63,7 @@ struct Row {
     budget_id: String,
     window_start: DateTime<Utc>,
     posted_nano: Option<i64>,
+    blocked: Option<String>,
     audited_nano: Option<i64>,
     term: Option<i64>,
     mac: Option<Vec<u8>>,
@@ -72,6 +75,7 @@ impl From<Row> for Compared {
         Self {
             window: WindowId { budget: BudgetId::stored(row.budget_id), window_start: row.window_start },
             posted: row.posted_nano.map(NanoUsd::from_nano),
+            blocked: row.blocked,
             sum: row
                 .audited_nano
                 .zip(signature)
@@ -81,14 +85,14 @@ impl From<Row> for Compared {
 }
 
 const EACH_WINDOW: &str = "
-    SELECT w.budget_id, w.window_start, w.posted_nano, a.audited_nano, a.term, a.mac
+    SELECT w.budget_id, w.window_start, w.posted_nano, w.blocked, a.audited_nano, a.term, a.mac
       FROM budget_windows w
       LEFT JOIN window_audits a ON a.budget_id = w.budget_id AND a.window_start = w.window_start
      WHERE (w.budget_id, w.window_start) > ($1, $2)
      ORDER BY w.budget_id, w.window_start LIMIT $3";
 
 const EACH_LOST: &str = "
-    SELECT a.budget_id, a.window_start, w.posted_nano, a.audited_nano, a.term, a.mac
+    SELECT a.budget_id, a.window_start, w.posted_nano, w.blocked, a.audited_nano, a.term, a.mac
       FROM window_audits a
       LEFT JOIN budget_windows w ON w.budget_id = a.budget_id AND w.window_start = a.window_start
      WHERE w.budget_id IS NULL AND (a.budget_id, a.window_start) > ($1, $2)
@@ -235,7 +239,8 @@ pub async fn sums_before(
     limit: u32,
 ) -> Result<Vec<Compared>, StoreError> {
     const SQL: &str = "
-        SELECT budget_id, window_start, CAST(NULL AS BIGINT) AS posted_nano, audited_nano, term, mac
+        SELECT budget_id, window_start, CAST(NULL AS BIGINT) AS posted_nano, CAST(NULL AS TEXT) AS blocked,
+               audited_nano, term, mac
           FROM window_audits
          WHERE (budget_id, window_start) > ($1, $2) AND term < $4
          ORDER BY budget_id, window_start LIMIT $3";

@@ -100,28 +100,34 @@ struct BlockedRow {
     window_start: DateTime<Utc>,
     posted_nano: i64,
     held_nano: i64,
+    blocked: String,
 }
 
-/// The blocked windows of a budget, by its id as alarms name it.
-pub async fn blocked_of(conn: &mut Conn<'_>, budget: &str) -> Result<Vec<(WindowId, Standing)>, StoreError> {
+/// The blocked windows of a budget, by its id as alarms name it, but for those whose reason begins with `but_for`.
+pub async fn blocked_of(
+    conn: &mut Conn<'_>,
+    budget: &str,
+    but_for: &str,
+) -> Result<Vec<(WindowId, Standing)>, StoreError> {
     const SQL: &str = "
-        SELECT budget_id, window_start, posted_nano, held_nano FROM budget_windows
+        SELECT budget_id, window_start, posted_nano, held_nano, blocked FROM budget_windows
          WHERE budget_id = $1 AND blocked IS NOT NULL ORDER BY window_start";
-    blocked(conn, SQL, budget).await
+    blocked(conn, SQL, budget, |row| !row.blocked.starts_with(but_for)).await
 }
 
 /// The windows that are blocked for a reason.
 pub async fn blocked_for(conn: &mut Conn<'_>, reason: &str) -> Result<Vec<(WindowId, Standing)>, StoreError> {
     const SQL: &str = "
-        SELECT budget_id, window_start, posted_nano, held_nano FROM budget_windows
+        SELECT budget_id, window_start, posted_nano, held_nano, blocked FROM budget_windows
          WHERE blocked = $1 ORDER BY budget_id, window_start";
-    blocked(conn, SQL, reason).await
+    blocked(conn, SQL, reason, |_| true).await
 }
 
 async fn blocked(
     conn: &mut Conn<'_>,
     sql: &'static str,
     by: &str,
+    wanted: impl Fn(&BlockedRow) -> bool,
 ) -> Result<Vec<(WindowId, Standing)>, StoreError> {
     let rows: Vec<BlockedRow> = on_db!(conn, |db| sqlx::query_as(sql).bind(by).fetch_all(db).await)
         .map_err(StoreError::of(WINDOWS))?;
@@ -130,5 +136,5 @@ async fn blocked(
             Standing { posted: NanoUsd::from_nano(row.posted_nano), held: NanoUsd::from_nano(row.held_nano) };
         (WindowId { budget: BudgetId(row.budget_id), window_start: row.window_start }, standing)
     };
-    Ok(rows.into_iter().map(read).collect())
+    Ok(rows.into_iter().filter(wanted).map(read).collect())
 }

@@ -104,30 +104,26 @@ struct LeftRow {
     amount_nano: i64,
 }
 
-/// Takes away what is leased to other epochs than this one, at most `limit` rows.
-pub async fn take_left(conn: &mut Conn<'_>, epoch: i64, limit: u32) -> Result<Vec<Left>, StoreError> {
+/// Takes away what is leased to the first of the epochs other than this one, all of it; empty when nothing is.
+pub async fn take_left(conn: &mut Conn<'_>, epoch: i64) -> Result<Vec<Left>, StoreError> {
     const SQL: &str = "
         SELECT l.epoch, e.node, e.durability, l.budget_id, l.window_start, l.amount_nano
           FROM leases l JOIN ledger_epochs e ON e.epoch = l.epoch
-         WHERE l.epoch <> $1 ORDER BY l.epoch, l.budget_id, l.window_start LIMIT $2";
-    const DELETE: &str = "DELETE FROM leases WHERE epoch = $1 AND budget_id = $2 AND window_start = $3";
-    let rows: Vec<LeftRow> =
-        on_db!(&mut *conn, |db| sqlx::query_as(SQL).bind(epoch).bind(i64::from(limit)).fetch_all(db).await)
-            .map_err(StoreError::of(TABLE))?;
-    let mut left = Vec::with_capacity(rows.len());
-    for row in rows {
-        on_db!(&mut *conn, |db| {
-            let bound = sqlx::query(DELETE).bind(row.epoch).bind(&row.budget_id);
-            bound.bind(micros(row.window_start)).execute(db).await.map(drop)
-        })
+         WHERE l.epoch = (SELECT MIN(epoch) FROM leases WHERE epoch <> $1)
+         ORDER BY l.budget_id, l.window_start";
+    const DELETE: &str = "DELETE FROM leases WHERE epoch = $1";
+    let rows: Vec<LeftRow> = on_db!(&mut *conn, |db| sqlx::query_as(SQL).bind(epoch).fetch_all(db).await)
         .map_err(StoreError::of(TABLE))?;
-        left.push(Left {
-            epoch: row.epoch,
-            node: row.node,
-            durability: row.durability,
-            window: WindowId { budget: BudgetId::stored(row.budget_id), window_start: row.window_start },
-            amount: NanoUsd::from_nano(row.amount_nano),
-        });
+    if let Some(row) = rows.first() {
+        on_db!(&mut *conn, |db| sqlx::query(DELETE).bind(row.epoch).execute(db).await.map(drop))
+            .map_err(StoreError::of(TABLE))?;
     }
-    Ok(left)
+    let left = |row: LeftRow| Left {
+        epoch: row.epoch,
+        node: row.node,
+        durability: row.durability,
+        window: WindowId { budget: BudgetId::stored(row.budget_id), window_start: row.window_start },
+        amount: NanoUsd::from_nano(row.amount_nano),
+    };
+    Ok(rows.into_iter().map(left).collect())
 }

@@ -16,7 +16,7 @@ pub struct ModelRecord {
     pub name: String,
     /// From when on it holds.
     pub effective_from: DateTime<Utc>,
-    /// Counts the changes; 1 at first.
+    /// Counts the changes of the model, whatever moments they are for: what has the highest was said last.
     pub version: i64,
     /// The model as the contract has it.
     pub document: serde_json::Value,
@@ -46,9 +46,10 @@ impl From<Row> for ModelRecord {
 pub async fn put(conn: &mut Conn<'_>, model: &ModelRecord) -> Result<i64, StoreError> {
     const SQL: &str = "
         INSERT INTO models (provider, name, effective_from, version, document, created_at)
-        VALUES ($1, $2, $3, 1, $4, $5)
+        VALUES ($1, $2, $3, (SELECT COALESCE(MAX(version), 0) + 1 FROM models WHERE provider = $1 AND name = $2),
+                $4, $5)
         ON CONFLICT (provider, name, effective_from)
-        DO UPDATE SET document = excluded.document, version = models.version + 1
+        DO UPDATE SET document = excluded.document, version = excluded.version
         RETURNING version";
     on_db!(conn, |db| {
         sqlx::query_scalar(SQL)

@@ -7,6 +7,7 @@ mod bad_input;
 mod edges;
 mod import;
 mod logs;
+mod models;
 pub(crate) mod plane;
 mod projects;
 mod providers;

@@ -147,7 +147,7 @@ impl Ask {
             return Err(AskError::expected(field, "one of at most 256 ids in a request"));
         }
         self.objects.push(Named { field: field.to_owned(), id: id.to_owned(), kind });
-        self.input.beyond_body = true;
+        self.input.reach_beyond_body();
         Ok(())
     }
 

@@ -239,7 +239,7 @@ fn read_part(part: Value<'_>, depth: usize, ask: &mut Ask) -> Result<(), AskErro
             None => {
                 ask.add_unknown(&format!("contents.parts.{}", member.name()));
                 ask.input.raise_to_rewritten(value);
-                ask.input.beyond_body = true;
+                ask.input.reach_beyond_body();
                 let is_url =
                     |value: Value<'_>| !value.is_key() && value.as_str().is_some_and(|text| is_remote(&text));
                 if value.walk().any(is_url) {
@@ -274,7 +274,7 @@ fn read_inline(value: Value<'_>, ask: &mut Ask) {
     if is_picture {
         ask.input.images += 1;
     } else {
-        ask.input.beyond_body = true;
+        ask.input.reach_beyond_body();
     }
 }
 
@@ -282,7 +282,7 @@ fn read_inline(value: Value<'_>, ask: &mut Ask) {
 fn read_file(value: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     let (feature, is_picture) = media(value);
     ask.features.insert(feature);
-    ask.input.beyond_body = true;
+    ask.input.reach_beyond_body();
     if is_picture {
         ask.input.images += 1;
     }

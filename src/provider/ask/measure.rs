@@ -37,6 +37,12 @@ impl InputMeasure {
         self.text_bytes = self.text_bytes.saturating_sub(text_bytes(payload));
     }
 
+    /// Something billed is not in the body, and may hold pictures.
+    pub(super) fn reach_beyond_body(&mut self) {
+        self.beyond_body = true;
+        self.uncounted_pictures = true;
+    }
+
     fn note_cache_lifetime(&mut self, value: Value<'_>) {
         let mut controls = value.walk_members().filter(|(key, _)| key.is_str("cache_control"));
         self.cache_1h |= controls.any(|(_, control)| control.get("ttl").is_some_and(is_long));

@@ -156,7 +156,9 @@ fn read_source(block: Value<'_>, depth: usize, ask: &mut Ask) -> Result<(), AskE
             if let Some(data) = of("data") {
                 ask.input.take_out(data);
             }
-            ask.input.beyond_body |= !is_image;
+            if !is_image {
+                ask.input.reach_beyond_body();
+            }
         }
         Some("text") if !is_image => {}
         Some("content") if !is_image => {
@@ -167,10 +169,12 @@ fn read_source(block: Value<'_>, depth: usize, ask: &mut Ask) -> Result<(), AskE
         Some("url") => {
             ask.features.insert(Feature::RemoteUrls);
             ask.input.beyond_body = true;
+            ask.input.uncounted_pictures |= !is_image;
         }
         Some("file") => match of("file_id") {
+            Some(id) if is_image => ask.add_picture("messages.content.source.file_id", id)?,
             Some(id) => ask.add_objects("messages.content.source.file_id", id)?,
-            None => ask.input.beyond_body = true,
+            None => ask.input.reach_beyond_body(),
         },
         Some(_) | None => ask.add_unknown_part(block),
     }
@@ -178,6 +182,7 @@ fn read_source(block: Value<'_>, depth: usize, ask: &mut Ask) -> Result<(), AskE
     if of("url").is_some() {
         ask.features.insert(Feature::RemoteUrls);
         ask.input.beyond_body = true;
+        ask.input.uncounted_pictures |= !is_image;
     }
     Ok(())
 }
@@ -200,7 +205,7 @@ fn read_container(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
             if let Some(skills) = present(container, "skills").filter(|skills| !skills.is_empty()) {
                 ask.add_hosted("skills", None);
                 ask.input.add_rewritten(skills);
-                ask.input.beyond_body = true;
+                ask.input.reach_beyond_body();
                 let custom = skills
                     .items()
                     .filter(|skill| !skill.get("type").is_some_and(|kind| kind.is_str("anthropic")));

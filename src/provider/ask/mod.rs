@@ -171,6 +171,8 @@ pub struct InputMeasure {
     pub images: u64,
     /// Something billed is not in the body (a URL, a stored file, a PDF, sound): the context window is the bound.
     pub beyond_body: bool,
+    /// Pictures may come beside those that are counted: in a film, a file, something kept by the provider.
+    pub uncounted_pictures: bool,
     /// Some input is written to a cache for an hour.
     pub cache_1h: bool,
 }

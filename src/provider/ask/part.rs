@@ -86,7 +86,7 @@ impl Ask {
         let kind = part.get("type").and_then(Value::as_str).unwrap_or_default();
         self.add_unknown(&format!("messages.content.type={kind}"));
         self.input.raise_to_rewritten(part);
-        self.input.beyond_body = true;
+        self.input.reach_beyond_body();
         let is_url =
             |value: Value<'_>| !value.is_key() && value.as_str().is_some_and(|text| is_remote(&text));
         if part.walk().any(is_url) {
@@ -99,7 +99,7 @@ impl Ask {
         self.features.insert(Feature::Images);
         self.input.images += 1;
         if let Some(id) = present(value, "file_id") {
-            self.add_objects("messages.content.image_url.file_id", id)?;
+            self.add_picture("messages.content.image_url.file_id", id)?;
         }
         let url = if value.kind() == Kind::Object { value.get("url") } else { Some(value) };
         let text = url.and_then(Value::as_str).unwrap_or_default();
@@ -114,6 +114,14 @@ impl Ask {
         Ok(())
     }
 
+    /// Notes a picture that is kept by the provider, and counted.
+    pub(super) fn add_picture(&mut self, field: &str, id: Value<'_>) -> Result<(), AskError> {
+        let uncounted_pictures = self.input.uncounted_pictures;
+        self.add_objects(field, id)?;
+        self.input.uncounted_pictures = uncounted_pictures;
+        Ok(())
+    }
+
     fn read_sound(&mut self, value: Value<'_>) {
         self.features.insert(Feature::Audio);
         self.input.beyond_body = true;
@@ -122,7 +130,7 @@ impl Ask {
 
     fn read_file(&mut self, value: Value<'_>) -> Result<(), AskError> {
         self.features.insert(Feature::Files);
-        self.input.beyond_body = true;
+        self.input.reach_beyond_body();
         if let Some(id) = present(value, "file_id") {
             self.add_objects("messages.content.file.file_id", id)?;
         }
@@ -132,7 +140,7 @@ impl Ask {
 
     fn read_video(&mut self, value: Value<'_>) {
         self.features.insert(Feature::Images);
-        self.input.beyond_body = true;
+        self.input.reach_beyond_body();
         self.take_out_payload(value, &["url"]);
         let frames = value.items().filter_map(Value::as_str);
         if frames.into_iter().any(|frame| is_remote(&frame)) {
@@ -228,6 +236,23 @@ mod tests {
         assert_eq!(features(&remote), [Feature::Files, Feature::RemoteUrls]);
         let hidden = parts(r#"[{"type":"text","text":"x","image_url":{"url":"https://x"}}]"#).unwrap();
         assert_eq!(features(&hidden), [Feature::Images, Feature::RemoteUrls]);
+    }
+
+    #[test]
+    fn pictures_that_cannot_be_counted_are_said() {
+        let picture = r#"{"type":"image_url","image_url":{"url":"https://x/y.png"}}"#;
+        for (part, is_uncounted) in [
+            (r#"{"type":"video_url","video_url":{"url":"https://x/y.mp4"}}"#, true),
+            (r#"{"type":"file","file":{"file_data":"data:application/pdf;base64,AAAA"}}"#, true),
+            (r#"{"type":"file","file_id":"file_1"}"#, true),
+            (r#"{"type":"hologram"}"#, true),
+            (r#"{"type":"image_url","image_url":{"file_id":"file_1"}}"#, false),
+            (r#"{"type":"input_audio","input_audio":{"data":"AAAA","format":"wav"}}"#, false),
+            (r#"{"type":"text","text":"x"}"#, false),
+        ] {
+            let ask = parts(&format!("[{picture},{part}]")).unwrap();
+            assert_eq!(ask.input.uncounted_pictures, is_uncounted, "{part}");
+        }
     }
 
     #[test]

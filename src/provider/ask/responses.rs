@@ -243,12 +243,12 @@ fn read_part(part: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
             "file_data" => {
                 ask.features.insert(Feature::Files);
                 ask.input.take_out(member.value);
-                ask.input.beyond_body = true;
+                ask.input.reach_beyond_body();
             }
             "file_url" => {
                 ask.features.insert(Feature::Files);
                 ask.features.insert(Feature::RemoteUrls);
-                ask.input.beyond_body = true;
+                ask.input.reach_beyond_body();
             }
             "input_audio" | "audio" => {
                 ask.features.insert(Feature::Audio);

@@ -15,8 +15,11 @@ use crate::{
 const OBJECT_FIELDS: [&str; 6] =
     ["container_id", "file_id", "file_ids", "knowledge_id", "vector_store_id", "vector_store_ids"];
 
-/// Anthropic's own tools that the client executes, without their dates.
-const CLIENT_KINDS: [&str; 4] = ["bash", "computer", "memory", "text_editor"];
+/// Anthropic's own tools that the client executes, without their dates, and the tokens of the definitions that the provider
+/// writes for them, which are not in the body ("Tool use pricing"; for `computer` with what its prompt is longer; of
+/// `memory` nothing is said).
+const CLIENT_KINDS: [(&str, u64); 4] =
+    [("bash", 245), ("computer", 735 + 499), ("memory", 1_024), ("text_editor", 700)];
 
 /// Whether a tool of the `OpenAI` dialect is executed by the client.
 pub(super) fn is_openai_client_tool(tool: Value<'_>) -> bool {
@@ -28,10 +31,14 @@ pub(super) fn is_openai_client_tool(tool: Value<'_>) -> bool {
 
 /// Whether a tool of the Anthropic dialect is executed by the client.
 pub(super) fn is_anthropic_client_tool(tool: Value<'_>) -> bool {
-    present(tool, "type").is_none_or(|kind| {
-        let kind = kind.as_str().unwrap_or_default();
-        kind == "custom" || CLIENT_KINDS.contains(&without_version(&kind))
-    })
+    present(tool, "type").is_none_or(|kind| kind.is_str("custom") || hidden_tokens(tool).is_some())
+}
+
+/// The tokens that a tool of the provider's own that the client executes comes to beside what is in the body; `None` for
+/// any other tool.
+fn hidden_tokens(tool: Value<'_>) -> Option<u64> {
+    let kind = present(tool, "type")?.as_str()?;
+    CLIENT_KINDS.iter().find(|(known, _)| *known == without_version(&kind)).map(|(_, tokens)| *tokens)
 }
 
 impl Ask {
@@ -54,6 +61,8 @@ impl Ask {
             self.input.tools += 1;
             if is_client_tool(tool) {
                 self.features.insert(Feature::Tools);
+                let hidden = hidden_tokens(tool).unwrap_or(0);
+                self.input.text_bytes = self.input.text_bytes.saturating_add(hidden);
             } else {
                 self.read_hosted(tool, field, "type")?;
             }
@@ -154,6 +163,7 @@ mod tests {
             {"type":"text_editor_20250728"},{"type":"computer_20251124"},{"type":"memory_20250818"}]"#;
         let ask = with_tools(3, tools).unwrap();
         assert!(ask.features.contains(Feature::Tools) && ask.hosted_tools.is_empty());
+        assert!(ask.input.text_bytes > 245 + 700 + 735 + 499, "their definitions are the provider's");
         let tools = r#"[{"type":"web_search_20250305","max_uses":3},{"type":"web_fetch_20250910"},
             {"type":"code_execution_20250825"},{"type":"mcp_toolset"},{"type":"bash_evil_20250101"}]"#;
         let ask = with_tools(3, tools).unwrap();

@@ -1,5 +1,6 @@
 //! A model while its entry in a list is read: prices by class and size, and what has to be said about them.
 
+use super::class::{Class, says_something};
 use super::{Import, Imported, Remark, Selection};
 use crate::base::json::{Kind, Value};
 use crate::base::{Decimal, NanoUsd, clip};
@@ -14,66 +15,6 @@ pub(super) const EACH: i32 = 9;
 pub(super) const PER_TOKEN: i32 = 15;
 /// From USD for a million tokens to nano-USD for a million.
 pub(super) const PER_MILLION: i32 = 9;
-
-/// A class of tokens with a price of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Class {
-    Input,
-    Output,
-    CachedInput,
-    CacheWrite,
-    CacheWrite1h,
-    Reasoning,
-    AudioInput,
-    AudioOutput,
-    ImageInput,
-    ImageOutput,
-}
-
-impl Class {
-    /// The class whose price holds where this one has none.
-    fn main(self) -> Self {
-        match self {
-            Self::Input
-            | Self::CachedInput
-            | Self::CacheWrite
-            | Self::CacheWrite1h
-            | Self::AudioInput
-            | Self::ImageInput => Self::Input,
-            Self::Output | Self::Reasoning | Self::AudioOutput | Self::ImageOutput => Self::Output,
-        }
-    }
-
-    fn in_prices(self, prices: &mut Prices) -> &mut Option<NanoUsd> {
-        match self {
-            Self::Input => &mut prices.input_per_mtok_usd,
-            Self::Output => &mut prices.output_per_mtok_usd,
-            Self::CachedInput => &mut prices.cached_input_per_mtok_usd,
-            Self::CacheWrite => &mut prices.cache_write_per_mtok_usd,
-            Self::CacheWrite1h => &mut prices.cache_write_1h_per_mtok_usd,
-            Self::Reasoning => &mut prices.reasoning_per_mtok_usd,
-            Self::AudioInput => &mut prices.audio_input_per_mtok_usd,
-            Self::AudioOutput => &mut prices.audio_output_per_mtok_usd,
-            Self::ImageInput => &mut prices.image_input_per_mtok_usd,
-            Self::ImageOutput => &mut prices.image_output_per_mtok_usd,
-        }
-    }
-
-    /// `None` for a class that context tiers know nothing of.
-    fn in_tier(self, tier: &mut ContextTier) -> Option<&mut Option<NanoUsd>> {
-        Some(match self {
-            Self::Input => &mut tier.input_per_mtok_usd,
-            Self::Output => &mut tier.output_per_mtok_usd,
-            Self::CachedInput => &mut tier.cached_input_per_mtok_usd,
-            Self::CacheWrite => &mut tier.cache_write_per_mtok_usd,
-            Self::CacheWrite1h => &mut tier.cache_write_1h_per_mtok_usd,
-            Self::Reasoning => &mut tier.reasoning_per_mtok_usd,
-            Self::AudioInput => &mut tier.audio_input_per_mtok_usd,
-            Self::AudioOutput => &mut tier.audio_output_per_mtok_usd,
-            Self::ImageInput | Self::ImageOutput => return None,
-        })
-    }
-}
 
 /// A price as the list has it.
 #[derive(Clone, Debug)]
@@ -217,6 +158,7 @@ impl Draft {
             return;
         }
         self.price_tokens();
+        self.unprice_pictures();
         self.document.capabilities.sort();
         if self.document.operations.is_empty() {
             self.give_up("it serves no operation that is known here");
@@ -233,6 +175,30 @@ impl Draft {
         import.unmapped.append(&mut self.unmapped);
         import.approximated.append(&mut self.approximated);
         import.models.push(Imported { provider, name, document: self.document });
+    }
+
+    /// The output of a model that makes pictures costs more than its text. Where the list does not say how much, nothing
+    /// is known of it.
+    fn unprice_pictures(&mut self) {
+        let prices = &mut self.document.prices;
+        let makes_pictures = self.document.capabilities.iter().any(|known| known == "image_out");
+        let is_known = prices.image_output_per_mtok_usd.is_some() || prices.output_per_image_usd.is_some();
+        if !makes_pictures || is_known {
+            return;
+        }
+        for class in Class::ALL.into_iter().filter(|class| class.main() == Class::Output) {
+            *class.in_prices(prices) = None;
+            for tier in &mut prices.context_tiers {
+                if let Some(price) = class.in_tier(tier) {
+                    *price = None;
+                }
+            }
+        }
+        prices.context_tiers.retain(says_something);
+        self.unmapped(
+            "output",
+            "the model makes pictures, and what they cost is not listed: its output is left without a price",
+        );
     }
 
     fn price_tokens(&mut self) {
@@ -259,9 +225,7 @@ impl Draft {
             }
         }
         let tiers = &mut self.document.prices.context_tiers;
-        tiers.retain(|tier| {
-            *tier != ContextTier { above_tokens: tier.above_tokens, ..ContextTier::default() }
-        });
+        tiers.retain(says_something);
         tiers.sort_by_key(|tier| tier.above_tokens);
     }
 

@@ -3,7 +3,8 @@
 //! A key there is a base (`input_cost_per_token`), maybe a size (`_above_200k_tokens`) and maybe a service
 //! (`_priority`, `_flex`, `_batches`). Services are factors here: the largest that any class of tokens has.
 
-use super::draft::{Class, Draft, EACH, PER_TOKEN};
+use super::class::Class;
+use super::draft::{Draft, EACH, PER_TOKEN};
 use super::{Import, ImportError, Selection, in_pointer, is_true, text};
 use crate::base::Decimal;
 use crate::base::json::{Kind, Value};
@@ -140,6 +141,10 @@ fn read_facts(entry: Value<'_>, draft: &mut Draft) {
             draft.can(capability);
         }
     }
+    let mut made = entry.get("supported_output_modalities").into_iter().flat_map(Value::items);
+    if made.any(|kind| kind.is_str("image")) {
+        draft.can("image_out");
+    }
     draft.document.context_window = Draft::count(entry, "max_input_tokens");
     draft.document.max_output_tokens = Draft::count(entry, "max_output_tokens");
 }
@@ -189,8 +194,12 @@ fn read_other(field: &str, value: Value<'_>, draft: &mut Draft) {
     let Some(price) = draft.amount(field, value) else { return };
     let slot = |draft: &mut Draft, shift| draft.each(field, price, shift);
     match field {
-        "regional_processing_uplift_multiplier_eu" => region(draft, "eu", field, price),
-        "regional_processing_uplift_multiplier_us" => region(draft, "us", field, price),
+        // Of hosts for a region, which answers do not tell from the others: beside the list price it would be taken for
+        // what every request may come to.
+        _ if field.starts_with("regional_processing_uplift") => draft.unmapped(
+            field,
+            "the hosts of a region are a provider of their own; set the prices of its models with what they cost there",
+        ),
         // As much as nothing.
         _ if price.is_zero() => {}
         "input_cost_per_image" => draft.document.prices.input_per_image_usd = slot(draft, EACH),
@@ -208,13 +217,6 @@ fn read_other(field: &str, value: Value<'_>, draft: &mut Draft) {
     }
 }
 
-fn region(draft: &mut Draft, region: &str, field: &str, factor: Decimal) {
-    match factor.shifted_up(9).and_then(Multiplier::from_billionths) {
-        Some(factor) => _ = draft.document.prices.multipliers.region.insert(region.to_owned(), factor),
-        None => draft.unmapped(field, "a factor is above 0 and up to 1000"),
-    }
-}
-
 /// `{"search_context_size_low": 0.01, ...}`: which size a search has is not told, so the dearest.
 fn search(field: &str, value: Value<'_>, draft: &mut Draft) {
     let mut prices = Vec::new();
@@ -225,7 +227,7 @@ fn search(field: &str, value: Value<'_>, draft: &mut Draft) {
     if prices.windows(2).any(|pair| pair[0] != pair[1]) {
         draft.approximated(field, "it differs by the size of the search; the dearest is taken");
     }
-    for price in prices {
+    for price in prices.into_iter().filter(|price| !price.is_zero()) {
         draft.hosted_tool("web_search", field, price, EACH);
     }
 }

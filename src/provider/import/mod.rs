@@ -6,13 +6,15 @@
 //! [`Import::skipped`]. Amounts are read from their text, never through floats, and rounded up. A price of 0 beside the
 //! price of its direction means "not billed apart" in these lists, so it is left out, and the class costs the dearest.
 
+mod class;
 mod draft;
 mod litellm;
 mod merge;
 mod models_dev;
 mod openrouter;
 
-pub use merge::{Change, changes, merged};
+use merge::dearer;
+pub use merge::{Change, changes, merged, zeros_over_prices};
 
 use super::model::ModelDocument;
 use super::slug::Slug;
@@ -196,7 +198,7 @@ impl Import {
         *self.skipped.entry(clip(provider, 64)).or_default() += 1;
     }
 
-    /// Brings the models into order. Of two entries for one model that differ the dearer holds.
+    /// Brings the models into order. Of two entries for one model that differ each price is the dearer.
     fn settle(&mut self) {
         let mut models: BTreeMap<(Slug, String), ModelDocument> = BTreeMap::new();
         for Imported { provider, name, document } in std::mem::take(&mut self.models) {
@@ -210,26 +212,17 @@ impl Import {
                     self.approximated.push(Remark {
                         model: format!("{provider}/{name}"),
                         field: None,
-                        why: "the list has it twice, and not the same; the dearer entry is taken".to_owned(),
+                        why: "the list has it twice, and not the same; of each price the dearer is taken"
+                            .to_owned(),
                     });
-                    if weight(&document) > weight(entry.get()) {
-                        entry.insert(document);
-                    }
+                    let both = dearer(entry.get(), &document);
+                    entry.insert(both);
                 }
             }
         }
         let imported = |((provider, name), document)| Imported { provider, name, document };
         self.models = models.into_iter().map(imported).collect();
     }
-}
-
-/// How dear a document is, roughly: for choosing between two for one model.
-fn weight(document: &ModelDocument) -> i64 {
-    let prices = &document.prices;
-    [prices.input_per_mtok_usd, prices.output_per_mtok_usd]
-        .into_iter()
-        .flatten()
-        .fold(0, |sum, price| sum.saturating_add(price.as_nano()))
 }
 
 /// A name as it stands in a JSON pointer.

@@ -1,6 +1,7 @@
 //! models.dev's `api.json`: providers by id, each with its models by id, USD for a million tokens.
 
-use super::draft::{Class, Draft, PER_MILLION};
+use super::class::Class;
+use super::draft::{Draft, PER_MILLION};
 use super::{Import, ImportError, Selection, in_pointer, is_true};
 use crate::base::Decimal;
 use crate::base::json::{Kind, Value};

@@ -3,7 +3,8 @@
 //! A price of 0 there stands for "not billed apart", except for `prompt` and `completion`. The prices are the lowest of
 //! the providers behind a model, so a request can cost more; what it did cost is in its answer.
 
-use super::draft::{Class, Draft, EACH, PER_TOKEN};
+use super::class::Class;
+use super::draft::{Draft, EACH, PER_TOKEN};
 use super::{Import, ImportError, Selection, text};
 use crate::base::Decimal;
 use crate::base::json::{Kind, Value};

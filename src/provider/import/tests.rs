@@ -1,7 +1,8 @@
+use super::class::Class;
 use super::*;
 use crate::base::NanoUsd;
-use crate::provider::Factors;
-use crate::provider::model::Prices;
+use crate::provider::model::{ContextTier, Prices};
+use crate::provider::{Factors, Usage};
 use proptest::prelude::*;
 use std::fmt::Write as _;
 
@@ -55,7 +56,7 @@ fn litellms_map_is_read() {
     openai/text-embedding {"context_window":8191,"operations":["embeddings"]}
       {"input_per_mtok_usd":"0.02","output_per_mtok_usd":"0.00"}
     openai/tiers-and-services {"context_window":1050000,"max_output_tokens":128000,"operations":["chat"]}
-      {"cached_input_per_mtok_usd":"0.50","context_tiers":[{"above_tokens":272000,"input_per_mtok_usd":"10.00","output_per_mtok_usd":"45.00"}],"input_per_mtok_usd":"5.00","multipliers":{"batch":"0.5","region":{"eu":"1.1"},"service_tier":{"flex":"0.5","priority":"2.1"}},"output_per_mtok_usd":"30.00"}
+      {"cached_input_per_mtok_usd":"0.50","context_tiers":[{"above_tokens":272000,"input_per_mtok_usd":"10.00","output_per_mtok_usd":"45.00"}],"input_per_mtok_usd":"5.00","multipliers":{"batch":"0.5","service_tier":{"flex":"0.5","priority":"2.1"}},"output_per_mtok_usd":"30.00"}
     openai/transcribe {"operations":["audio"]}
       {"input_per_second_usd":"0.000283334"}
     qwen/by-size {"operations":["chat"]}
@@ -63,6 +64,7 @@ fn litellms_map_is_read() {
     approximated tiers-and-services output_cost_per_token_priority: its factor differs by class; the largest is taken for all
     approximated anthropic/cache-and-search search_context_cost_per_query: it differs by the size of the search; the dearest is taken
     approximated gemini/sound-and-pictures cache_creation_input_token_cost: 0 beside a price of 0.30 USD is taken for "not billed apart", not for free
+    unmapped tiers-and-services regional_processing_uplift_multiplier_eu: the hosts of a region are a provider of their own; set the prices of its models with what they cost there
     unmapped anthropic/cache-and-search provider_specific_entry/mystery: it is not known what it stands for
     unmapped gemini/sound-and-pictures cache_read_input_audio_token_cost: there is no price of this kind here
     unmapped speak output_cost_per_second: there is no price of this kind here
@@ -78,7 +80,7 @@ fn litellms_map_is_read() {
 fn models_devs_list_is_read() {
     insta::assert_snapshot!(told(&imported(Source::ModelsDev, MODELS_DEV)), @r#"
     gemini/flash {"capabilities":["image_out"],"context_window":1048576,"max_output_tokens":65536,"operations":["chat"]}
-      {"input_per_mtok_usd":"0.30","output_per_mtok_usd":"2.50"}
+      {"input_per_mtok_usd":"0.30"}
     openai/older-tiers {"context_window":1000000,"max_output_tokens":65536,"operations":["chat"]}
       {"context_tiers":[{"above_tokens":200000,"input_per_mtok_usd":"2.50","output_per_mtok_usd":"15.00"}],"input_per_mtok_usd":"0.000000001","output_per_mtok_usd":"10.00"}
     openai/plain {"capabilities":["json_schema","pdf","reasoning","tools","vision"],"context_window":272000,"max_output_tokens":128000,"operations":["chat"]}
@@ -92,6 +94,7 @@ fn models_devs_list_is_read() {
     unmapped openai/older-tiers cost/video: there is no price of this kind here
     unmapped openai/film -: it serves no operation that is known here
     unmapped openai/no-price -: it has no price
+    unmapped google/flash output: the model makes pictures, and what they cost is not listed: its output is left without a price
     skipped {"elsewhere": 2}
     "#);
 }
@@ -164,6 +167,43 @@ fn a_broken_list_is_refused_with_the_place() {
 }
 
 #[test]
+fn a_model_that_makes_pictures_at_a_price_that_is_not_listed_has_none_for_its_output() {
+    let models_dev = |cost: &str| {
+        let text = format!(
+            r#"{{"openai": {{"models": {{"m": {{"modalities": {{"output": ["text", "image"]}}, "cost": {cost}}}}}}}}}"#
+        );
+        imported(Source::ModelsDev, &text)
+    };
+    let tiers = r#"{"input": 1, "output": 2, "context_over_200k": {"input": 2, "output": 4}}"#;
+    let litellm = |more: &str| {
+        let text = format!(
+            r#"{{"m": {{"litellm_provider": "openai", "mode": "chat", "supported_output_modalities": ["text", "image"],
+                "input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6{more}}}}}"#
+        );
+        imported(Source::Litellm, &text)
+    };
+    let openrouter = |more: &str| {
+        let text = format!(
+            r#"{{"data": [{{"id": "m", "architecture": {{"output_modalities": ["image", "text"]}},
+                "pricing": {{"prompt": "0.000001", "completion": "0.000002"{more}}}}}]}}"#
+        );
+        let named = BTreeMap::from([("openrouter".to_owned(), "openai".parse().unwrap())]);
+        read(Source::Openrouter, &text, &Selection { named, ..selection() }).unwrap()
+    };
+    for import in [models_dev(tiers), litellm(""), openrouter("")] {
+        let prices = &model(&import, "m").prices;
+        assert_eq!((prices.input_per_mtok_usd.is_some(), prices.output_per_mtok_usd), (true, None));
+        assert!(prices.context_tiers.iter().all(|tier| tier.output_per_mtok_usd.is_none()));
+        assert!(import.unmapped.iter().any(|remark| remark.field.as_deref() == Some("output")));
+    }
+    for import in
+        [litellm(r#", "output_cost_per_image_token": 3e-5"#), litellm(r#", "output_cost_per_image": 0.04"#)]
+    {
+        assert_eq!(model(&import, "m").prices.output_per_mtok_usd, Some("2".parse().unwrap()));
+    }
+}
+
+#[test]
 fn of_two_entries_for_one_model_the_dearer_holds_whatever_their_order() {
     let entry = |key: &str, price: &str| {
         format!(
@@ -176,6 +216,24 @@ fn of_two_entries_for_one_model_the_dearer_holds_whatever_their_order() {
         assert_eq!(import.models.len(), 1);
         assert_eq!(model(&import, "m").prices.input_per_mtok_usd, Some("2".parse().unwrap()));
         assert_eq!(import.approximated.len(), 1);
+    }
+}
+
+#[test]
+fn of_two_entries_that_are_dear_in_different_ways_each_price_is_the_dearer() {
+    let plain = r#"{"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 2e-6, "output_cost_per_token": 3e-6}"#;
+    let tiered = r#"{"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-6, "output_cost_per_token": 4e-6,
+        "input_cost_per_token_above_200k_tokens": 5e-6, "cache_read_input_token_cost": 1e-7}"#;
+    for (one, other) in [(plain, tiered), (tiered, plain)] {
+        let import = imported(Source::Litellm, &format!(r#"{{"m": {one}, "openai/m": {other}}}"#));
+        assert_eq!(
+            serde_json::to_value(&model(&import, "m").prices).unwrap(),
+            serde_json::json!({
+                "input_per_mtok_usd": "2.00", "cached_input_per_mtok_usd": "2.00", "output_per_mtok_usd": "4.00",
+                "context_tiers": [{"above_tokens": 200_000, "input_per_mtok_usd": "5.00",
+                    "cached_input_per_mtok_usd": "5.00", "output_per_mtok_usd": "4.00"}],
+            })
+        );
     }
 }
 
@@ -234,8 +292,73 @@ fn what_a_list_says_nothing_of_stays_unless_that_would_be_too_cheap() {
     assert_eq!(changes(&after, &merged(&after, &listed)), [], "the second time nothing changes");
 }
 
-/// Prices of tokens, any of which may be absent.
+#[test]
+fn a_tier_keeps_what_the_list_has_no_word_for_and_stays_where_the_list_has_none() {
+    let known = document(&serde_json::json!({
+        "input_per_mtok_usd": "0.1", "cache_write_1h_per_mtok_usd": "0.2", "output_per_mtok_usd": "1",
+        "context_tiers": [
+            {"above_tokens": 100_000, "input_per_mtok_usd": "0.5", "cached_input_per_mtok_usd": "0.01", "cache_write_1h_per_mtok_usd": "1"},
+            {"above_tokens": 500_000, "input_per_mtok_usd": "0.4", "cached_input_per_mtok_usd": "0.7"}],
+    }));
+    let text = r#"{"openai": {"models": {"m": {"modalities": {"output": ["text"]}, "cost": {"input": 0.1, "output": 1,
+        "tiers": [{"tier": {"type": "context", "size": 100000}, "input": 0.5, "cache_read": 0.05, "cache_write": 0.625, "output": 2.5}]}}}}}"#;
+    let import = imported(Source::ModelsDev, text);
+    let after = merged(&known, model(&import, "m"));
+    assert_eq!(
+        serde_json::to_value(&after.prices).unwrap(),
+        serde_json::json!({
+            "input_per_mtok_usd": "0.10", "cache_write_1h_per_mtok_usd": "0.20", "output_per_mtok_usd": "1.00",
+            "context_tiers": [
+                {"above_tokens": 100_000, "input_per_mtok_usd": "0.50", "cached_input_per_mtok_usd": "0.05",
+                    "cache_write_per_mtok_usd": "0.625", "cache_write_1h_per_mtok_usd": "1.00", "output_per_mtok_usd": "2.50"},
+                {"above_tokens": 500_000, "input_per_mtok_usd": "0.50", "cached_input_per_mtok_usd": "0.70"}],
+        })
+    );
+}
+
+#[test]
+fn a_price_of_nothing_makes_no_model_free_that_has_a_price() {
+    let known = document(&serde_json::json!({
+        "input_per_mtok_usd": "3", "output_per_mtok_usd": "15", "hosted_tool_per_call_usd": {"web_search": "0.01"},
+    }));
+    let text = r#"{"m": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 0, "output_cost_per_token": 1e-5,
+        "search_context_cost_per_query": {"search_context_size_low": 0, "search_context_size_high": 0}}}"#;
+    let import = imported(Source::Litellm, text);
+    let listed = model(&import, "m");
+    let after = merged(&known, listed);
+    assert_eq!(after.prices.input_per_mtok_usd, Some("3".parse().unwrap()));
+    assert_eq!(after.prices.output_per_mtok_usd, Some("10".parse().unwrap()));
+    assert_eq!(after.prices.hosted_tool_per_call_usd, known.prices.hosted_tool_per_call_usd);
+    assert_eq!(zeros_over_prices(&known, listed).into_iter().collect::<Vec<_>>(), ["input"]);
+    assert!(zeros_over_prices(&after, &known).is_empty());
+    let free = document(&serde_json::json!({"input_per_mtok_usd": "0", "output_per_mtok_usd": "0"}));
+    assert_eq!(merged(&free, &free).prices, free.prices, "what was free stays free");
+}
+
+/// Prices of tokens with up to two tiers, any of which may be absent.
 fn token_prices() -> impl Strategy<Value = Prices> {
+    let tier = |above_tokens| {
+        classes().prop_map(move |prices| ContextTier {
+            above_tokens,
+            input_per_mtok_usd: prices.input_per_mtok_usd,
+            cached_input_per_mtok_usd: prices.cached_input_per_mtok_usd,
+            cache_write_per_mtok_usd: prices.cache_write_per_mtok_usd,
+            cache_write_1h_per_mtok_usd: prices.cache_write_1h_per_mtok_usd,
+            output_per_mtok_usd: prices.output_per_mtok_usd,
+            reasoning_per_mtok_usd: prices.reasoning_per_mtok_usd,
+            audio_input_per_mtok_usd: prices.audio_input_per_mtok_usd,
+            audio_output_per_mtok_usd: None,
+        })
+    };
+    let tiers = (prop::option::of(tier(1_000_000)), prop::option::of(tier(3_000_000)));
+    (classes(), tiers).prop_map(|(prices, (low, high))| Prices {
+        context_tiers: low.into_iter().chain(high).collect(),
+        ..prices
+    })
+}
+
+/// Prices of tokens, any of which may be absent.
+fn classes() -> impl Strategy<Value = Prices> {
     let price = || prop::option::of((0..20_i64).prop_map(NanoUsd::from_nano));
     (price(), price(), price(), price(), price(), price(), price()).prop_map(
         |(input, cached, write, write_1h, output, reasoning, audio)| Prices {
@@ -249,6 +372,21 @@ fn token_prices() -> impl Strategy<Value = Prices> {
             ..Prices::default()
         },
     )
+}
+
+/// Millions of tokens, by class.
+fn usage(tokens: [u64; 6]) -> Usage {
+    let [input, cached_input, cache_write, cache_write_1h, output, audio_input] = tokens;
+    Usage {
+        input: input * 1_000_000,
+        cached_input: cached_input * 1_000_000,
+        cache_write: cache_write * 1_000_000,
+        cache_write_1h: cache_write_1h * 1_000_000,
+        output: output * 1_000_000,
+        reasoning: output * 500_000,
+        audio_input: audio_input * 1_000_000,
+        ..Usage::default()
+    }
 }
 
 proptest! {
@@ -268,24 +406,48 @@ proptest! {
         }
     }
 
+    /// Of two entries for one model neither is dearer than what is made of both.
+    #[test]
+    fn what_is_made_of_two_entries_is_as_dear_as_either(one in token_prices(), other in token_prices(), tokens in prop::array::uniform6(0..5_u64)) {
+        use crate::provider::cost;
+        let of = |prices: &Prices| ModelDocument { prices: prices.clone(), ..document(&serde_json::json!({})) };
+        let both = merge::dearer(&of(&one), &of(&other));
+        for prices in [&one, &other] {
+            if let Ok(by_list) = cost(prices, Factors::LIST, &usage(tokens)) {
+                prop_assert!(cost(&both.prices, Factors::LIST, &usage(tokens)).unwrap() >= by_list);
+            }
+        }
+    }
+
     /// No list makes a request cheaper than the list itself has it, whatever was here; and the second time it changes nothing.
     #[test]
-    fn merging_is_never_cheaper_than_the_list_and_settles(known in token_prices(), listed in token_prices(), tokens in prop::array::uniform6(0..3_u64)) {
-        use crate::provider::{Usage, cost};
+    fn merging_is_never_cheaper_than_the_list_and_settles(known in token_prices(), listed in token_prices(), tokens in prop::array::uniform6(0..5_u64)) {
+        use crate::provider::cost;
         let (known, listed) = (
             ModelDocument { prices: known, ..document(&serde_json::json!({})) },
             ModelDocument { prices: listed, ..document(&serde_json::json!({})) },
         );
         let after = merged(&known, &listed);
-        let [input, cached_input, cache_write, cache_write_1h, output, audio_input] = tokens;
-        let usage = Usage {
-            input: input * 1_000_000, cached_input: cached_input * 1_000_000, cache_write: cache_write * 1_000_000,
-            cache_write_1h: cache_write_1h * 1_000_000, output: output * 1_000_000, reasoning: output * 500_000,
-            audio_input: audio_input * 1_000_000, ..Usage::default()
-        };
+        let usage = usage(tokens);
         if let Ok(by_list) = cost(&listed.prices, Factors::LIST, &usage) {
             prop_assert!(cost(&after.prices, Factors::LIST, &usage).unwrap() >= by_list);
         }
         prop_assert_eq!(changes(&after, &merged(&after, &listed)), []);
+        // What a class costs here by itself, and the list says nothing of, is not cheaper afterwards.
+        for level in [0, 1_000_000, 3_000_000_u64] {
+            let own = |prices: &Prices, class: Class| {
+                let tier = prices.context_tiers.iter().find(|tier| tier.above_tokens == level);
+                match level {
+                    0 => *class.in_prices(&mut prices.clone()),
+                    _ => tier.and_then(|tier| *class.in_tier(&mut tier.clone())?),
+                }
+            };
+            for class in Class::ALL {
+                let size = if level == 0 { 0 } else { level + 1 };
+                if let (Some(old), None) = (own(&known.prices, class), own(&listed.prices, class)) {
+                    prop_assert!(class.cost(&after.prices, size) >= Some(old), "{class:?} above {level}");
+                }
+            }
+        }
     }
 }

@@ -89,8 +89,7 @@ pub(super) fn picture_fees(prices: &Prices, ask: &Ask, makes_output: bool) -> Re
         return Err(unbounded("the pictures in the output".to_owned()));
     }
     // A file has any number of pages, a film of frames, a tool's result of pictures.
-    let holds_more = ask.input.beyond_body
-        && (ask.input.images == 0 || ask.features.contains(Feature::Files) || !ask.unknown_fields.is_empty());
+    let holds_more = ask.input.uncounted_pictures || ask.input.beyond_body && !ask.unknown_fields.is_empty();
     if !is_free(prices.input_per_image_usd) && (holds_more || !ask.hosted_tools.is_empty()) {
         return Err(unbounded("the pictures in the input".to_owned()));
     }

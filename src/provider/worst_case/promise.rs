@@ -134,6 +134,8 @@ struct Sent {
     texts: Vec<u64>,
     pictures: u64,
     tools: u64,
+    /// Tokens of tool definitions that the provider writes.
+    defined: u64,
     beyond: bool,
     sound: bool,
     an_hour: bool,
@@ -247,6 +249,14 @@ fn message(dice: &mut Dice) -> Sent {
         let calls = dice.below(4);
         (sent.searches_max, sent.beyond, sent.tools) = (Some(calls), true, 1);
         sent.set("tools", json!([{"type": "web_search_20250305", "name": "web_search", "max_uses": calls}]));
+    } else if dice.one_in(2) {
+        let (kind, tokens) = dice.pick(&[
+            ("bash_20250124", 245),
+            ("text_editor_20250728", 700),
+            ("computer_20251124", 735 + 499),
+        ]);
+        (sent.tools, sent.defined) = (1, tokens);
+        sent.set("tools", json!([{"type": kind, "name": "t"}]));
     }
     for (field, values) in [
         ("service_tier", ["auto", "standard_only"].as_slice()),
@@ -297,7 +307,7 @@ fn answer(
     } else {
         let pictures = sent.pictures * model.max_image_tokens.unwrap_or(window);
         let text: u64 = sent.texts.iter().map(|bytes| bytes + 8).sum();
-        (text + sent.tools * 830 + pictures).min(window)
+        (text + sent.tools * 830 + sent.defined + pictures).min(window)
     };
     let input = dice.up_to(input_max.min(u64::from(u32::MAX)));
     let pictures = sent.pictures > 0 || sent.beyond;

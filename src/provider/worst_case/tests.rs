@@ -251,8 +251,11 @@ fn pictures_cost_their_price_by_the_piece_where_they_can_be_counted() {
         priced.charge(&each.prices, &Usage::default(), &Reading::default()).unwrap().to_string(),
         "0.02"
     );
-    let film = InputMeasure { beyond_body: true, ..ask(10, 1).input };
-    assert!(what(of(&each, film)).contains("pictures in the input"));
+    let film = InputMeasure { beyond_body: true, uncounted_pictures: true, ..two };
+    assert!(
+        what(of(&each, film)).contains("pictures in the input"),
+        "though pictures are there that are counted"
+    );
     let drawn = version(Prices { output_per_image_usd: usd("0.04"), ..prices() });
     assert!(what(of(&drawn, two)).contains("pictures in the output"));
     let by_token = version(Prices { image_output_per_mtok_usd: usd("30"), ..prices() });

@@ -10,6 +10,7 @@
 use super::RowSeal;
 use super::base::{BASE_ROW, Base};
 use super::books::{Mismatch, Sums, compare};
+use super::rows::alarm_of;
 use super::usage::Sweep;
 use crate::base::{Clock, NanoUsd};
 use crate::log::{AdminEntry, AlarmKind};
@@ -17,7 +18,7 @@ use crate::service::Alarms;
 use crate::store::admin_log::AdminFilter;
 use crate::store::audit::{Compared, Progress, Signature, Sum};
 use crate::store::budget::WindowId;
-use crate::store::{Conn, Snapshot, Store, StoreError, access_log, admin_log, audit};
+use crate::store::{Conn, Snapshot, Store, StoreError, access_log, admin_log, alarm, audit};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -57,9 +58,16 @@ enum Slice {
     /// There is more to read.
     More,
     /// Everything was read and compared.
-    Compared(Vec<Mismatch>),
+    Compared(Findings),
     /// This row is not as it was signed, or is gone.
     Tampered(String),
+}
+
+/// What a comparison found.
+struct Findings {
+    mismatches: Vec<Mismatch>,
+    /// The alarms that windows are blocked for.
+    blocked: BTreeSet<(AlarmKind, String)>,
 }
 
 impl Auditor {
@@ -70,10 +78,11 @@ impl Auditor {
             let tampered = loop {
                 match self.slice().await? {
                     Slice::More => {}
-                    Slice::Compared(mismatches) => {
+                    Slice::Compared(Findings { mismatches, blocked }) => {
                         for mismatch in &mismatches {
                             self.report(mismatch);
                         }
+                        self.tell_again(blocked).await?;
                         return Ok(mismatches);
                     }
                     Slice::Tampered(row) => break row,
@@ -89,6 +98,23 @@ impl Auditor {
         let Mismatch { window, posted, logged } = mismatch;
         let detail = json!({"window_start": window.window_start, "posted_usd": posted, "logged_usd": logged});
         self.alarms.raise(AlarmKind::BooksDoNotAddUp, window.budget.as_str(), &detail);
+    }
+
+    /// Raises the alarms again for which windows are blocked and that nobody can close: they were never written, or were
+    /// closed while another window was blocked.
+    async fn tell_again(&self, blocked: BTreeSet<(AlarmKind, String)>) -> Result<(), StoreError> {
+        if blocked.is_empty() {
+            return Ok(());
+        }
+        let mut read = self.store.read().await?;
+        for (kind, subject) in blocked {
+            if !alarm::is_open(&mut read.conn(), kind, &subject).await? {
+                let detail =
+                    json!({"found_by": "audit", "detail": "windows are blocked until this is closed"});
+                self.alarms.raise(kind, &subject, &detail);
+            }
+        }
+        Ok(())
     }
 
     async fn slice(&self) -> Result<Slice, AuditError> {
@@ -118,7 +144,7 @@ impl Auditor {
         };
         let compared = if is_last {
             match self.compared(&mut snapshot, &sums, &progress).await? {
-                Slice::Compared(mismatches) => Some(mismatches),
+                Slice::Compared(findings) => Some(findings),
                 other @ (Slice::More | Slice::Tampered(_)) => return Ok(other),
             }
         } else {
@@ -141,7 +167,8 @@ impl Auditor {
         progress: &Progress,
     ) -> Result<Slice, AuditError> {
         let mut unseen: BTreeSet<&WindowId> = sums.0.keys().collect();
-        let (mut mismatches, mut count, mut total) = (Vec::new(), 0_i64, 0_i128);
+        let (mut mismatches, mut blocked) = (Vec::new(), BTreeSet::new());
+        let (mut count, mut total) = (0_i64, 0_i128);
         for is_lost in [false, true] {
             let mut after: Option<WindowId> = None;
             loop {
@@ -151,13 +178,17 @@ impl Auditor {
                 } else {
                     audit::windows(conn, after.as_ref(), PAGE).await?
                 };
-                for Compared { window, posted, sum } in &some {
+                for Compared { window, posted, sum, blocked: why } in &some {
                     if let Some(sum) = sum {
                         if !holds(&*self.seal, &sum_message(window, sum.audited), &sum.signature)? {
                             return Ok(Slice::Tampered(name_of(window)));
                         }
                         count += 1;
                         total += i128::from(sum.audited.as_nano());
+                    }
+                    if let Some(why) = why {
+                        let (kind, subject) = alarm_of(window, why);
+                        blocked.insert((kind, subject.to_owned()));
                     }
                     unseen.remove(window);
                     let audited = sum.as_ref().map(|sum| sum.audited);
@@ -174,7 +205,7 @@ impl Auditor {
         }
         mismatches
             .extend(unseen.into_iter().filter_map(|window| compare(window, None, None, sums.of(window))));
-        Ok(Slice::Compared(mismatches))
+        Ok(Slice::Compared(Findings { mismatches, blocked }))
     }
 
     /// Keeps what was read. Returns the row that does not hold, if there is one; then nothing is kept.

@@ -3,20 +3,23 @@
 //! The entry that charged it stays as it is. Another one says how much less it is, names it, and is posted, negative, to
 //! the windows that were charged, in the writer's turn; so the log goes on adding up to what is posted. It bears the time of
 //! the entry that it corrects: usage, hour by hour, and the windows then show the same.
+//!
+//! What keys of a project lost at once may be more than was leased to the project. So whatever is taken back of one
+//! charge, a project goes on bearing what the others can still come to, as far as it was leased.
 
 use super::Unrecorded;
-use super::recover::CRASH_CHARGE;
+use super::recover::{CRASH_CHARGE, run_of};
 use super::turn::{self, Tools};
 use super::writer::CorrectReply;
 use crate::base::NanoUsd;
 use crate::log::{AdminEntry, Decision, Entry, Outcome};
 use crate::store::access_log::Posting;
-use crate::store::budget::WindowId;
+use crate::store::budget::{BudgetId, WindowId};
 use crate::store::idempotency::{self, KeyUse};
 use crate::store::{StoreError, access_log, admin_log};
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the entry of a correction has for a rule.
 const CORRECTION: &str = "correction";
@@ -94,7 +97,16 @@ async fn one(
     let Some((charge, postings)) = access_log::charged(&mut tools.conn, &correction.request_id).await? else {
         return Ok(Err(CorrectError::NotFound));
     };
-    let (entry, postings) = match corrected(&charge, &postings, correction.amount, tools.node) {
+    let written = match run_of(&charge) {
+        None => vec![(charge.clone(), postings)],
+        // A crash's charges are of one moment, and what was taken back of them has their time.
+        run => {
+            let mut written = access_log::charged_at(&mut tools.conn, charge.time).await?;
+            written.retain(|(entry, _)| run_of(entry) == run);
+            written
+        }
+    };
+    let (entry, postings) = match corrected(&charge, &written, correction.amount, tools.node) {
         Ok(written) => written,
         Err(error) => return Ok(Err(error)),
     };
@@ -132,10 +144,11 @@ async fn one(
     Ok(Ok(Corrected { request_id, time, charged: charge.cost_usd, released, windows }))
 }
 
-/// The entry that takes `amount` of what was charged back, or all of it, and what of it each window gets.
+/// The entry that takes `amount` of what was charged back, or all of it, and what of it each window gets. `written` is
+/// that charge with its postings, and whatever else was charged for the same crash or taken back of it.
 fn corrected(
     charge: &Entry,
-    postings: &[Posting],
+    written: &[(Entry, Vec<Posting>)],
     amount: Option<NanoUsd>,
     node: &str,
 ) -> Result<(Entry, Vec<Posting>), CorrectError> {
@@ -159,15 +172,14 @@ fn corrected(
     // A budget bore up to all of the charge, in one window or more, and goes on bearing up to what remains of it: the
     // earlier windows before the later ones, which requests may still need.
     let remains = charged.saturating_sub(amount);
-    let mut borne: BTreeMap<&str, NanoUsd> = BTreeMap::new();
-    let mut in_order: Vec<&Posting> = postings.iter().collect();
-    in_order.sort_by_key(|posting| posting.window_start);
-    let back = in_order.into_iter().map(|posting| {
-        let posted = posting.amount_usd.unwrap_or(charged);
-        let borne = borne.entry(posting.budget.as_str()).or_default();
-        let stays = posted.min(remains.saturating_sub(*borne));
-        *borne = borne.saturating_add(stays);
-        Posting { amount_usd: Some(posted.saturating_sub(stays).negated()), ..posting.clone() }
+    let borne = Borne::of(charge, written);
+    let mut kept: BTreeMap<&BudgetId, NanoUsd> = BTreeMap::new();
+    let back = borne.windows.iter().map(|(window, bears)| {
+        let others = borne.others.get(&window.budget).copied().unwrap_or_default();
+        let kept = kept.entry(&window.budget).or_default();
+        let stays = remains.saturating_add(others).saturating_sub(*kept).min(*bears);
+        *kept = kept.saturating_add(stays);
+        Posting { amount_usd: Some(bears.saturating_sub(stays).negated()), ..Posting::all(window.clone()) }
     });
     let back = back.filter(|back| back.amount_usd != Some(NanoUsd::ZERO)).collect();
     let entry = Entry {
@@ -194,11 +206,52 @@ fn corrected(
     Ok((entry, back))
 }
 
+/// What the budgets bear that a charge was posted to.
+#[derive(Default)]
+struct Borne {
+    /// Each of their windows, of all that was charged at once and not taken back.
+    windows: BTreeMap<WindowId, NanoUsd>,
+    /// What the other charges can come to that bear on them.
+    others: BTreeMap<BudgetId, NanoUsd>,
+}
+
+impl Borne {
+    fn of(charge: &Entry, written: &[(Entry, Vec<Posting>)]) -> Self {
+        let mut released: BTreeMap<&str, NanoUsd> = BTreeMap::new();
+        for (entry, _) in written {
+            if let Some(corrects) = entry.corrects.as_deref() {
+                released.insert(corrects, entry.cost_usd);
+            }
+        }
+        let own = written.iter().find(|(entry, _)| entry.request_id == charge.request_id);
+        let budgets: BTreeSet<&BudgetId> =
+            own.into_iter().flat_map(|(_, postings)| postings).map(|posting| &posting.budget).collect();
+        let mut borne = Self::default();
+        for (entry, postings) in written {
+            let mut bears_on = BTreeSet::new();
+            for posting in postings.iter().filter(|posting| budgets.contains(&posting.budget)) {
+                bears_on.insert(&posting.budget);
+                let sum = borne.windows.entry(posting.clone().window()).or_default();
+                *sum = sum.saturating_add(posting.amount_usd.unwrap_or(entry.cost_usd));
+            }
+            if entry.corrects.is_some() || entry.request_id == charge.request_id {
+                continue;
+            }
+            let taken_back = released.get(entry.request_id.as_str()).copied().unwrap_or_default();
+            for budget in bears_on {
+                let sum = borne.others.entry(budget.clone()).or_default();
+                *sum = sum.saturating_add(entry.cost_usd).saturating_add(taken_back);
+            }
+        }
+        borne
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::budget::Window;
-    use crate::store::budget::{BudgetId, BudgetOwner};
+    use crate::store::budget::BudgetOwner;
     use crate::subkey::SubKeyId;
     use chrono::DateTime;
 
@@ -223,6 +276,15 @@ mod tests {
         }
     }
 
+    /// What is taken back of a charge that stands alone.
+    fn alone(
+        charge: &Entry,
+        postings: &[Posting],
+        amount: Option<NanoUsd>,
+    ) -> Result<(Entry, Vec<Posting>), CorrectError> {
+        corrected(charge, &[(charge.clone(), postings.to_vec())], amount, "n")
+    }
+
     fn amounts(postings: &[Posting]) -> Vec<Option<i64>> {
         postings.iter().map(|posting| posting.amount_usd.map(NanoUsd::as_nano)).collect()
     }
@@ -231,29 +293,29 @@ mod tests {
     fn all_of_a_charge_is_taken_back_from_every_window() {
         let charge = charge(None, Some(Outcome::UnknownOutcome));
         let postings = [Posting::all(window(Window::Hour, 1)), Posting::all(window(Window::Day, 2))];
-        let (entry, back) = corrected(&charge, &postings, None, "n").unwrap();
+        let (entry, back) = alone(&charge, &postings, None).unwrap();
         assert_eq!((entry.cost_usd, entry.count, entry.corrects.as_deref()), (usd(-100), 0, Some("r")));
         assert_eq!(
             (entry.rule.as_deref(), entry.outcome, entry.time),
             (Some("correction"), None, charge.time)
         );
         assert_eq!(amounts(&back), [Some(-100), Some(-100)]);
-        let (entry, back) = corrected(&charge, &postings, Some(usd(30)), "n").unwrap();
+        let (entry, back) = alone(&charge, &postings, Some(usd(30))).unwrap();
         assert_eq!((entry.cost_usd, amounts(&back)), (usd(-30), vec![Some(-30), Some(-30)]));
     }
 
     #[test]
     fn a_window_that_bore_less_gives_back_what_is_above_the_rest() {
         let charge = charge(Some(CRASH_CHARGE), Some(Outcome::UnknownOutcome));
-        let postings = [(Window::Hour, 100), (Window::Day, 60), (Window::Month, 10)]
+        let postings = [(Window::Day, 60), (Window::Hour, 100), (Window::Month, 10)]
             .map(|(of, nano)| Posting { amount_usd: Some(usd(nano)), ..Posting::all(window(of, 1)) });
         for (amount, expected) in [
-            (None, vec![-100, -60, -10]),
-            (Some(70), vec![-70, -30]),
+            (None, vec![-60, -100, -10]),
+            (Some(70), vec![-30, -70]),
             (Some(30), vec![-30]),
             (Some(0), vec![]),
         ] {
-            let (_, back) = corrected(&charge, &postings, amount.map(usd), "n").unwrap();
+            let (_, back) = alone(&charge, &postings, amount.map(usd)).unwrap();
             let expected: Vec<_> = expected.into_iter().map(Some).collect();
             assert_eq!(amounts(&back), expected, "{amount:?}");
         }
@@ -269,17 +331,59 @@ mod tests {
         for (amount, expected) in
             [(100, vec![-50, -20, -30]), (60, vec![-10, -20, -30]), (30, vec![-30]), (10, vec![-10])]
         {
-            let (_, back) = corrected(&charge, &postings, Some(usd(amount)), "n").unwrap();
+            let (_, back) = alone(&charge, &postings, Some(usd(amount))).unwrap();
             let expected: Vec<_> = expected.into_iter().map(Some).collect();
             assert_eq!(amounts(&back), expected, "{amount}");
         }
     }
 
+    /// Two keys lost 100 each, and their project, to which 120 was leased, so much.
+    #[test]
+    fn a_project_goes_on_bearing_what_its_other_keys_can_come_to() {
+        let of = |owner: BudgetOwner| WindowId {
+            budget: BudgetId::new(&owner, Window::Total),
+            window_start: DateTime::UNIX_EPOCH,
+        };
+        let key = |id| of(BudgetOwner::subkey(&SubKeyId::parse(id).unwrap()));
+        let (one, other, team) =
+            (key("0123456789abcdef"), key("fedcba9876543210"), of(BudgetOwner::project("team")));
+        let posting =
+            |window: &WindowId, nano| Posting { amount_usd: Some(usd(nano)), ..Posting::all(window.clone()) };
+        let lost = |id: &str, postings: Vec<Posting>| {
+            (
+                Entry { request_id: id.into(), ..charge(Some(CRASH_CHARGE), Some(Outcome::UnknownOutcome)) },
+                postings,
+            )
+        };
+        let first = lost("crash-1-a", vec![posting(&one, 100), posting(&team, 100)]);
+        let second = lost("crash-1-b", vec![posting(&other, 100), posting(&team, 20)]);
+        for (parts, expected) in [
+            ([None, None], [[100, 20], [100, 100]]),
+            // What remains of the two is less than was leased to the project.
+            ([Some(60), Some(60)], [[60, 0], [60, 40]]),
+            ([Some(60), None], [[60, 0], [100, 80]]),
+        ] {
+            let mut written = vec![first.clone(), second.clone()];
+            let mut left = 120;
+            for (at, (charge, own)) in [(&first.0, &one), (&second.0, &other)].into_iter().enumerate() {
+                let (entry, back) = corrected(charge, &written, parts[at].map(usd), "n").unwrap();
+                let of = |window: &WindowId| {
+                    let posting = back.iter().find(|back| (*back).clone().window() == *window);
+                    posting.map_or(0, |back| -back.amount_usd.unwrap().as_nano())
+                };
+                assert_eq!([of(own), of(&team)], expected[at], "{parts:?}");
+                left -= of(&team);
+                written.push((entry, back));
+            }
+            let remain = |amount: Option<i64>| 100 - amount.unwrap_or(100);
+            assert_eq!(left, 120.min(remain(parts[0]) + remain(parts[1])), "{parts:?}");
+        }
+    }
+
     #[test]
     fn nothing_else_is_taken_back_and_no_more_than_was_charged() {
-        let refused = |charge: Entry| {
-            matches!(corrected(&charge, &[], None, "n"), Err(CorrectError::NotCorrectable(_)))
-        };
+        let refused =
+            |charge: Entry| matches!(alone(&charge, &[], None), Err(CorrectError::NotCorrectable(_)));
         let unknown = charge(None, Some(Outcome::UnknownOutcome));
         for outcome in [
             None,
@@ -292,6 +396,6 @@ mod tests {
         }
         assert!(refused(Entry { corrects: Some("q".into()), ..unknown.clone() }));
         assert!(refused(Entry { cost_usd: NanoUsd::ZERO, ..unknown.clone() }));
-        assert!(matches!(corrected(&unknown, &[], Some(usd(101)), "n"), Err(CorrectError::TooMuch { .. })));
+        assert!(matches!(alone(&unknown, &[], Some(usd(101))), Err(CorrectError::TooMuch { .. })));
     }
 }

@@ -185,8 +185,8 @@ pub struct Unrecorded;
 pub enum Blocked {
     /// Those of this budget.
     Of(String),
-    /// Those to which a provider billed more than its bound.
-    ByBill,
+    /// Those to which this provider billed more than its bound.
+    ByBill(String),
 }
 
 /// A window that was set right.

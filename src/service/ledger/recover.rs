@@ -10,7 +10,7 @@ use crate::service::budget::tell_what_stands;
 use crate::service::notice::Outbox;
 use crate::store::access_log::Posting;
 use crate::store::admission::Admission;
-use crate::store::budget::{BudgetOwner, WindowId};
+use crate::store::budget::{BudgetId, BudgetOwner, WindowId};
 use crate::store::{Conn, Store, StoreError, access_log, admission, budget, lease, project, subkey, usage};
 use crate::subkey::{DEPTH_MAX, Definition};
 use chrono::{DateTime, Utc};
@@ -18,7 +18,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::sync::oneshot;
 
 const BATCH_MAX: u32 = 200;
-const LEASES_MAX: u32 = 1_000;
 
 /// Why an entry has no request of its own, as its `rule` says.
 pub(super) const CRASH_CHARGE: &str = "crash_charge";
@@ -61,7 +60,8 @@ pub(super) async fn settle_what_a_crash_left(
     }
     loop {
         let mut tx = store.write().await?;
-        let left = lease::take_left(&mut tx.conn(), epoch, LEASES_MAX).await?;
+        // All of a run at once: what was lost below a project has to be told before what was lost to it.
+        let left = lease::take_left(&mut tx.conn(), epoch).await?;
         let is_last = left.is_empty();
         let windows: BTreeSet<WindowId> = left.iter().map(|left| left.window.clone()).collect();
         charge_leases(&mut tx.conn(), left, clock.now()).await?;
@@ -98,49 +98,49 @@ async fn post_in_full(
     Ok(())
 }
 
-/// Posts what was leased and is on no record, or gives it back where nothing can have been forwarded by it.
+/// Posts what was leased to a run and is on no record, or gives it back where nothing can have been forwarded by it.
 async fn charge_leases(
     conn: &mut Conn<'_>,
     left: Vec<lease::Left>,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    let mut charges: BTreeMap<(i64, String), (String, Vec<Posting>)> = BTreeMap::new();
-    for lease::Left { epoch, node, durability, window, amount } in left {
+    let Some(lease::Left { epoch, node, .. }) = left.first().cloned() else { return Ok(()) };
+    let mut lost: BTreeMap<String, Vec<Posting>> = BTreeMap::new();
+    for lease::Left { durability, window, amount, .. } in left {
         let was_recorded_first = durability == Durability::BeforeForward.as_str();
         let cost = if was_recorded_first { NanoUsd::ZERO } else { amount };
         budget::post(conn, &window, cost, amount).await?;
         if cost > NanoUsd::ZERO {
-            let owner = window.budget.owner().to_owned();
-            let (_, postings) = charges.entry((epoch, owner)).or_insert_with(|| (node, Vec::new()));
-            postings.push(Posting { amount_usd: Some(cost), ..Posting::all(window) });
+            let of_owner = lost.entry(window.budget.owner().to_owned()).or_default();
+            of_owner.push(Posting { amount_usd: Some(cost), ..Posting::all(window) });
         }
     }
     let mut rollup = Rollup::default();
-    let mut losers = Vec::with_capacity(charges.len());
+    let mut losers = Vec::with_capacity(lost.len());
     let parents = Parents::read(conn).await?;
-    for ((epoch, owner), (node, postings)) in charges {
-        let loser = Loser::of(conn, &owner, &parents).await?;
-        losers.push((loser, epoch, (node, postings)));
+    for owner in lost.keys() {
+        losers.push((owner.clone(), Loser::of(conn, owner, &parents).await?));
     }
     // What was lost below a project is lost to it, too: told once, by those that stand lowest.
-    losers.sort_by_key(|(loser, _, _)| (loser.is_project, std::cmp::Reverse(loser.above.len())));
-    let mut told: HashMap<(i64, String), NanoUsd> = HashMap::new();
-    for (loser, epoch, (node, postings)) in losers {
-        let lost = cost_of(&postings);
-        let below = told.get(&(epoch, loser.entry.project.clone())).filter(|_| loser.is_project);
-        let cost = lost.saturating_sub(below.copied().unwrap_or_default()).max(NanoUsd::ZERO);
-        for slug in &loser.above {
-            let sum = told.entry((epoch, slug.clone())).or_default();
-            *sum = sum.saturating_add(cost);
+    losers.sort_by_key(|(_, loser)| (loser.is_project, std::cmp::Reverse(loser.above.len())));
+    for (owner, loser) in losers {
+        let mut postings = lost.remove(&owner).unwrap_or_default();
+        let cost = cost_of(&postings);
+        if cost == NanoUsd::ZERO {
+            continue;
         }
         // A lease is settled once, so the first of them names the entry for good.
         let first =
             postings.first().map(|posting| (posting.budget.as_str(), posting.window_start.timestamp()));
         let (budget, start) = first.unwrap_or_default();
-        let request_id = format!("crash-{epoch}-{}-{start}", budget.replace([':', '/'], "-"));
+        let request_id = format!("{}{}-{start}", crash_id(epoch), budget.replace([':', '/'], "-"));
+        for slug in &loser.above {
+            let above = lost.get_mut(BudgetOwner::project(slug).as_str());
+            postings.extend(above.into_iter().flat_map(|above| share(above, cost)));
+        }
         let entry = Entry {
             time: now,
-            node,
+            node: node.clone(),
             request_id,
             decision: Decision::Allowed,
             rule: Some(CRASH_CHARGE.to_owned()),
@@ -152,6 +152,41 @@ async fn charge_leases(
         access_log::append(conn, &mut rollup, &entry, &postings).await?;
     }
     usage::add(conn, &rollup).await
+}
+
+/// How the request ids begin of what the crash of a run charged.
+fn crash_id(epoch: i64) -> String {
+    format!("crash-{epoch}-")
+}
+
+/// The run whose crash the entry charged, or of whose charge it took something back.
+pub(super) fn run_of(entry: &Entry) -> Option<&str> {
+    let charge = match entry.corrects.as_deref() {
+        Some(corrects) => corrects,
+        None => {
+            entry.rule.as_deref().filter(|rule| *rule == CRASH_CHARGE).map(|_| entry.request_id.as_str())?
+        }
+    };
+    charge.strip_prefix("crash-")?.split_once('-').map(|(epoch, _)| epoch)
+}
+
+/// Takes what is told by an entry of so much from what a project lost: of each of its budgets up to all of it, from its
+/// earlier windows first. Of a budget of which nothing is left it is nothing: that says that the entry bears on it.
+fn share(lost: &mut [Posting], cost: NanoUsd) -> Vec<Posting> {
+    let mut taken: BTreeMap<BudgetId, NanoUsd> = BTreeMap::new();
+    let mut shares = Vec::new();
+    for posting in lost {
+        let is_first = !taken.contains_key(&posting.budget);
+        let of_budget = taken.entry(posting.budget.clone()).or_default();
+        let there = posting.amount_usd.unwrap_or_default();
+        let amount = there.min(cost.saturating_sub(*of_budget));
+        *of_budget = of_budget.saturating_add(amount);
+        posting.amount_usd = Some(there.saturating_sub(amount));
+        if is_first || amount > NanoUsd::ZERO {
+            shares.push(Posting { amount_usd: Some(amount), ..posting.clone() });
+        }
+    }
+    shares
 }
 
 /// A request draws on one window of each budget of its owner: what requests cost is the most that one budget lost, in all
@@ -186,7 +221,7 @@ struct Loser {
     /// What its entry says of it.
     entry: Entry,
     is_project: bool,
-    /// Its project and those above.
+    /// The projects above it.
     above: Vec<String>,
 }
 
@@ -194,7 +229,8 @@ impl Loser {
     async fn of(conn: &mut Conn<'_>, owner: &str, parents: &Parents) -> Result<Self, StoreError> {
         if let Some(slug) = BudgetOwner::project_of(owner) {
             let entry = Entry { project: slug.to_owned(), ..Entry::default() };
-            return Ok(Self { entry, is_project: true, above: parents.way_up(slug) });
+            let above = parents.way_up(slug).into_iter().filter(|one| one != slug).collect();
+            return Ok(Self { entry, is_project: true, above });
         }
         let Some(id) = BudgetOwner::subkey_of(owner) else {
             return Ok(Self { entry: Entry::default(), is_project: false, above: Vec::new() });

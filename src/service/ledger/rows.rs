@@ -2,7 +2,9 @@
 //!
 //! A row that somebody else changed is an alarm; the window is blocked, and remembered as it is found.
 
+use super::Settlement;
 use super::memory::{Left, Memory};
+use super::writer::Unsettled;
 use crate::base::NanoUsd;
 use crate::budget::escrow::{Change, Row};
 use crate::log::AlarmKind;
@@ -14,8 +16,30 @@ use serde_json::json;
 
 /// Why a window is blocked whose books do not add up, as its row says.
 pub(super) const BOOKS: &str = "books_do_not_add_up";
-/// Why a window is blocked whose provider billed above its bound.
-pub(super) const BILL: &str = "bill_above_bound";
+/// Why a window is blocked to which a provider billed above its bound; the provider's slug follows.
+pub(super) const BILL: &str = "bill_above_bound:";
+
+/// The word for a window to which this provider billed above its bound.
+pub(super) fn billed_by(provider: &str) -> String {
+    format!("{BILL}{provider}")
+}
+
+/// The word for a window that one of these settlements passed: by who billed above what was held there.
+pub(super) fn overrun(unsettled: &[Unsettled], window: &WindowId) -> String {
+    let is_above = |settlement: &Settlement| {
+        settlement.holds.iter().any(|hold| hold.window_id() == *window && settlement.cost > hold.amount)
+    };
+    let found = unsettled.iter().find(|(settlement, _)| is_above(settlement));
+    billed_by(found.and_then(|(settlement, _)| settlement.entry.provider.as_deref()).unwrap_or_default())
+}
+
+/// The alarm that says why a window is blocked, and whom it is about.
+pub(super) fn alarm_of<'a>(window: &'a WindowId, why: &'a str) -> (AlarmKind, &'a str) {
+    match why.strip_prefix(BILL) {
+        Some(provider) => (AlarmKind::BillAboveBound, provider),
+        None => (AlarmKind::BooksDoNotAddUp, window.budget.as_str()),
+    }
+}
 
 /// The window's row: as it was left, where that is remembered, and else as it is found; made if there is none. One that was
 /// left blocked is looked at, lest somebody else unblocked it. `None` when there is no such budget.

@@ -2,7 +2,7 @@
 
 use super::audit::{self, AuditError};
 use super::{Ledger, RowSeal};
-use crate::base::Clock;
+use crate::base::{Clock, Clocks};
 use crate::budget::WindowTime;
 use crate::log::AlarmKind;
 use crate::service::Alarms;
@@ -28,6 +28,8 @@ pub(super) struct Timekeeper(Arc<Inner>);
 
 struct Inner {
     clock: Clock,
+    /// What the clocks showed when this process began.
+    began: Clocks,
     node: String,
     alarms: Alarms,
     seal: Arc<dyn RowSeal>,
@@ -50,6 +52,12 @@ impl Ledger {
         self.time.now()
     }
 
+    /// The time that rates go by: they are counted in memory, so it is the wall clock's of the start of this process and
+    /// what passed since, whatever any clock is set to and whoever accepts it.
+    pub fn rate_now(&self) -> DateTime<Utc> {
+        self.time.rate_now()
+    }
+
     /// Begins, or goes on, to tell the time of windows by what was kept, once the keyring can vouch for it.
     pub(in crate::service) async fn begin_time(&self, keyring: &Keyring) -> Result<(), StoreError> {
         let auditor = self.auditor.lock().await;
@@ -70,7 +78,13 @@ impl Ledger {
 
 impl Timekeeper {
     pub(super) fn new(clock: Clock, (node, alarms): (String, Alarms), seal: Arc<dyn RowSeal>) -> Self {
-        Self(Arc::new(Inner { clock, node, alarms, seal, state: Mutex::default() }))
+        let began = clock.clocks();
+        Self(Arc::new(Inner { clock, began, node, alarms, seal, state: Mutex::default() }))
+    }
+
+    fn rate_now(&self) -> DateTime<Utc> {
+        let passed = self.0.clock.clocks().uptime - self.0.began.uptime;
+        self.0.began.wall + passed.max(TimeDelta::zero())
     }
 
     /// The time.
@@ -84,7 +98,7 @@ impl Timekeeper {
         if let Some(off) = off.filter(|_| !was_off) {
             let detail = json!({
                 "wall_clock": clocks.wall, "window_time": now, "off_seconds": off.num_seconds(),
-                "detail": "budgets and rates go on by the time that passed; set the clock right, or close this alarm to \
+                "detail": "budgets go on by the time that passed; set the clock right, or close this alarm to \
                     have them follow the wall clock",
             });
             self.0.alarms.raise(AlarmKind::ClockOff, &self.0.node, &detail);

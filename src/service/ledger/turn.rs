@@ -387,8 +387,8 @@ async fn write(
     for (window, change) in turn.changes() {
         if change.after.is_blocked && !change.before.is_blocked {
             let by_audit = work.batch.mendings.iter().any(|(mending, _)| mending.blocks(window));
-            let why = if by_audit { rows::BOOKS } else { rows::BILL };
-            disorder::block(&mut tools.conn, window, why).await?;
+            let why = if by_audit { rows::BOOKS.to_owned() } else { rows::overrun(work.unsettled, window) };
+            disorder::block(&mut tools.conn, window, &why).await?;
         }
         match rows::write(&mut tools.conn, tools.memory, (window, tools.epoch), &change).await? {
             Written::Done => {}
@@ -454,8 +454,10 @@ async fn repair(
     seal: &dyn super::RowSeal,
 ) -> Result<(), TurnError> {
     let blocked = match which {
-        Blocked::Of(budget) => disorder::blocked_of(&mut tools.conn, budget).await?,
-        Blocked::ByBill => disorder::blocked_for(&mut tools.conn, rows::BILL).await?,
+        Blocked::Of(budget) => disorder::blocked_of(&mut tools.conn, budget, rows::BILL).await?,
+        Blocked::ByBill(provider) => {
+            disorder::blocked_for(&mut tools.conn, &rows::billed_by(provider)).await?
+        }
     };
     let mut windows = BTreeSet::new();
     for repaired in base::repair(&mut tools.conn, seal, blocked).await? {

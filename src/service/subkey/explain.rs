@@ -92,7 +92,7 @@ impl Services {
         let own = Metered { owner: RateOwner::Subkey, rates };
         let metered: Vec<Metered> = std::iter::once(own).chain(lineage.metered()).collect();
         let binding = Binding { state: &state, lineage: &lineage, budgets: &budgets, metered: &metered };
-        let moments = (self.clock.now(), self.ledger.now());
+        let moments = (self.clock.now(), self.ledger.rate_now());
         let mut explanation = explain(&binding, &self.snapshot(), question, moments);
         if let Some(quarantine) = self.quarantine() {
             explanation.trace.insert(0, quarantined(&quarantine));

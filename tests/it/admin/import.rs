@@ -153,4 +153,33 @@ on_both! {
         let told = report["unmapped"].as_array().unwrap().iter().find(|one| one["model"] == "openai/brand-new").unwrap().clone();
         assert!(told["why"].as_str().unwrap().contains("an alias of mine"), "{told}");
     }
+
+    async fn what_a_list_does_not_say_of_reasoning_is_told(test: TestStore) {
+        let plane = Plane::new(test).await;
+        let url = json!({"slug": "mine", "dialects": {"openai": "https://api.example.com/v1"}});
+        plane.ask("POST", "/api/v1/providers", Some(url)).await.expect(201);
+        let entry = |provider: &str| json!({"litellm_provider": provider, "mode": "chat", "supports_reasoning": true,
+            "input_cost_per_token": 1e-6, "output_cost_per_token": 2e-6});
+        let list = json!({"thinks": entry("openai"), "mine/thinks": entry("mine")});
+        let report = plane.ask("POST", IMPORT, Some(order(&list, &json!({})))).await.expect(200);
+        let of = |what: &str, model: &str| {
+            let told = report[what].as_array().unwrap();
+            told.iter().find(|one| one["model"] == model).unwrap().clone()
+        };
+        for (model, is_bounded, why) in [("openai/thinks", true, "every known model"), ("mine/thinks", false, "a whole context window")] {
+            assert_eq!(of("added", model)["document"]["bound_covers_reasoning"], is_bounded, "{model}");
+            let remark = of("approximated", model);
+            assert!(remark["field"] == "reasoning" && remark["why"].as_str().unwrap().contains(why), "{remark}");
+        }
+    }
+
+    async fn a_price_of_nothing_does_not_make_a_model_free(test: TestStore) {
+        let plane = Plane::new(test).await;
+        let mut free = list();
+        free["gpt-4o-mini"]["input_cost_per_token"] = json!(0);
+        let report = plane.ask("POST", IMPORT, Some(order(&free, &json!({})))).await.expect(200);
+        assert_eq!(input_price(&plane, "gpt-4o-mini"), Some("0.15".into()));
+        let told = report["approximated"].as_array().unwrap().iter().find(|one| one["field"] == "input").unwrap().clone();
+        assert_eq!(told["model"], "openai/gpt-4o-mini");
+    }
 }

@@ -66,6 +66,25 @@ on_both! {
         server.end().await;
     }
 
+    async fn rates_go_by_the_time_that_passes_whatever_clock_is_accepted(test: TestStore) {
+        let server = TestServer::start_with(test, noon(), &[]).await;
+        let (_, secret) = server.mint(json!({"rate_limits": [{"metric": "requests", "limit": 1, "per": "minute"}]})).await;
+        let full = async || {
+            assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200);
+            server.chat(&secret, "sandbox-mini").await
+        };
+        server.clock.set_wall(TimeDelta::hours(-3));
+        assert_eq!(full().await.refusal(), (429, "rate_limit_exceeded".into()));
+        close(&server, &server.alarms_once("clock_off").await.remove(0)).await;
+        // Windows stand still for three hours now.
+        for _ in 0..3 {
+            server.clock.advance(TimeDelta::minutes(1));
+            let refused = full().await;
+            assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, Some("60")));
+        }
+        server.end().await;
+    }
+
     async fn p3_windows_never_move_back(test: TestStore) {
         let server = TestServer::start_with(test, noon(), &[]).await;
         let (id, secret) = server.mint(daily(SMALL, "UTC")).await;

@@ -206,6 +206,43 @@ on_both! {
         assert_eq!(server.services.ledger.audit().await.unwrap(), 0);
         server.end().await;
     }
+
+    async fn p3_a_bills_alarm_frees_the_windows_of_its_provider_alone_and_is_never_missing(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let other = json!({"slug": "other", "dialects": {"openai": format!("{}/v1", server.sandbox_url)}});
+        let made = server.admin_post("/api/v1/providers", &other).await;
+        assert_eq!(made.status, 201, "{:?}", made.json());
+        let key = json!({"name": "main", "secret": "another-key-5f8b2c91d7e64a03"});
+        assert_eq!(server.admin_post("/api/v1/providers/other/credentials", &key).await.status, 201);
+        let model = "sandbox-mini+usage_times=1000";
+        let mut secrets = Vec::new();
+        for provider in ["sandbox", "other"] {
+            list_model(&server, provider, model).await;
+            let definition = json!({"models": ["sandbox/*", "other/*"], "budgets": [{"limit_usd": "1", "window": "total"}]});
+            let (_, secret) = server.mint(definition).await;
+            assert_eq!(server.chat(&secret, &format!("{provider}/{model}")).await.status, 200);
+            server.alarm_about("bill_above_bound", provider).await;
+            secrets.push(secret);
+        }
+        // It was never written: killed in between, or too many waited.
+        server.store.tamper("DELETE FROM alarms WHERE subject = 'other'").await;
+        let admitted = async || {
+            let mut admitted = Vec::new();
+            for secret in &secrets {
+                admitted.push(server.chat(secret, "sandbox/sandbox-mini").await.status == 200);
+            }
+            admitted
+        };
+        for (provider, expected) in [("sandbox", [true, false]), ("other", [true, true])] {
+            assert_eq!(server.services.ledger.audit().await.unwrap(), 0);
+            let alarm = server.alarm_about("bill_above_bound", provider).await;
+            let path = format!("/api/v1/alarms/{}/close", alarm["id"].as_str().unwrap());
+            assert_eq!(server.admin_post(&path, &json!({"reason": "the catalog was wrong"})).await.status, 200);
+            assert_eq!(admitted().await, expected, "{provider}");
+        }
+        assert_eq!(server.services.ledger.audit().await.unwrap(), 0);
+        server.end().await;
+    }
 }
 
 /// Killed right after an answer: what was leased for the next requests may have been drawn, as far as anybody knows.

@@ -83,6 +83,11 @@ on_both! {
             assert_eq!(usd(&entry["cost_usd"]), billed, "{model} {more}: {entry}");
             assert!(usd(&entry["reserved_usd"]) >= billed, "{model} {more}: {entry}");
         }
+        let unknown = "sandbox/sandbox-rates+serve_us,unknown_tier";
+        let alarm = server.alarm_about("factor_unknown", unknown).await;
+        assert_eq!(alarm["detail"]["field"], "service_tier");
+        let told = server.alarms_once("factor_unknown").await;
+        assert_eq!(told.len(), 1, "every other has a factor, or reports none: {told:?}");
         server.end().await;
     }
 

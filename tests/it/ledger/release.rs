@@ -69,13 +69,19 @@ async fn leave_admission(server: &TestServer, id: &str, reserved: &str) {
     store.close().await;
 }
 
-/// Leases of a server that is gone.
+/// Leases of a server that is gone, of a key's windows.
 async fn leave_leases(server: &TestServer, id: &str, amounts: [&str; 2]) {
+    let leased: Vec<(WindowId, &str)> = windows(id).into_iter().zip(amounts).collect();
+    leave(server, &leased).await;
+}
+
+/// Leases of a server that is gone.
+async fn leave(server: &TestServer, leased: &[(WindowId, &str)]) {
     let store = Store::open(&server.store.url).await.unwrap();
     let mut tx = store.write().await.unwrap();
     let epoch =
         lease::begin_epoch(&mut tx.conn(), ("n", "before_answer"), Clock::system().now()).await.unwrap();
-    for (window, leased) in windows(id).iter().zip(amounts) {
+    for (window, leased) in leased {
         budget::ensure_window(&mut tx.conn(), &window.budget, window.window_start).await.unwrap();
         lease::add(&mut tx.conn(), epoch, window, amount(leased)).await.unwrap();
     }
@@ -189,6 +195,50 @@ on_both! {
         assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200);
         let usage = usage(&server, &format!("subkey={id}")).await;
         assert_eq!(usd(&usage[0]["cost_usd"]), server.sandbox.bill().cost_usd.saturating_add(amount("0.1")));
+        server.end().await;
+    }
+
+    async fn what_a_crash_charged_a_project_is_released_with_the_keys_below_it(test: TestStore) {
+        let mut server = TestServer::start(test).await;
+        let team = json!({"slug": "team", "budgets": [{"limit_usd": "2", "window": "total"}]});
+        assert!(server.admin_post("/api/v1/projects", &team).await.status.is_success());
+        let document = json!({"project": "team", "budgets": [{"limit_usd": "1", "window": "total"}]});
+        let (one, secret) = server.mint(document.clone()).await;
+        let (other, _) = server.mint(document).await;
+        assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200);
+        let bill = server.sandbox.bill().cost_usd;
+        server.pause().await;
+        let always = |owner: BudgetOwner| WindowId {
+            budget: BudgetId::new(&owner, Window::Total),
+            window_start: DateTime::UNIX_EPOCH,
+        };
+        let of_key = |id: &str| always(BudgetOwner::subkey(&SubKeyId::parse(id).unwrap()));
+        let of_team = always(BudgetOwner::project("team"));
+        // The first crash leaves as much of the key as of its project, the second more of the project.
+        leave(&server, &[(of_key(&one), "0.1"), (of_team.clone(), "0.1")]).await;
+        leave(&server, &[(of_key(&other), "0.1"), (of_team.clone(), "0.12")]).await;
+        server.resume().await;
+        assert_eq!(spent(&server, &of_team).await, bill.saturating_add(amount("0.22")));
+        let all = server.admin_get("/api/v1/access-log").await.json();
+        let of = |field: &str, value: &str| {
+            let fits = |entry: &&Value| entry["rule"] == "crash_charge" && entry[field] == value;
+            all["items"].as_array().unwrap().iter().find(fits).cloned()
+        };
+        let (first, second) = (of("subkey_id", &one).unwrap(), of("subkey_id", &other).unwrap());
+        let rest = of("cost_usd", "0.02").unwrap();
+        assert_eq!((&rest["project"], &rest["subkey_id"]), (&json!("team"), &json!("")));
+        // What is not proven to be unspent stays: of the second crash, the key's.
+        let part = json!({"request_id": rest["request_id"], "reason": "x", "amount_usd": "0.01"});
+        assert_eq!(server.admin_post(PATH, &part).await.status, 201);
+        assert_eq!(spent(&server, &of_team).await, bill.saturating_add(amount("0.21")));
+        let done = server.admin_post(PATH, &json!({"request_id": first["request_id"], "reason": "x"})).await.json();
+        assert_eq!(done["windows"].as_array().unwrap().len(), 2, "{done}");
+        assert_eq!((spent(&server, &of_key(&one)).await, spent(&server, &of_team).await), (bill, bill.saturating_add(amount("0.11"))));
+        assert_eq!(server.admin_post(PATH, &json!({"request_id": second["request_id"], "reason": "x"})).await.status, 201);
+        assert_eq!((spent(&server, &of_key(&other)).await, spent(&server, &of_team).await), (NanoUsd::ZERO, bill.saturating_add(amount("0.01"))));
+        let told = usage(&server, "group_by=project").await;
+        assert_eq!(usd(&told[0]["cost_usd"]), bill.saturating_add(amount("0.01")), "{told}");
+        assert_eq!(server.services.ledger.audit().await.unwrap(), 0);
         server.end().await;
     }
 }

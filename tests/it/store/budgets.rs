@@ -104,7 +104,8 @@ on_both! {
         // Nothing falls below zero or past what can be counted.
         assert!(budget::post(conn, &window, nano(i64::MAX), nano(10)).await.unwrap());
         assert!(!budget::post(conn, &window_of(&id, 9), nano(1), nano(0)).await.unwrap());
-        let blocked = disorder::blocked_of(conn, id.as_str()).await.unwrap();
+        assert_eq!(disorder::blocked_of(conn, id.as_str(), "books").await.unwrap(), []);
+        let blocked = disorder::blocked_of(conn, id.as_str(), "bill").await.unwrap();
         assert_eq!(blocked, [(window.clone(), standing((i64::MAX, 0)))]);
         assert!(disorder::repair(conn, &window, standing((5, 1))).await.unwrap());
         let again = WindowChange { before: standing((5, 1)), after: standing((5, 11)), admitted_by: Some(nano(1_000)) };
@@ -163,10 +164,10 @@ on_both! {
         lease::add(conn, first, &two, nano(-9)).await.unwrap();
         assert_eq!(lease::amount(conn, first, &two).await.unwrap(), nano(0), "never less than nothing");
         lease::drop_empty(conn, first).await.unwrap();
-        let left = lease::take_left(conn, second, 10).await.unwrap();
+        let left = lease::take_left(conn, second).await.unwrap();
         let expected = lease::Left { epoch: first, node: "n1".into(), durability: "before_answer".into(), window: one.clone(), amount: nano(10) };
         assert_eq!(left, [expected]);
-        assert_eq!(lease::take_left(conn, second, 10).await.unwrap(), []);
+        assert_eq!(lease::take_left(conn, second).await.unwrap(), []);
         assert_eq!(lease::of_window(conn, &one).await.unwrap(), nano(1));
         tx.commit().await.unwrap();
     }
