@@ -38,8 +38,9 @@ pub struct Escrow<W> {
 /// The lease of one window.
 #[derive(Clone, Debug, Default)]
 struct Lease {
-    /// The cap when it was last topped up.
-    limit: NanoUsd,
+    /// The cap by which all of it may be drawn; `None` when the rows have to be asked: no turn has found all that is leased
+    /// and spent within the cap that is in force.
+    limit: Option<NanoUsd>,
     /// What the rows hold for this node.
     amount: NanoUsd,
     /// Taken by requests in flight.
@@ -95,7 +96,7 @@ impl<W: Clone + Eq + Hash> Escrow<W> {
     pub fn draw(&mut self, draws: &[Draw<W>], now: Duration) -> bool {
         let is_covered = draws.iter().all(|draw| {
             self.leases.get(&draw.window).is_some_and(|lease| {
-                lease.limit == draw.limit
+                lease.limit == Some(draw.limit)
                     && lease.waiting == 0
                     && !lease.is_blocked
                     && draw.amount <= lease.idle()

@@ -3,7 +3,7 @@
 
 mod database;
 
-use super::{Draw, Escrow, Miss, Row, Turn};
+use super::{Draw, Escrow, Lease, Miss, Row, Turn};
 use crate::base::NanoUsd;
 use database::{Database, Transaction};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -79,6 +79,8 @@ struct World {
     nodes: Vec<Node>,
     /// The cap of each window, or what was spent and leased when a cap was set below that.
     ceilings: BTreeMap<u8, NanoUsd>,
+    /// The cap of each window, or what requests may cost in all that were admitted before it was lowered.
+    exposures: BTreeMap<u8, NanoUsd>,
     /// What providers bill for requests that are over, or whose node died.
     billed: BTreeMap<u8, NanoUsd>,
     admitted: u64,
@@ -103,6 +105,7 @@ impl World {
             database: Database::default(),
             nodes: (0..NODES).map(|_| Node::new()).collect(),
             ceilings: BTreeMap::new(),
+            exposures: BTreeMap::new(),
             billed: BTreeMap::new(),
             admitted: 0,
             refused: 0,
@@ -111,6 +114,7 @@ impl World {
             let limit = usd([100, 1_000, 30_000, 1_000_000][world.below(4)] + 7);
             world.database.rows.insert(window, Row { limit, ..Row::default() });
             world.ceilings.insert(window, limit);
+            world.exposures.insert(window, limit);
         }
         world
     }
@@ -143,7 +147,10 @@ impl World {
                 self.turn_with(node, None, fate, false);
             }
             13 => self.crash(node),
-            14 => self.change_cap(),
+            14 => {
+                self.change_cap();
+                self.ask(node);
+            }
             _ => {
                 let by = Duration::from_millis([1, 40, 700, 2_500, 9_000][self.below(5)]);
                 self.now = if self.below(4) == 0 { self.now.saturating_sub(by) } else { self.now + by };
@@ -159,7 +166,16 @@ impl World {
         let row = self.database.rows.get_mut(&window).unwrap();
         row.limit = if raise { row.limit.saturating_add(limit) } else { limit };
         let ceiling = row.limit.max(row.posted.saturating_add(row.held));
+        let exposure = row.limit.max(self.exposed(window));
         self.ceilings.insert(window, ceiling);
+        self.exposures.insert(window, exposure);
+    }
+
+    /// What providers may bill at most for all that was admitted.
+    fn exposed(&self, window: u8) -> NanoUsd {
+        let in_flight = self.nodes.iter().flat_map(|node| node.in_flight.values().flatten());
+        let held = sum(in_flight.filter(|draw| draw.window == window).map(|draw| draw.amount));
+        held.saturating_add(self.billed.get(&window).copied().unwrap_or_default())
     }
 
     fn fate(&mut self) -> Fate {
@@ -280,9 +296,18 @@ impl World {
                 transaction.admitted.push((*id, holds.clone()));
             })
         });
-        if let Some(Err(Miss::Exceeded(window, balance))) = &verdict {
+        if let Some(Err(Miss::Exceeded(window, balance) | Miss::Held(window, balance))) = &verdict {
             let amount = asked.as_ref().unwrap().1[0].amount;
-            assert!(balance.posted.saturating_add(amount) > database.rows[window].limit, "a false refusal");
+            let in_flight = match verdict {
+                Some(Err(Miss::Held(..))) => {
+                    let others = database.leases.iter().filter(|((of, w), _)| (*of, w) != (node, window));
+                    let others = sum(others.filter(|((_, w), _)| w == window).map(|(_, amount)| *amount));
+                    others.saturating_add(escrow.leases.get(window).map(Lease::taken).unwrap_or_default())
+                }
+                _ => NanoUsd::ZERO,
+            };
+            let taken = balance.posted.saturating_add(in_flight);
+            assert!(taken.saturating_add(amount) > database.rows[window].limit, "a false refusal: {verdict:?}");
         }
         turn.trim(escrow, trim_all);
         for (window, change) in turn.changes() {
@@ -382,11 +407,13 @@ impl World {
             if row.posted.saturating_add(row.held) > self.ceilings[window] {
                 return Err(format!("window {window} passes its limit: {row:?}"));
             }
-            let mut exposed = self.billed.get(window).copied().unwrap_or_default();
+            let exposed = self.exposed(*window);
+            if exposed > self.exposures[window] {
+                return Err(format!("window {window} admits {exposed:?} in all: {row:?}"));
+            }
             for (index, node) in self.nodes.iter().enumerate() {
                 let of = |holds: &Holds| sum(holds.iter().filter(|d| d.window == *window).map(|d| d.amount));
                 let in_flight = sum(node.in_flight.values().map(of));
-                exposed = exposed.saturating_add(in_flight);
                 let ended = node.commands.iter().map(|command| match command {
                     Command::Settle(_, holds, _) => of(holds),
                     Command::Record(..) => NanoUsd::ZERO,
@@ -409,6 +436,14 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What cost less than it was admitted for makes room below a lowered cap alone.
+    fn lower_exposures(&mut self) {
+        for (window, row) in &self.database.rows {
+            let exposure = self.exposures[window].min(self.exposed(*window)).max(row.limit);
+            self.exposures.insert(*window, exposure);
+        }
     }
 
     /// Everybody finishes and gives back: then nothing is held, and what fits is admitted.
@@ -453,6 +488,7 @@ fn run(seed: u64, steps: usize, planted: Planted) -> Result<(u64, u64), String> 
     for step in 0..steps {
         world.step();
         world.check().map_err(|error| format!("seed {seed}, step {step}: {error}"))?;
+        world.lower_exposures();
     }
     world.settle_down().map_err(|error| format!("seed {seed}, at the end: {error}"))?;
     Ok((world.admitted, world.refused))

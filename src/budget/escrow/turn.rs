@@ -4,7 +4,7 @@
 //! waiting; then the changes are written. At the end the turn is kept or undone, by what became of the commit.
 
 use super::super::balance::{Balance, Refusal};
-use super::{Draw, Escrow};
+use super::{Draw, Escrow, Lease};
 use crate::base::NanoUsd;
 use std::collections::BTreeMap;
 use std::hash::Hash;
@@ -70,6 +70,23 @@ struct Seat {
     admits: bool,
 }
 
+impl Seat {
+    /// What of a lease is above the cap, since that was lowered, and is of no use to anybody.
+    fn excess(&self, lease: &Lease) -> NanoUsd {
+        lease.idle().min(self.row.room().negated()).max(NanoUsd::ZERO)
+    }
+
+    fn give_back(&mut self, lease: &mut Lease, amount: NanoUsd) {
+        lease.amount = lease.amount.saturating_sub(amount);
+        self.row.held = self.row.held.saturating_sub(amount);
+    }
+
+    /// The cap by which what is idle in the lease, or will be, may be drawn without asking the row.
+    fn limit_to_draw_by(&self) -> Option<NanoUsd> {
+        (self.row.room() >= NanoUsd::ZERO).then_some(self.row.limit)
+    }
+}
+
 /// What a turn did; [`Turn::kept`] or [`Turn::undone`] ends it.
 #[derive(Debug)]
 #[must_use = "a turn is kept or undone"]
@@ -122,6 +139,7 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         );
         let (mut missing, mut held) = (Vec::with_capacity(draws.len()), None);
         for draw in draws {
+            self.give_back_excess(escrow, &draw.window);
             match self.missing(escrow, draw) {
                 Ok(amount) => missing.push(amount),
                 Err(miss @ Miss::Held(..)) => held = held.or(Some(miss)),
@@ -137,7 +155,15 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         Ok(())
     }
 
-    /// How much of the amount has to be leased for it.
+    /// What was leased by a higher cap than there is now, and is idle, is not drawn any more.
+    fn give_back_excess(&mut self, escrow: &mut Escrow<W>, window: &W) {
+        if let (Some(seat), Some(lease)) = (self.seats.get_mut(window), escrow.leases.get_mut(window)) {
+            let excess = seat.excess(lease);
+            seat.give_back(lease, excess);
+        }
+    }
+
+    /// How much of the amount has to be leased for it. Nothing is idle above the cap.
     fn missing(&self, escrow: &Escrow<W>, draw: &Draw<W>) -> Result<NanoUsd, Miss<W>> {
         let window = || draw.window.clone();
         let row = self.seats.get(&draw.window).ok_or_else(|| Miss::Changed(window()))?.row;
@@ -148,27 +174,24 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         if is_blocked {
             return Err(Miss::Blocked(window()));
         }
+        // What is idle here is held by nobody.
         let idle = escrow.idle(&draw.window);
-        let missing = draw.amount.saturating_sub(idle).max(NanoUsd::ZERO);
-        if missing <= row.room() {
-            return Ok(missing);
-        }
         let balance = Balance { limit, posted, held: held.saturating_sub(idle) };
-        Err(match balance.admit(draw.amount) {
-            Err(Refusal::Exceeded) => Miss::Exceeded(window(), balance),
-            // What is idle here counts as room: it is the same question as above.
-            Ok(()) | Err(Refusal::Held) => Miss::Held(window(), balance),
-        })
+        match balance.admit(draw.amount) {
+            Ok(()) => Ok(draw.amount.saturating_sub(idle).max(NanoUsd::ZERO)),
+            Err(Refusal::Exceeded) => Err(Miss::Exceeded(window(), balance)),
+            Err(Refusal::Held) => Err(Miss::Held(window(), balance)),
+        }
     }
 
     fn take(&mut self, escrow: &mut Escrow<W>, draw: &Draw<W>, missing: NanoUsd) {
         let Some(seat) = self.seats.get_mut(&draw.window) else { return };
         let lease = escrow.leases.entry(draw.window.clone()).or_default();
-        lease.limit = seat.row.limit;
         lease.amount = lease.amount.saturating_add(missing);
         lease.draw(draw.amount, self.now);
         seat.admits = true;
         seat.row.held = seat.row.held.saturating_add(missing);
+        lease.limit = seat.limit_to_draw_by();
         seat.drawn = seat.drawn.saturating_add(draw.amount);
     }
 
@@ -195,12 +218,11 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         for (window, seat) in &mut self.seats {
             let Some(lease) = escrow.leases.get_mut(window).filter(|lease| !lease.is_shut) else { continue };
             let target = if all { lease.taken() } else { lease.target(self.now) };
-            let surplus = lease.surplus_over(target);
-            lease.amount = lease.amount.saturating_sub(surplus);
-            seat.row.held = seat.row.held.saturating_sub(surplus);
+            let surplus = lease.surplus_over(target).max(seat.excess(lease));
+            seat.give_back(lease, surplus);
             // What is decided by another cap asks the row from now on.
-            let is_open = lease.limit == seat.row.limit && !seat.row.is_blocked;
-            lease.limit = seat.row.limit;
+            let is_open = lease.limit == Some(seat.row.limit) && !seat.row.is_blocked;
+            lease.limit = seat.limit_to_draw_by();
             let more = target.saturating_sub(lease.amount).max(NanoUsd::ZERO);
             if is_open && more > NanoUsd::ZERO && more <= seat.row.room() {
                 seat.more = seat.more.saturating_add(more);
@@ -242,6 +264,8 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
                 lease.undraw(seat.drawn);
                 lease.spent = lease.spent.saturating_add(seat.borne);
                 lease.is_shut = true;
+                // What was given back to come within the cap was not, perhaps.
+                lease.limit = None;
             }
         }
     }
@@ -274,6 +298,58 @@ mod tests {
         assert!(matches!(reserved, Err(Miss::Held("key", _))), "{reserved:?}");
         assert!(turn.changes().next().is_none(), "all or nothing");
         turn.undone(&mut escrow);
+    }
+
+    /// A lease of five by a cap of ten, of which two are drawn; four are spent, and the cap is six now.
+    fn lowered() -> (Escrow<&'static str>, Row) {
+        let (mut escrow, now) = (Escrow::default(), Duration::from_secs(1));
+        let by_ten = |amount| Draw { window: "key", limit: nano(10), amount: nano(amount) };
+        let mut turn = Turn::new([("key", Row { limit: nano(10), ..row(4, 0) })], now);
+        assert_eq!(turn.reserve(&mut escrow, &[by_ten(3)]), Ok(()));
+        assert_eq!(turn.reserve(&mut escrow, &[by_ten(2)]), Ok(()));
+        turn.kept(&mut escrow);
+        escrow.resolve(&"key", nano(3), nano(0), now);
+        (escrow, Row { limit: nano(6), ..row(4, 5) })
+    }
+
+    #[test]
+    fn p3_what_is_idle_above_a_lowered_cap_refuses_nobody_and_is_not_drawn() {
+        let by_six = |amount| Draw { window: "key", limit: nano(6), amount: nano(amount) };
+        let now = Duration::from_secs(1);
+        let (mut escrow, row) = lowered();
+        let mut turn = Turn::new([("key", row)], now);
+        let reserved = turn.reserve(&mut escrow, &[by_six(1)]);
+        assert!(matches!(reserved, Err(Miss::Held("key", _))), "two are in flight: {reserved:?}");
+        turn.undone(&mut escrow);
+
+        let (mut escrow, row) = lowered();
+        escrow.resolve(&"key", nano(2), nano(0), now);
+        let mut turn = Turn::new([("key", row)], now);
+        assert_eq!(turn.reserve(&mut escrow, &[by_six(1)]), Ok(()), "nothing is in flight");
+        let after = turn.changes().next().map(|(_, change)| (change.after.held, change.lease));
+        assert_eq!(after, Some((nano(2), nano(-3))));
+        assert!(!escrow.draw(&[by_six(2)], now), "one is left");
+        assert!(escrow.draw(&[by_six(1)], now));
+        turn.kept(&mut escrow);
+    }
+
+    #[test]
+    fn p3_what_gets_idle_above_a_lowered_cap_is_not_drawn() {
+        let by_six = Draw { window: "key", limit: nano(6), amount: nano(3) };
+        let now = Duration::from_secs(1);
+        for is_committed in [true, false] {
+            let (mut escrow, row) = lowered();
+            let mut turn = Turn::new([("key", row)], now);
+            turn.trim(&mut escrow, false);
+            if is_committed {
+                turn.kept(&mut escrow);
+            } else {
+                turn.undone(&mut escrow);
+                escrow.reload(&"key", row.held);
+            }
+            escrow.resolve(&"key", nano(2), nano(0), now);
+            assert!(!escrow.draw(&[by_six], now), "four are spent already: {escrow:?}");
+        }
     }
 
     #[test]
