@@ -92,14 +92,15 @@ impl<W> Default for Escrow<W> {
 
 impl<W: Clone + Eq + Hash> Escrow<W> {
     /// Takes every amount out of its lease, or none. `false` when the rows have to be asked: a lease does not cover it,
-    /// the cap is another one than when it was leased, or somebody waits for that window already.
+    /// the cap is another one than when it was leased, or somebody waits for that window already. An amount of nothing
+    /// needs a lease, too, if an empty one: without any, nobody knows whether the window is blocked.
     pub fn draw(&mut self, draws: &[Draw<W>], now: Duration) -> bool {
         let is_covered = draws.iter().all(|draw| {
             self.leases.get(&draw.window).is_some_and(|lease| {
                 lease.limit == Some(draw.limit)
-                    && lease.waiting == 0
                     && !lease.is_blocked
-                    && draw.amount <= lease.idle()
+                    && !lease.is_shut
+                    && (draw.amount == NanoUsd::ZERO || (lease.waiting == 0 && draw.amount <= lease.idle()))
             })
         });
         if is_covered {
@@ -175,10 +176,11 @@ impl<W: Clone + Eq + Hash> Escrow<W> {
         self.leases.get(window).map_or(NanoUsd::ZERO, Lease::idle)
     }
 
-    /// Drops what is remembered of windows that nothing is leased of.
-    pub fn forget_idle(&mut self) {
+    /// Drops what is remembered of windows that nothing is leased of, and nothing was drawn from lately.
+    pub fn forget_idle(&mut self, now: Duration) {
         self.leases.retain(|_, lease| {
-            lease.amount > NanoUsd::ZERO || lease.taken() > NanoUsd::ZERO || lease.waiting > 0
+            let is_empty = lease.amount <= NanoUsd::ZERO && lease.taken() <= NanoUsd::ZERO && lease.waiting == 0;
+            !is_empty || lease.recent.is_of_late(now)
         });
     }
 }

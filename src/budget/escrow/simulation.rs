@@ -81,8 +81,10 @@ struct World {
     ceilings: BTreeMap<u8, NanoUsd>,
     /// The cap of each window, or what requests may cost in all that were admitted before it was lowered.
     exposures: BTreeMap<u8, NanoUsd>,
-    /// What providers bill for requests that are over, or whose node died.
+    /// What providers bill for requests that are over, or whose node died; at most what was held.
     billed: BTreeMap<u8, NanoUsd>,
+    /// What was billed above what was held, as far as it is in `ceilings`.
+    above_seen: BTreeMap<u8, NanoUsd>,
     admitted: u64,
     refused: u64,
 }
@@ -107,6 +109,7 @@ impl World {
             ceilings: BTreeMap::new(),
             exposures: BTreeMap::new(),
             billed: BTreeMap::new(),
+            above_seen: BTreeMap::new(),
             admitted: 0,
             refused: 0,
         };
@@ -158,13 +161,14 @@ impl World {
         }
     }
 
-    /// An operator raises or lowers a cap; below what is spent, too.
+    /// An operator raises or lowers a cap, below what is spent, too, and admits again in a window that is blocked.
     fn change_cap(&mut self) {
         let window = u8::try_from(self.below(usize::from(WINDOWS))).unwrap();
         let limit = usd([10, 1_000, 30_000, 2_000_000][self.below(4)]);
         let raise = self.below(4) > 0;
         let row = self.database.rows.get_mut(&window).unwrap();
         row.limit = if raise { row.limit.saturating_add(limit) } else { limit };
+        row.is_blocked = false;
         let ceiling = row.limit.max(row.posted.saturating_add(row.held));
         let exposure = row.limit.max(self.exposed(window));
         self.ceilings.insert(window, ceiling);
@@ -176,6 +180,10 @@ impl World {
         let in_flight = self.nodes.iter().flat_map(|node| node.in_flight.values().flatten());
         let held = sum(in_flight.filter(|draw| draw.window == window).map(|draw| draw.amount));
         held.saturating_add(self.billed.get(&window).copied().unwrap_or_default())
+    }
+
+    fn above(&self, window: u8) -> NanoUsd {
+        self.database.above.get(&window).copied().unwrap_or_default()
     }
 
     fn fate(&mut self) -> Fate {
@@ -190,7 +198,7 @@ impl World {
     }
 
     fn holds(&mut self) -> Holds {
-        let amount = usd([1, 5, 20, 60, 400, 9_000][self.below(6)]);
+        let amount = usd([0, 1, 5, 20, 60, 400, 9_000][self.below(7)]);
         let windows: BTreeSet<u8> =
             (0..=self.below(3)).map(|_| u8::try_from(self.below(usize::from(WINDOWS))).unwrap()).collect();
         let limit = |window: &u8| self.database.rows[window].limit;
@@ -211,7 +219,7 @@ impl World {
         }
     }
 
-    /// A request in flight ends, and costs at most what was held for it.
+    /// A request in flight ends, and costs at most what was held for it, but for a provider that bills above its bound.
     fn finish(&mut self, node: usize) {
         let count = self.nodes[node].in_flight.len();
         if count == 0 {
@@ -226,6 +234,8 @@ impl World {
             *self.billed.entry(draw.window).or_default() =
                 sum([self.billed.get(&draw.window).copied().unwrap_or_default(), cost].into_iter());
         }
+        let is_above = self.below(100) == 0;
+        let cost = if is_above { cost.max(usd(held)).saturating_add(usd(3)) } else { cost };
         self.nodes[node].commands.push_back(Command::Settle(id, holds, cost));
     }
 
@@ -284,6 +294,11 @@ impl World {
                     for draw in holds {
                         if is_first {
                             turn.settle(escrow, &draw.window, draw.amount, *cost);
+                            if *cost > draw.amount {
+                                turn.block(escrow, &draw.window);
+                                let above = cost.saturating_sub(draw.amount);
+                                transaction.above.push((draw.window, above));
+                            }
                         } else {
                             turn.was_settled(escrow, &draw.window, draw.amount, *cost);
                         }
@@ -338,7 +353,7 @@ impl World {
                     (Some(Err(_)), _) => self.refused += 1,
                     (None | Some(Ok(())), _) => {}
                 }
-                escrow.forget_idle();
+                escrow.forget_idle(now);
             }
             Fate::Lost | Fate::LostUnheard | Fate::CommittedUnheard => {
                 turn.undone(escrow);
@@ -431,16 +446,19 @@ impl World {
                     return Err(format!("node {index}, window {window}: {lease:?} of {durable:?}"));
                 }
             }
-            if exposed > row.posted.saturating_add(row.held) {
+            if exposed.saturating_add(self.above(*window)) > row.posted.saturating_add(row.held) {
                 return Err(format!("window {window}: providers may bill {exposed:?}, and {row:?}"));
             }
         }
         Ok(())
     }
 
-    /// What cost less than it was admitted for makes room below a lowered cap alone.
-    fn lower_exposures(&mut self) {
+    /// What is billed above the bound passes a cap; what cost less than it was admitted for makes room below it alone.
+    fn follow(&mut self) {
         for (window, row) in &self.database.rows {
+            let (above, seen) = (self.above(*window), self.above_seen.insert(*window, self.above(*window)));
+            let more = above.saturating_sub(seen.unwrap_or_default());
+            self.ceilings.insert(*window, self.ceilings[window].saturating_add(more));
             let exposure = self.exposures[window].min(self.exposed(*window)).max(row.limit);
             self.exposures.insert(*window, exposure);
         }
@@ -458,8 +476,10 @@ impl World {
             }
             self.turn_with(node, None, Fate::Committed, true);
         }
+        self.follow();
         self.check()?;
         for window in 0..WINDOWS {
+            self.database.rows.get_mut(&window).unwrap().is_blocked = false;
             let row = self.database.rows[&window];
             if row.held != NanoUsd::ZERO {
                 return Err(format!("window {window} holds {:?} for nobody", row.held));
@@ -487,8 +507,8 @@ fn run(seed: u64, steps: usize, planted: Planted) -> Result<(u64, u64), String> 
     let mut world = World::new(seed, planted);
     for step in 0..steps {
         world.step();
+        world.follow();
         world.check().map_err(|error| format!("seed {seed}, step {step}: {error}"))?;
-        world.lower_exposures();
     }
     world.settle_down().map_err(|error| format!("seed {seed}, at the end: {error}"))?;
     Ok((world.admitted, world.refused))

@@ -180,6 +180,8 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         match balance.admit(draw.amount) {
             Ok(()) => Ok(draw.amount.saturating_sub(idle).max(NanoUsd::ZERO)),
             Err(Refusal::Exceeded) => Err(Miss::Exceeded(window(), balance)),
+            // What takes nothing has nothing to wait for.
+            Err(Refusal::Held) if draw.amount == NanoUsd::ZERO => Ok(NanoUsd::ZERO),
             Err(Refusal::Held) => Err(Miss::Held(window(), balance)),
         }
     }
@@ -350,6 +352,48 @@ mod tests {
             escrow.resolve(&"key", nano(2), nano(0), now);
             assert!(!escrow.draw(&[by_six], now), "four are spent already: {escrow:?}");
         }
+    }
+
+    #[test]
+    fn what_costs_nothing_passes_until_its_window_is_over_or_blocked() {
+        let (mut escrow, now) = (Escrow::default(), Duration::from_secs(1));
+        let free = [Draw { amount: nano(0), ..draw("key") }];
+        assert!(!escrow.draw(&free, now), "nobody knows the window");
+        for (found, passes) in [
+            (row(100, 0), true),
+            (row(90, 20), true),
+            (row(101, 0), false),
+            (Row { is_blocked: true, ..row(0, 0) }, false),
+        ] {
+            let mut turn = Turn::new([("key", found)], now);
+            assert_eq!(turn.reserve(&mut escrow, &free).is_ok(), passes, "{found:?}");
+            let asks_the_row = turn.changes().any(|(_, change)| change.admits && change.lease == nano(0));
+            assert_eq!(asks_the_row, passes, "its cap and its block are looked at when it is written");
+            turn.kept(&mut escrow);
+            let is_within = found.posted.saturating_add(found.held) <= found.limit;
+            assert_eq!(escrow.draw(&free, now), passes && is_within, "{found:?}");
+            escrow.forget(&"key");
+        }
+    }
+
+    #[test]
+    fn p3_what_was_to_cost_nothing_and_is_billed_is_posted_and_blocks_its_window() {
+        let (mut escrow, now) = (Escrow::default(), Duration::from_secs(1));
+        let free = [Draw { amount: nano(0), ..draw("key") }];
+        let mut turn = Turn::new([("key", row(0, 0))], now);
+        assert_eq!(turn.reserve(&mut escrow, &free), Ok(()));
+        turn.kept(&mut escrow);
+        assert!(escrow.draw(&free, now));
+        escrow.resolve(&"key", nano(0), nano(7), now);
+        let mut turn = Turn::new([("key", row(0, 0))], now);
+        turn.settle(&mut escrow, &"key", nano(0), nano(7));
+        turn.block(&mut escrow, &"key");
+        assert!(!escrow.draw(&free, now), "as soon as it is known");
+        turn.trim(&mut escrow, false);
+        let after = turn.changes().next().map(|(_, change)| (change.after, change.lease));
+        assert_eq!(after, Some((Row { is_blocked: true, ..row(7, 0) }, nano(0))));
+        turn.kept(&mut escrow);
+        assert!(!escrow.draw(&free, now));
     }
 
     #[test]

@@ -294,7 +294,7 @@ impl State<'_> {
         {
             let mut escrow = self.desk.escrow();
             turn.kept(&mut escrow);
-            escrow.forget_idle();
+            escrow.forget_idle(self.desk.now());
         }
         for (_, reply) in self.admitting.drain(..) {
             // Nobody has to wait for it.
