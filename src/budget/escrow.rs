@@ -47,7 +47,8 @@ struct Lease {
     drawn: NanoUsd,
     /// Spent by requests that are over, and not posted yet.
     spent: NanoUsd,
-    /// Reservations that wait for room: none goes ahead of them.
+    /// Reservations that wait for room. While any does, nobody draws in memory: the rows are asked, after who waits. What
+    /// fits beside it is admitted there all the same; nobody is refused for another's sake.
     waiting: usize,
     /// A commit failed: nobody knows what the rows hold.
     is_shut: bool,
@@ -125,12 +126,12 @@ impl<W: Clone + Eq + Hash> Escrow<W> {
         }
     }
 
-    /// A reservation waits for room in the window.
-    pub fn wait(&mut self, window: &W) {
+    /// A reservation waits for room in the window. In a turn, by [`Turn::wait`].
+    fn wait(&mut self, window: &W) {
         self.leases.entry(window.clone()).or_default().waiting += 1;
     }
 
-    /// It waits no more.
+    /// It waits no more. In a turn, by [`Turn::stop_waiting`].
     pub fn stop_waiting(&mut self, window: &W) {
         if let Some(lease) = self.leases.get_mut(window) {
             lease.waiting = lease.waiting.saturating_sub(1);

@@ -12,6 +12,7 @@ use std::time::Duration;
 const NODES: usize = 3;
 const WINDOWS: u8 = 5;
 const COMMANDS_A_TURN: usize = 8;
+const WAITING_MAX: usize = 3;
 
 /// What becomes of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ struct Node {
     /// Not written yet: settlements are never given up.
     unsettled: VecDeque<Command>,
     in_flight: BTreeMap<u64, Holds>,
+    /// Who waits for room, and in which window.
+    waiting: VecDeque<(u64, Holds, u8)>,
 }
 
 impl Node {
@@ -66,7 +69,21 @@ impl Node {
             commands: VecDeque::new(),
             unsettled: VecDeque::new(),
             in_flight: BTreeMap::new(),
+            waiting: VecDeque::new(),
         }
+    }
+
+    /// Out of the lease when that covers it; nothing goes ahead of who waits.
+    fn draw(&mut self, id: u64, holds: Holds, now: Duration) -> Result<(), Holds> {
+        if !self.escrow.draw(&holds, now) {
+            return Err(holds);
+        }
+        for draw in holds.iter().filter(|draw| draw.amount > NanoUsd::ZERO) {
+            assert!(self.waiting.iter().all(|(_, _, window)| *window != draw.window), "{draw:?} goes ahead");
+        }
+        self.commands.push_back(Command::Record(id, holds.clone()));
+        self.in_flight.insert(id, holds);
+        Ok(())
     }
 }
 
@@ -208,14 +225,12 @@ impl World {
     /// A request comes: out of the lease when that covers it, else by a turn.
     fn ask(&mut self, node: usize) {
         let (holds, id) = (self.holds(), self.new_id());
-        let Node { escrow, commands, in_flight, .. } = &mut self.nodes[node];
-        if escrow.draw(&holds, self.now) {
-            commands.push_back(Command::Record(id, holds.clone()));
-            in_flight.insert(id, holds);
-            self.admitted += 1;
-        } else {
-            let fate = self.fate();
-            self.turn_with(node, Some((id, holds)), fate, false);
+        match self.nodes[node].draw(id, holds, self.now) {
+            Ok(()) => self.admitted += 1,
+            Err(holds) => {
+                let fate = self.fate();
+                self.turn_with(node, Some((id, holds)), fate, false);
+            }
         }
     }
 
@@ -248,7 +263,12 @@ impl World {
         let count = if trim_all { 0 } else { self.below(3) };
         let meanwhile: Vec<(u64, Holds)> = (0..count).map(|_| (self.new_id(), self.holds())).collect();
         let (database, mut transaction) = (&mut self.database, Transaction::default());
-        let Node { escrow, commands, unsettled, in_flight } = &mut self.nodes[node];
+        let Node { escrow, commands, unsettled, waiting, .. } = &mut self.nodes[node];
+        // Who waits is asked again, one at a time; he counts as waiting until then.
+        let (asked, waited_for) = match asked {
+            None if !trim_all => waiting.pop_front().map(|(id, holds, window)| ((id, holds), window)).unzip(),
+            asked => (asked, None),
+        };
         let count = commands.len().min(COMMANDS_A_TURN);
         for command in commands.drain(..count) {
             if let Command::Settle(_, holds, cost) = &command {
@@ -306,6 +326,9 @@ impl World {
                 }
             }
         }
+        if let Some(window) = &waited_for {
+            turn.stop_waiting(escrow, window);
+        }
         let verdict = asked.as_ref().map(|(id, holds)| {
             turn.reserve(escrow, holds).map(|()| {
                 transaction.admitted.push((*id, holds.clone()));
@@ -324,6 +347,9 @@ impl World {
             let taken = balance.posted.saturating_add(in_flight);
             assert!(taken.saturating_add(amount) > database.rows[window].limit, "a false refusal: {verdict:?}");
         }
+        if let Some(Err(Miss::Held(window, _))) = &verdict {
+            turn.wait(escrow, window);
+        }
         turn.trim(escrow, trim_all);
         for (window, change) in turn.changes() {
             let by = change.lease;
@@ -334,15 +360,12 @@ impl World {
 
         // While the transaction is on its way, others draw on what is idle.
         for (id, holds) in meanwhile {
-            if escrow.draw(&holds, now) {
-                commands.push_back(Command::Record(id, holds.clone()));
-                in_flight.insert(id, holds);
-                self.admitted += 1;
-            }
+            self.admitted += u64::from(self.nodes[node].draw(id, holds, now).is_ok());
         }
+        let Node { escrow, unsettled, in_flight, waiting, .. } = &mut self.nodes[node];
         match fate {
             Fate::Committed => {
-                database.commit(node, transaction);
+                self.database.commit(node, transaction);
                 turn.kept(escrow);
                 unsettled.clear();
                 match (verdict, asked) {
@@ -350,15 +373,26 @@ impl World {
                         in_flight.insert(id, holds);
                         self.admitted += 1;
                     }
-                    (Some(Err(_)), _) => self.refused += 1,
+                    (Some(Err(Miss::Held(window, _))), Some((id, holds))) if waiting.len() < WAITING_MAX => {
+                        waiting.push_back((id, holds, window));
+                    }
+                    (Some(Err(miss)), _) => {
+                        if let Miss::Held(window, _) = miss {
+                            escrow.stop_waiting(&window);
+                        }
+                        self.refused += 1;
+                    }
                     (None | Some(Ok(())), _) => {}
                 }
                 escrow.forget_idle(now);
             }
             Fate::Lost | Fate::LostUnheard | Fate::CommittedUnheard => {
                 turn.undone(escrow);
+                if let Some(window) = &waited_for {
+                    escrow.stop_waiting(window);
+                }
                 if fate == Fate::CommittedUnheard {
-                    database.commit(node, transaction);
+                    self.database.commit(node, transaction);
                 }
                 // Whoever asked is refused; an admission that was written all the same is voided.
                 if let (Some((id, holds)), Some(Ok(()))) = (asked, verdict)
@@ -369,7 +403,7 @@ impl World {
             }
             Fate::DiesBefore => unreachable!(),
             Fate::DiesAfter => {
-                database.commit(node, transaction);
+                self.database.commit(node, transaction);
                 self.crash(node);
             }
         }
@@ -435,6 +469,10 @@ impl World {
                 });
                 let drawn = in_flight.saturating_add(sum(ended));
                 let lease = node.escrow.leases.get(window).cloned().unwrap_or_default();
+                let waiting = node.waiting.iter().filter(|(_, _, of)| of == window).count();
+                if lease.waiting != waiting {
+                    return Err(format!("node {index}, window {window}: {waiting} wait, {lease:?}"));
+                }
                 if lease.drawn != drawn {
                     return Err(format!(
                         "node {index} drew {:?} of window {window}, not {drawn:?}",
@@ -467,7 +505,10 @@ impl World {
     /// Everybody finishes and gives back: then nothing is held, and what fits is admitted.
     fn settle_down(&mut self) -> Result<(), String> {
         for node in 0..NODES {
-            // Nobody asks any more.
+            // Nobody asks any more, or waits.
+            for (_, _, window) in std::mem::take(&mut self.nodes[node].waiting) {
+                self.nodes[node].escrow.stop_waiting(&window);
+            }
             while !self.nodes[node].in_flight.is_empty() {
                 self.finish(node);
             }

@@ -93,6 +93,10 @@ impl Seat {
 pub struct Turn<W> {
     now: Duration,
     seats: BTreeMap<W, Seat>,
+    /// Windows that reservations wait for since this turn.
+    waits: Vec<W>,
+    /// Windows that reservations waited for until this turn.
+    waited: Vec<W>,
 }
 
 impl<W: Clone + Eq + Hash + Ord> Turn<W> {
@@ -100,7 +104,8 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
     pub fn new(rows: impl IntoIterator<Item = (W, Row)>, now: Duration) -> Self {
         let none = NanoUsd::ZERO;
         let seat = |row| Seat { before: row, row, borne: none, drawn: none, more: none, admits: false };
-        Self { now, seats: rows.into_iter().map(|(window, row)| (window, seat(row))).collect() }
+        let seats = rows.into_iter().map(|(window, row)| (window, seat(row))).collect();
+        Self { now, seats, waits: Vec::new(), waited: Vec::new() }
     }
 
     /// Posts what a resolved request cost.
@@ -161,6 +166,19 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
             let excess = seat.excess(lease);
             seat.give_back(lease, excess);
         }
+    }
+
+    /// A reservation that is refused waits for room in the window.
+    pub fn wait(&mut self, escrow: &mut Escrow<W>, window: &W) {
+        escrow.wait(window);
+        self.waits.push(window.clone());
+    }
+
+    /// A reservation that waited for room in the window is about to be asked again. Until this turn is over whoever comes
+    /// meanwhile finds what is left of that room, or that it waits once more.
+    pub fn stop_waiting(&mut self, escrow: &mut Escrow<W>, window: &W) {
+        escrow.stop_waiting(window);
+        self.waited.push(window.clone());
     }
 
     /// How much of the amount has to be leased for it. Nothing is idle above the cap.
@@ -259,7 +277,7 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
     }
 
     /// It was not committed, or nobody knows: nothing of it counts. Its reservations are refused, its settlements are to
-    /// be told to another turn, and its windows are [`Escrow::uncertain`].
+    /// be told to another turn, and its windows are [`Escrow::uncertain`]. Whoever waited before waits.
     pub fn undone(self, escrow: &mut Escrow<W>) {
         for (window, seat) in self.seats {
             if let Some(lease) = escrow.leases.get_mut(&window) {
@@ -269,6 +287,12 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
                 // What was given back to come within the cap was not, perhaps.
                 lease.limit = None;
             }
+        }
+        for window in &self.waits {
+            escrow.stop_waiting(window);
+        }
+        for window in &self.waited {
+            escrow.wait(window);
         }
     }
 }
@@ -394,6 +418,33 @@ mod tests {
         assert_eq!(after, Some((Row { is_blocked: true, ..row(7, 0) }, nano(0))));
         turn.kept(&mut escrow);
         assert!(!escrow.draw(&free, now));
+    }
+
+    #[test]
+    fn nobody_goes_ahead_of_who_waits_for_a_window_before_he_was_asked_again() {
+        let (mut escrow, now) = (Escrow::default(), Duration::from_secs(1));
+        let of = |amount| [Draw { amount: nano(amount), ..draw("key") }];
+        let mut turn = Turn::new([("key", row(0, 0))], now);
+        assert_eq!(turn.reserve(&mut escrow, &of(90)), Ok(()));
+        assert!(matches!(turn.reserve(&mut escrow, &of(50)), Err(Miss::Held(..))));
+        turn.wait(&mut escrow, &"key");
+        turn.kept(&mut escrow);
+        escrow.resolve(&"key", nano(90), nano(0), now);
+        assert!(!escrow.draw(&of(60), now), "what is idle is for who waits");
+        for is_committed in [false, true] {
+            let mut turn = Turn::new([("key", row(0, 90))], now);
+            turn.stop_waiting(&mut escrow, &"key");
+            assert_eq!(turn.reserve(&mut escrow, &of(50)), Ok(()));
+            if is_committed {
+                turn.kept(&mut escrow);
+            } else {
+                turn.undone(&mut escrow);
+                escrow.reload(&"key", nano(90));
+                escrow.leases.get_mut("key").unwrap().limit = Some(nano(100));
+                assert!(!escrow.draw(&of(10), now), "he waits still");
+            }
+        }
+        assert!(escrow.draw(&of(40), now), "nobody waits");
     }
 
     #[test]

@@ -350,6 +350,9 @@ fn plan(
             }
         }
     }
+    for window in work.batch.reserves.iter().filter_map(|pending| pending.waited_for.as_ref()) {
+        turn.stop_waiting(&mut escrow, window);
+    }
     let mut no_room = Vec::with_capacity(misses.len());
     for (Pending { request, .. }, miss) in work.batch.reserves.iter().zip(misses) {
         let holds = &request.demand.holds;
@@ -357,6 +360,9 @@ fn plan(
             Some(_) => Ok(()),
             None => turn.reserve(&mut escrow, &holds.iter().map(draw).collect::<Vec<_>>()),
         };
+        if let Err(NoRoom::Held(window, _)) = &reserved {
+            turn.wait(&mut escrow, window);
+        }
         no_room.push(reserved.err().and_then(|no_room| as_miss(holds, no_room)));
     }
     turn.trim(&mut escrow, work.closes);

@@ -12,8 +12,9 @@ use crate::base::NanoUsd;
 use crate::budget::Balance;
 use crate::log::{Entry, Outcome, Rollup};
 use crate::service::Alarms;
+use crate::store::budget::WindowId;
 use crate::store::{StoreError, Writer, WriterError};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,6 +34,8 @@ const TRIES_MAX: usize = 8;
 pub(super) struct Pending {
     pub(super) request: Box<Request>,
     deadline: Instant,
+    /// Where it waited until this turn, and counts until it is asked again.
+    pub(super) waited_for: Option<WindowId>,
 }
 
 /// A reservation that waits for room, and what refused it last.
@@ -161,7 +164,7 @@ impl State<'_> {
         let deadline = Instant::now() + self.limits.wait;
         for command in commands {
             match command {
-                Command::Reserve(request) => batch.reserves.push(Pending { request, deadline }),
+                Command::Reserve(request) => batch.reserves.push(Pending { request, deadline, waited_for: None }),
                 Command::Admit(opening, reply) => self.admitting.push((opening, reply)),
                 Command::Settle(settlement, reply) => {
                     self.resolve(&settlement);
@@ -187,15 +190,29 @@ impl State<'_> {
         }
     }
 
-    async fn turn(&mut self, mut batch: Batch, closes: bool) {
-        // Only a settlement makes room, or a correction: then whoever waits is tried again, before those who came later.
-        if !self.unsettled.is_empty() || !batch.corrections.is_empty() {
-            let again = std::mem::take(&mut self.waiting);
-            for waiting in &again {
-                self.desk.escrow().stop_waiting(&waiting.hold.window_id());
-            }
-            batch.reserves = again.into_iter().map(|waiting| waiting.pending).chain(batch.reserves).collect();
+    /// Whoever waits for room where there may be some now: it is asked before those who came later.
+    fn to_be_asked_again(&mut self, batch: &Batch) -> impl Iterator<Item = Pending> + use<> {
+        // Only a settlement makes room, or an operator. After a commit of which nobody knew, what it took is idle again.
+        let is_open_to_all = !batch.corrections.is_empty() || !batch.mendings.is_empty();
+        let mut with_room: HashSet<WindowId> = HashSet::new();
+        if !self.waiting.is_empty() {
+            let settled = self.unsettled.iter().flat_map(|(settlement, _)| &settlement.holds);
+            with_room.extend(settled.map(Hold::window_id));
+            with_room.extend(self.desk.escrow().uncertain());
         }
+        let (again, waiting): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|waiting| is_open_to_all || with_room.contains(&waiting.hold.window_id()));
+        self.waiting = waiting;
+        again.into_iter().map(|Waiting { pending, hold, .. }| Pending {
+            waited_for: Some(hold.window_id()),
+            ..pending
+        })
+    }
+
+    async fn turn(&mut self, mut batch: Batch, closes: bool) {
+        let again = self.to_be_asked_again(&batch);
+        batch.reserves = again.chain(batch.reserves).collect();
         let sweeps = self.next_sweep <= Instant::now();
         if sweeps {
             self.next_sweep = Instant::now() + SWEEP_EVERY;
@@ -273,7 +290,7 @@ impl State<'_> {
     }
 
     /// Looks at a window that somebody else changed, and remembers it as it is found.
-    async fn examine(&mut self, window: &crate::store::budget::WindowId) -> Result<(), WriteError> {
+    async fn examine(&mut self, window: &WindowId) -> Result<(), WriteError> {
         let mut tx = self.writer.begin().await.map_err(WriteError::Nothing)?;
         super::rows::examine(&mut tx.conn(), &mut self.memory, self.alarms, window).await?;
         match tx.commit().await {
@@ -328,11 +345,12 @@ impl State<'_> {
                 Miss::Blocked(hold) => refuse(pending, ReserveError::Blocked { hold }),
                 Miss::Exceeded(hold, balance) => refuse(pending, ReserveError::Exceeded { hold, balance }),
                 Miss::Held(hold, balance) if self.waiting.len() < self.limits.waiting_max => {
-                    // Whoever comes later does not go ahead of it.
-                    self.desk.escrow().wait(&hold.window_id());
                     self.waiting.push_back(Waiting { pending, hold, balance });
                 }
-                Miss::Held(hold, balance) => refuse(pending, ReserveError::Held { hold, balance }),
+                Miss::Held(hold, balance) => {
+                    self.desk.escrow().stop_waiting(&hold.window_id());
+                    refuse(pending, ReserveError::Held { hold, balance });
+                }
             }
         }
     }
@@ -342,6 +360,9 @@ impl State<'_> {
     fn refuse_all(&mut self, batch: Batch, error: &WriteError) {
         let (reserves, others) = batch.split();
         for pending in reserves {
+            if let Some(window) = &pending.waited_for {
+                self.desk.escrow().stop_waiting(window);
+            }
             if let WriteError::Unknown(_) = error {
                 let entry =
                     Entry { outcome: Some(Outcome::UpstreamFailed), ..pending.request.demand.entry.clone() };
