@@ -205,37 +205,27 @@ fn on_record(tools: &Tools<'_>, opening: &Opening) -> Admission {
     }
 }
 
-/// Puts reservations on record whose sub-keys and projects are what they were decided by. The key comes before its
-/// money: one that was stopped meanwhile is stale, whatever its budgets say.
+/// Refuses reservations whose sub-keys and projects are not what they were decided by. The key comes before its money:
+/// one that was stopped meanwhile is stale, whatever its budgets say.
 async fn admit(tools: &mut Tools<'_>, reserves: &[Pending]) -> Result<Vec<Option<Verdict>>, StoreError> {
-    let projects: BTreeSet<&str> = reserves
-        .iter()
-        .flat_map(|pending| pending.request.demand.projects.iter())
-        .map(|(slug, _)| slug.as_str())
-        .collect();
-    let active = project::active_versions(&mut tools.conn, &Vec::from_iter(projects)).await?;
-    let mut verdicts = Vec::with_capacity(reserves.len());
-    for Pending { request, .. } in reserves {
-        if request.reply.is_closed() {
-            verdicts.push(Some(Verdict::Abandoned));
-            continue;
-        }
+    let demands = || reserves.iter().map(|pending| &pending.request.demand);
+    let projects: BTreeSet<&str> =
+        demands().flat_map(|demand| demand.projects.iter()).map(|(slug, _)| slug.as_str()).collect();
+    let projects = project::active_versions(&mut tools.conn, &Vec::from_iter(projects)).await?;
+    let subkeys: BTreeSet<&str> = demands().map(|demand| demand.subkey.as_str()).collect();
+    let subkeys = admission::active_versions(&mut tools.conn, &Vec::from_iter(subkeys)).await?;
+    let verdict = |Pending { request, .. }: &Pending| {
         let demand = &request.demand;
-        if !are_current(demand, &active) {
-            verdicts.push(Some(Verdict::Refused(Box::new(Miss::Stale))));
-            continue;
+        let is_current = subkeys.get(demand.subkey.as_str()) == Some(&demand.subkey_version);
+        if request.reply.is_closed() {
+            Some(Verdict::Abandoned)
+        } else if is_current && are_current(demand, &projects) {
+            None
+        } else {
+            Some(Verdict::Refused(Box::new(Miss::Stale)))
         }
-        let opening = Opening {
-            subkey: demand.subkey.clone(),
-            holds: demand.holds.clone(),
-            entry: demand.entry.clone(),
-        };
-        let admission = on_record(tools, &opening);
-        let is_current =
-            admission::insert_if_current(&mut tools.conn, &admission, demand.subkey_version).await?;
-        verdicts.push((!is_current).then(|| Verdict::Refused(Box::new(Miss::Stale))));
-    }
-    Ok(verdicts)
+    };
+    Ok(reserves.iter().map(verdict).collect())
 }
 
 /// Whether the projects are at the versions that the demand was decided by; `active` has those that are not stopped.
@@ -408,11 +398,15 @@ async fn write(
     }
     let mut verdicts = Vec::with_capacity(misses.len());
     for ((Pending { request, .. }, miss), no_room) in work.batch.reserves.iter().zip(misses).zip(no_room) {
-        if no_room.is_some() || matches!(miss, Some(Verdict::Refused(_))) {
-            admission::forget(&mut tools.conn, &request.demand.entry.request_id).await?;
-        }
         let refused = no_room.map(|miss| Verdict::Refused(Box::new(miss)));
-        verdicts.push(miss.or(refused).unwrap_or(Verdict::Reserved));
+        let verdict = miss.or(refused).unwrap_or(Verdict::Reserved);
+        if let Verdict::Reserved = verdict {
+            let Demand { subkey, holds, entry, .. } = &request.demand;
+            let opening = Opening { subkey: subkey.clone(), holds: holds.clone(), entry: entry.clone() };
+            let admission = on_record(tools, &opening);
+            admission::insert(&mut tools.conn, &admission).await?;
+        }
+        verdicts.push(verdict);
     }
     usage::add(&mut tools.conn, &tools.rollup).await?;
     for (mending, _) in &work.batch.mendings {
