@@ -68,9 +68,9 @@ pub(super) enum TurnError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Books(#[from] AuditError),
-    /// A row is not as it was left. It was looked at; try again.
-    #[error("a window was changed by somebody else")]
-    Disturbed(WindowId),
+    /// These rows are not as they were left: look at them, and try again.
+    #[error("windows were changed by somebody else")]
+    Disturbed(Vec<WindowId>),
 }
 
 /// What a turn works with.
@@ -377,6 +377,7 @@ async fn write(
     no_room: Vec<Option<Miss>>,
     misses: Vec<Option<Verdict>>,
 ) -> Result<Vec<Verdict>, TurnError> {
+    let mut disturbed = Vec::new();
     for (window, change) in turn.changes() {
         if change.after.is_blocked && !change.before.is_blocked {
             let by_audit = work.batch.mendings.iter().any(|(mending, _)| mending.blocks(window));
@@ -385,12 +386,15 @@ async fn write(
         }
         match rows::write(&mut tools.conn, tools.memory, (window, tools.epoch), &change).await? {
             Written::Done => {}
-            Written::Disturbed => return Err(TurnError::Disturbed(window.clone())),
+            Written::Disturbed => disturbed.push(window.clone()),
             Written::Gone => {
                 tools.memory.forget_one(window);
                 tools.desk.escrow().forget(window);
             }
         }
+    }
+    if !disturbed.is_empty() {
+        return Err(TurnError::Disturbed(disturbed));
     }
     let outbox = tools.alarms.outbox();
     if outbox.has_alerts() {

@@ -278,9 +278,9 @@ impl State<'_> {
                     drop(tx);
                     self.memory.discard();
                     match error {
-                        TurnError::Disturbed(window) if tries < TRIES_MAX => {
+                        TurnError::Disturbed(windows) if tries < TRIES_MAX => {
                             tries += 1;
-                            self.examine(&window).await?;
+                            self.examine(&windows).await?;
                         }
                         error => return Err(WriteError::Turn(error)),
                     }
@@ -289,10 +289,12 @@ impl State<'_> {
         }
     }
 
-    /// Looks at a window that somebody else changed, and remembers it as it is found.
-    async fn examine(&mut self, window: &WindowId) -> Result<(), WriteError> {
+    /// Looks at windows that somebody else changed, and remembers them as they are found.
+    async fn examine(&mut self, windows: &[WindowId]) -> Result<(), WriteError> {
         let mut tx = self.writer.begin().await.map_err(WriteError::Nothing)?;
-        super::rows::examine(&mut tx.conn(), &mut self.memory, self.alarms, window).await?;
+        for window in windows {
+            super::rows::examine(&mut tx.conn(), &mut self.memory, self.alarms, window).await?;
+        }
         match tx.commit().await {
             Ok(()) => {
                 self.memory.keep();
