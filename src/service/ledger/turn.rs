@@ -10,19 +10,18 @@ use super::rows::Written;
 use super::time::Timekeeper;
 use super::writer::{Admitting, Batch, Pending, Unsettled};
 use super::{
-    AuditError, Blocked, CorrectError, Corrected, Demand, Hold, Mending, Opening, Settlement, base, correct,
-    rows,
+    AuditError, CorrectError, Corrected, Demand, Hold, Mending, Opening, Settlement, correct, mend, rows,
 };
 use crate::base::NanoUsd;
 use crate::budget::Balance;
 use crate::budget::escrow::{Change, Miss as NoRoom, Row, Turn};
-use crate::log::{AdminEntry, AlarmKind, Entry, Rollup, Sums};
+use crate::log::{AlarmKind, Entry, Rollup};
 use crate::service::Alarms;
-use crate::service::budget::{Spending, tell_what_is_reached, tell_what_stands};
+use crate::service::budget::{Spending, tell_what_is_reached};
 use crate::store::access_log::Posting;
 use crate::store::admission::Admission;
 use crate::store::budget::WindowId;
-use crate::store::{Conn, StoreError, access_log, admin_log, admission, disorder, lease, project, usage};
+use crate::store::{Conn, Patience, StoreError, access_log, admission, disorder, lease, project, usage};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -76,6 +75,7 @@ pub(super) enum TurnError {
 /// What a turn works with.
 pub(super) struct Tools<'t> {
     pub(super) conn: Conn<'t>,
+    pub(super) patience: &'t Patience,
     pub(super) epoch: i64,
     pub(super) node: &'t str,
     pub(super) desk: &'t Desk,
@@ -99,16 +99,11 @@ pub(super) struct Work<'w> {
 
 /// Does the work in the transaction. On an error, the transaction is to be dropped; what was done in memory is undone.
 pub(super) async fn run(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Done, TurnError> {
-    reload(tools).await?;
-    let settled = settle(tools, work.unsettled).await?;
-    record(tools, work).await?;
-    let corrected = correct::all(tools, &work.batch.corrections).await?;
-    let mut misses = admit(tools, &work.batch.reserves).await?;
-    let mut found = load(tools, work, &settled, &corrected).await?;
-    misses_by_cap(tools, &work.batch.reserves, &mut found, &mut misses).await?;
-
+    let patience = tools.patience;
+    let (settled, corrected, misses, found) = patience.listen(prepare(tools, work)).await??;
     let (turn, no_room) = plan(tools, work, (&settled, &corrected), found, &misses);
-    let done = write(tools, work, &turn, no_room, misses).await;
+    let done = patience.listen(write(tools, work, &turn, no_room, misses)).await;
+    let done = done.unwrap_or_else(|silence| Err(silence.into()));
     match done {
         Ok(verdicts) => {
             Ok(Done { verdicts, balances: balances(tools.desk, &turn, &settled), turn, corrected })
@@ -118,6 +113,25 @@ pub(super) async fn run(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Done, 
             Err(error)
         }
     }
+}
+
+/// What the arithmetic needs: what happened before, what was asked, and the rows.
+type Prepared = (
+    Vec<Settled>,
+    Vec<Result<Corrected, CorrectError>>,
+    Vec<Option<Verdict>>,
+    BTreeMap<WindowId, Row>,
+);
+
+async fn prepare(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Prepared, TurnError> {
+    reload(tools).await?;
+    let settled = settle(tools, work.unsettled).await?;
+    record(tools, work).await?;
+    let corrected = correct::all(tools, &work.batch.corrections).await?;
+    let mut misses = admit(tools, &work.batch.reserves).await?;
+    let mut found = load(tools, work, &settled, &corrected).await?;
+    misses_by_cap(tools, &work.batch.reserves, &mut found, &mut misses).await?;
+    Ok((settled, corrected, misses, found))
 }
 
 /// After a commit of which nobody knew: what is leased.
@@ -413,13 +427,7 @@ async fn write(
         verdicts.push(verdict);
     }
     usage::add(&mut tools.conn, &tools.rollup).await?;
-    for (mending, _) in &work.batch.mendings {
-        match mending {
-            Mending::Block(_) => {}
-            Mending::Repair { which, entry, seal } => repair(tools, which, entry, &**seal).await?,
-            Mending::SumAgain { hours, entry } => sum_again(tools, hours, entry).await?,
-        }
-    }
+    mend::all(tools, &work.batch.mendings).await?;
     if tools.time.is_due() || work.closes {
         keep_time(tools).await?;
     }
@@ -446,46 +454,6 @@ fn spendings(turn: &Turn<WindowId>) -> Vec<Spending> {
         after: change.after.posted,
     };
     posted.map(spending).collect()
-}
-
-async fn repair(
-    tools: &mut Tools<'_>,
-    which: &Blocked,
-    entry: &AdminEntry,
-    seal: &dyn super::RowSeal,
-) -> Result<(), TurnError> {
-    let blocked = match which {
-        Blocked::Of(budget) => disorder::blocked_of(&mut tools.conn, budget).await?,
-        Blocked::ByBill => disorder::blocked_for(&mut tools.conn, rows::BILL).await?,
-    };
-    let mut windows = BTreeSet::new();
-    for repaired in base::repair(&mut tools.conn, seal, blocked).await? {
-        let mut detail = entry.detail.clone();
-        let target = repaired.window.budget.as_str().to_owned();
-        detail["window_start"] = json!(repaired.window.window_start);
-        detail["logged_usd"] = json!(repaired.logged);
-        for (name, standing) in [("before", repaired.before), ("after", repaired.after)] {
-            detail[name] = json!({"posted_usd": standing.posted, "held_usd": standing.held});
-        }
-        let entry = AdminEntry { target, detail, ..entry.clone() };
-        admin_log::append(&mut tools.conn, &entry).await?;
-        rows::look(&mut tools.conn, tools.memory, &repaired.window).await?;
-        windows.insert(repaired.window);
-    }
-    Ok(tell_what_stands(&mut tools.conn, tools.alarms.outbox(), &windows).await?)
-}
-
-/// Makes the sums of usage of these hours anew.
-async fn sum_again(tools: &mut Tools<'_>, hours: &[String], entry: &AdminEntry) -> Result<(), TurnError> {
-    for hour in hours {
-        let (before, after) = usage::rebuild(&mut tools.conn, hour).await?;
-        let told =
-            |sums: Sums| json!({"entries": sums.entries, "requests": sums.requests, "cost_usd": sums.cost});
-        let detail = json!({"before": told(before), "after": told(after)});
-        let entry = AdminEntry { target: hour.clone(), detail, ..entry.clone() };
-        admin_log::append(&mut tools.conn, &entry).await?;
-    }
-    Ok(())
 }
 
 /// Where the windows of each settlement stand.

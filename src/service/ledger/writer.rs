@@ -46,7 +46,7 @@ struct Waiting {
 }
 
 /// Told when what was asked for is durable.
-type Reply = oneshot::Sender<Result<(), Unrecorded>>;
+pub(super) type Reply = oneshot::Sender<Result<(), Unrecorded>>;
 /// Told what came of a correction.
 pub(super) type CorrectReply = oneshot::Sender<Result<Corrected, CorrectError>>;
 /// A settlement, and who waits for the balances after it.
@@ -153,7 +153,7 @@ impl State<'_> {
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        let retry = self.has_kept().then(|| Instant::now() + RETRY_PAUSE);
+        let retry = (self.has_kept() || self.desk.is_silent()).then(|| Instant::now() + RETRY_PAUSE);
         let sweep = (!self.desk.escrow().is_empty()).then_some(self.next_sweep);
         let waiting = self.waiting.iter().map(|waiting| waiting.pending.deadline);
         retry.into_iter().chain(sweep).chain(waiting).min()
@@ -211,6 +211,10 @@ impl State<'_> {
     }
 
     async fn turn(&mut self, mut batch: Batch, closes: bool) {
+        if self.desk.is_silent() {
+            // Whoever asks meanwhile need not wait until it is known that it says nothing still.
+            self.refuse_all(std::mem::take(&mut batch), false);
+        }
         let again = self.to_be_asked_again(&batch);
         batch.reserves = again.chain(batch.reserves).collect();
         let sweeps = self.next_sweep <= Instant::now();
@@ -223,16 +227,16 @@ impl State<'_> {
                 || !escrow.uncertain().is_empty() || !escrow.with_surplus(self.desk.now()).is_empty();
             if closes { !escrow.is_empty() } else { sweeps && is_due() }
         };
-        if self.has_kept() || !batch.is_empty() || has_surplus() {
+        if self.has_kept() || !batch.is_empty() || has_surplus() || self.desk.is_silent() {
             match self.write(&batch, (sweeps, closes)).await {
                 Ok(done) => {
                     self.desk.committed();
                     self.answer(batch, done);
                 }
                 Err(error) => {
-                    self.desk.failed();
+                    self.desk.failed(self.writer.patience().was_silent());
                     tracing::error!(%error, kept = self.unsettled.len(), "the ledger cannot be written; settlements are kept");
-                    self.refuse_all(batch, &error);
+                    self.refuse_all(batch, matches!(error, WriteError::Unknown(_)));
                 }
             }
         }
@@ -242,6 +246,8 @@ impl State<'_> {
     /// Everything in one transaction, or nothing.
     async fn write(&mut self, batch: &Batch, (sweeps, closes): (bool, bool)) -> Result<Done, WriteError> {
         let mut tries = 0;
+        let patience = self.writer.patience();
+        let patience = if batch.mendings.is_empty() { patience } else { patience.for_long_work() };
         loop {
             let mut tx = self.writer.begin().await.map_err(WriteError::Nothing)?;
             let losses = self.losses.0.load(Ordering::SeqCst);
@@ -252,6 +258,7 @@ impl State<'_> {
             }
             let mut tools = Tools {
                 conn: tx.conn(),
+                patience: &patience,
                 epoch: self.epoch,
                 node: &self.node,
                 desk: &self.desk,
@@ -263,7 +270,7 @@ impl State<'_> {
             let work = Work { admitting: &self.admitting, unsettled: &self.unsettled, batch, sweeps, closes };
             let done = turn::run(&mut tools, &work).await;
             match done {
-                Ok(done) => match tx.commit().await {
+                Ok(done) => match patience.listen(tx.commit()).await.and_then(|committed| committed) {
                     Ok(()) => {
                         self.memory.keep();
                         return Ok(done);
@@ -291,11 +298,16 @@ impl State<'_> {
 
     /// Looks at windows that somebody else changed, and remembers them as they are found.
     async fn examine(&mut self, windows: &[WindowId]) -> Result<(), WriteError> {
+        let patience = self.writer.patience();
         let mut tx = self.writer.begin().await.map_err(WriteError::Nothing)?;
-        for window in windows {
-            super::rows::examine(&mut tx.conn(), &mut self.memory, self.alarms, window).await?;
-        }
-        match tx.commit().await {
+        let examined = async {
+            for window in windows {
+                super::rows::examine(&mut tx.conn(), &mut self.memory, self.alarms, window).await?;
+            }
+            Ok::<(), StoreError>(())
+        };
+        patience.listen(examined).await??;
+        match patience.listen(tx.commit()).await.and_then(|committed| committed) {
             Ok(()) => {
                 self.memory.keep();
                 Ok(())
@@ -359,13 +371,13 @@ impl State<'_> {
 
     /// A commit that failed may have been made all the same: each reservation is voided, which does nothing
     /// where there is none. What was never committed needs no voiding.
-    fn refuse_all(&mut self, batch: Batch, error: &WriteError) {
+    fn refuse_all(&mut self, batch: Batch, may_be_committed: bool) {
         let (reserves, others) = batch.split();
         for pending in reserves {
             if let Some(window) = &pending.waited_for {
                 self.desk.escrow().stop_waiting(window);
             }
-            if let WriteError::Unknown(_) = error {
+            if may_be_committed {
                 let entry =
                     Entry { outcome: Some(Outcome::UpstreamFailed), ..pending.request.demand.entry.clone() };
                 // Nothing of it is drawn any more.
