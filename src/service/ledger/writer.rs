@@ -78,6 +78,8 @@ struct State<'a> {
     waiting: VecDeque<Waiting>,
     /// Settlements that the store has not taken yet. They are never given up.
     unsettled: Vec<Unsettled>,
+    /// The same of reservations that were refused after a commit of which nobody knows; a turn takes some of them.
+    voids: VecDeque<Box<Settlement>>,
     /// Admissions that were drawn in memory and are not on record yet. Neither are they.
     admitting: Vec<Admitting>,
     next_sweep: Instant,
@@ -103,6 +105,7 @@ pub(super) async fn run(
         memory: Memory::new(REMEMBERED_MAX),
         waiting: VecDeque::new(),
         unsettled: Vec::new(),
+        voids: VecDeque::new(),
         admitting: Vec::new(),
         next_sweep: Instant::now() + SWEEP_EVERY,
     };
@@ -149,7 +152,19 @@ impl Batch {
 
 impl State<'_> {
     fn has_kept(&self) -> bool {
-        !self.unsettled.is_empty() || !self.admitting.is_empty()
+        self.kept() > 0
+    }
+
+    /// What is kept until it can be written.
+    fn kept(&self) -> usize {
+        self.unsettled.len() + self.voids.len() + self.admitting.len()
+    }
+
+    /// Takes voids into the next turn. Whatever a turn failed with is in the next one again, so only some are.
+    fn take_voids(&mut self) {
+        let taken = self.unsettled.iter().filter(|(settlement, _)| !settlement.is_drawn).count();
+        let count = BATCH_MAX.saturating_sub(taken).min(self.voids.len());
+        self.unsettled.extend(self.voids.drain(..count).map(|void| (void, None)));
     }
 
     fn next_timer(&self) -> Option<Instant> {
@@ -217,6 +232,12 @@ impl State<'_> {
         }
         let again = self.to_be_asked_again(&batch);
         batch.reserves = again.chain(batch.reserves).collect();
+        if self.kept() > self.limits.queue_commands {
+            // Whoever is refused after a commit of which nobody knows is one more to keep.
+            let reserves = std::mem::take(&mut batch.reserves);
+            self.refuse_all(Batch { reserves, ..Batch::default() }, false);
+        }
+        self.take_voids();
         let sweeps = self.next_sweep <= Instant::now();
         if sweeps {
             self.next_sweep = Instant::now() + SWEEP_EVERY;
@@ -235,7 +256,7 @@ impl State<'_> {
                 }
                 Err(error) => {
                     self.desk.failed(self.writer.patience().was_silent());
-                    tracing::error!(%error, kept = self.unsettled.len(), "the ledger cannot be written; settlements are kept");
+                    tracing::error!(%error, kept = self.kept(), "the ledger cannot be written; settlements are kept");
                     self.refuse_all(batch, matches!(error, WriteError::Unknown(_)));
                 }
             }
@@ -382,7 +403,7 @@ impl State<'_> {
                     Entry { outcome: Some(Outcome::UpstreamFailed), ..pending.request.demand.entry.clone() };
                 // Nothing of it is drawn any more.
                 let void = Settlement { cost: NanoUsd::ZERO, entry, holds: Vec::new(), is_drawn: false };
-                self.unsettled.push((Box::new(void), None));
+                self.voids.push_back(Box::new(void));
             }
             refuse(pending, ReserveError::Unavailable);
         }
