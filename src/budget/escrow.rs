@@ -14,7 +14,7 @@ pub use turn::{Change, Miss, Row, Turn};
 
 use crate::base::NanoUsd;
 use recent::Recent;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub struct Draw<W> {
 #[derive(Clone, Debug)]
 pub struct Escrow<W> {
     leases: HashMap<W, Lease>,
+    /// Those that are shut: there are few, and every turn asks.
+    shut: HashSet<W>,
 }
 
 /// The lease of one window.
@@ -87,7 +89,7 @@ impl Lease {
 
 impl<W> Default for Escrow<W> {
     fn default() -> Self {
-        Self { leases: HashMap::new() }
+        Self { leases: HashMap::new(), shut: HashSet::new() }
     }
 }
 
@@ -146,11 +148,12 @@ impl<W: Clone + Eq + Hash> Escrow<W> {
 
     /// Windows of which nobody knows what the rows hold, since a commit failed. Tell by [`Escrow::reload`].
     pub fn uncertain(&self) -> Vec<W> {
-        self.leases.iter().filter(|(_, lease)| lease.is_shut).map(|(window, _)| window.clone()).collect()
+        self.shut.iter().cloned().collect()
     }
 
     /// What the rows hold for this node, read after whatever may have changed it.
     pub fn reload(&mut self, window: &W, amount: NanoUsd) {
+        self.shut.remove(window);
         if let Some(lease) = self.leases.get_mut(window) {
             lease.amount = amount;
             lease.is_shut = false;
@@ -159,6 +162,7 @@ impl<W: Clone + Eq + Hash> Escrow<W> {
 
     /// The window is gone, and with it whatever was leased of it.
     pub fn forget(&mut self, window: &W) {
+        self.shut.remove(window);
         self.leases.remove(window);
     }
 
@@ -181,7 +185,7 @@ impl<W: Clone + Eq + Hash> Escrow<W> {
     pub fn forget_idle(&mut self, now: Duration) {
         self.leases.retain(|_, lease| {
             let is_empty = lease.amount <= NanoUsd::ZERO && lease.taken() <= NanoUsd::ZERO && lease.waiting == 0;
-            !is_empty || lease.recent.is_of_late(now)
+            !is_empty || lease.is_shut || lease.recent.is_of_late(now)
         });
     }
 }

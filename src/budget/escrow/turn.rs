@@ -281,6 +281,7 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
     pub fn undone(self, escrow: &mut Escrow<W>) {
         for (window, seat) in self.seats {
             if let Some(lease) = escrow.leases.get_mut(&window) {
+                escrow.shut.insert(window);
                 lease.undraw(seat.drawn);
                 lease.spent = lease.spent.saturating_add(seat.borne);
                 lease.is_shut = true;

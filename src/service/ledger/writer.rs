@@ -241,6 +241,7 @@ impl State<'_> {
         let sweeps = self.next_sweep <= Instant::now();
         if sweeps {
             self.next_sweep = Instant::now() + SWEEP_EVERY;
+            self.desk.escrow().forget_idle(self.desk.now());
         }
         let has_surplus = || {
             let escrow = self.desk.escrow();
@@ -343,11 +344,7 @@ impl State<'_> {
     /// After the commit: say what became of each.
     fn answer(&mut self, mut batch: Batch, done: Done) {
         let Done { verdicts, balances, turn, corrected } = done;
-        {
-            let mut escrow = self.desk.escrow();
-            turn.kept(&mut escrow);
-            escrow.forget_idle(self.desk.now());
-        }
+        turn.kept(&mut self.desk.escrow());
         for (_, reply) in self.admitting.drain(..) {
             // Nobody has to wait for it.
             let _ = reply.send(());
