@@ -184,7 +184,8 @@ impl<W: Clone + Eq + Hash> Escrow<W> {
     /// Drops what is remembered of windows that nothing is leased of, and nothing was drawn from lately.
     pub fn forget_idle(&mut self, now: Duration) {
         self.leases.retain(|_, lease| {
-            let is_empty = lease.amount <= NanoUsd::ZERO && lease.taken() <= NanoUsd::ZERO && lease.waiting == 0;
+            let is_empty =
+                lease.amount <= NanoUsd::ZERO && lease.taken() <= NanoUsd::ZERO && lease.waiting == 0;
             !is_empty || lease.is_shut || lease.recent.is_of_late(now)
         });
     }

@@ -27,9 +27,15 @@ pub struct Writer {
 }
 
 enum WriterKind {
-    Sqlite { write: SqlitePool, _lock: File },
+    Sqlite {
+        write: SqlitePool,
+        _lock: File,
+    },
     /// Without a connection between one that was lost and the next.
-    Postgres { options: Box<PgConnectOptions>, db: Option<Box<PgConnection>> },
+    Postgres {
+        options: Box<PgConnectOptions>,
+        db: Option<Box<PgConnection>>,
+    },
 }
 
 /// Why there is no writer.

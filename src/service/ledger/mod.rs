@@ -455,6 +455,8 @@ impl Ledger {
         let (reply, answer) = oneshot::channel();
         // A full queue is at work, not broken.
         self.commands.try_send(Command::Probe(reply)).is_err()
-            || timeout(REPLY_WAIT, answer).await.is_ok_and(|answer| answer.is_ok_and(|written| written.is_ok()))
+            || timeout(REPLY_WAIT, answer)
+                .await
+                .is_ok_and(|answer| answer.is_ok_and(|written| written.is_ok()))
     }
 }

@@ -116,12 +116,8 @@ pub(super) async fn run(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Done, 
 }
 
 /// What the arithmetic needs: what happened before, what was asked, and the rows.
-type Prepared = (
-    Vec<Settled>,
-    Vec<Result<Corrected, CorrectError>>,
-    Vec<Option<Verdict>>,
-    BTreeMap<WindowId, Row>,
-);
+type Prepared =
+    (Vec<Settled>, Vec<Result<Corrected, CorrectError>>, Vec<Option<Verdict>>, BTreeMap<WindowId, Row>);
 
 async fn prepare(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Prepared, TurnError> {
     reload(tools).await?;

@@ -179,7 +179,9 @@ impl State<'_> {
         let deadline = Instant::now() + self.limits.wait;
         for command in commands {
             match command {
-                Command::Reserve(request) => batch.reserves.push(Pending { request, deadline, waited_for: None }),
+                Command::Reserve(request) => {
+                    batch.reserves.push(Pending { request, deadline, waited_for: None })
+                }
                 Command::Admit(opening, reply) => self.admitting.push((opening, reply)),
                 Command::Settle(settlement, reply) => {
                     self.resolve(&settlement);
@@ -219,10 +221,9 @@ impl State<'_> {
             .into_iter()
             .partition(|waiting| is_open_to_all || with_room.contains(&waiting.hold.window_id()));
         self.waiting = waiting;
-        again.into_iter().map(|Waiting { pending, hold, .. }| Pending {
-            waited_for: Some(hold.window_id()),
-            ..pending
-        })
+        again
+            .into_iter()
+            .map(|Waiting { pending, hold, .. }| Pending { waited_for: Some(hold.window_id()), ..pending })
     }
 
     async fn turn(&mut self, mut batch: Batch, closes: bool) {

@@ -112,7 +112,8 @@ on_both! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p3_a_cap_that_is_changed_while_its_window_begins_is_no_disorder() {
     let server = TestServer::start(TestStore::postgres().await).await;
-    let budgets = |day: &str| json!([{"limit_usd": day, "window": "day"}, {"limit_usd": "1", "window": "total"}]);
+    let budgets =
+        |day: &str| json!([{"limit_usd": day, "window": "day"}, {"limit_usd": "1", "window": "total"}]);
     let (id, secret) = server.mint(json!({"budgets": budgets("1")})).await;
     // Somebody else makes the row of the window that comes second: the turn waits for him between the two.
     let mut db = sqlx::PgConnection::connect(&server.store.url).await.unwrap();

@@ -124,7 +124,8 @@ async fn p4_while_the_database_says_nothing_everybody_is_refused_at_once() {
 async fn p4_before_forward_nobody_waits_for_a_record_that_cannot_be_made() {
     let relay = Relay::start().await;
     let durability = [("BITTING_DURABILITY", "before_forward")];
-    let server = TestServer::start_with(relay.store().await, bitting::base::Clock::system(), &durability).await;
+    let server =
+        TestServer::start_with(relay.store().await, bitting::base::Clock::system(), &durability).await;
     let (id, secret) = server.mint(total("1")).await;
     assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200);
     relay.passes.send_replace(false);
