@@ -85,8 +85,7 @@ impl Writer {
     pub async fn release(self) -> Result<(), StoreError> {
         const SQL: &str = "SELECT pg_advisory_unlock($1, hashtext(CAST(current_schema() AS TEXT)))";
         match self.kind {
-            WriterKind::Sqlite { .. } => Ok(()),
-            WriterKind::Postgres { db: None, .. } => Ok(()),
+            WriterKind::Sqlite { .. } | WriterKind::Postgres { db: None, .. } => Ok(()),
             WriterKind::Postgres { db: Some(mut db), .. } => {
                 let unlocked = sqlx::query(SQL).bind(LOCK_CLASS).execute(&mut *db).await;
                 unlocked.map_err(StoreError::Unavailable)?;
@@ -107,14 +106,13 @@ impl Writer {
                     Some(mut kept) => patience.listen(kept.ping()).await?.is_ok().then_some(kept),
                     None => None,
                 };
-                let db = match kept {
-                    Some(kept) => db.insert(kept),
-                    None => {
-                        let new = patience.listen(lock_session(options)).await??;
-                        patience.forget_silence();
-                        self.losses.fetch_add(1, Ordering::SeqCst);
-                        db.insert(Box::new(new))
-                    }
+                let db = if let Some(kept) = kept {
+                    db.insert(kept)
+                } else {
+                    let new = patience.listen(lock_session(options)).await??;
+                    patience.forget_silence();
+                    self.losses.fetch_add(1, Ordering::SeqCst);
+                    db.insert(Box::new(new))
                 };
                 patience.listen(db.begin_with(BEGIN_POSTGRES)).await?.map(TxKind::Postgres)
             }

@@ -180,7 +180,7 @@ impl State<'_> {
         for command in commands {
             match command {
                 Command::Reserve(request) => {
-                    batch.reserves.push(Pending { request, deadline, waited_for: None })
+                    batch.reserves.push(Pending { request, deadline, waited_for: None });
                 }
                 Command::Admit(opening, reply) => self.admitting.push((opening, reply)),
                 Command::Settle(settlement, reply) => {
@@ -208,7 +208,7 @@ impl State<'_> {
     }
 
     /// Whoever waits for room where there may be some now: it is asked before those who came later.
-    fn to_be_asked_again(&mut self, batch: &Batch) -> impl Iterator<Item = Pending> + use<> {
+    fn ask_again(&mut self, batch: &Batch) -> impl Iterator<Item = Pending> + use<> {
         // Only a settlement makes room, or an operator. After a commit of which nobody knew, what it took is idle again.
         let is_open_to_all = !batch.corrections.is_empty() || !batch.mendings.is_empty();
         let mut with_room: HashSet<WindowId> = HashSet::new();
@@ -231,7 +231,7 @@ impl State<'_> {
             // Whoever asks meanwhile need not wait until it is known that it says nothing still.
             self.refuse_all(std::mem::take(&mut batch), false);
         }
-        let again = self.to_be_asked_again(&batch);
+        let again = self.ask_again(&batch);
         batch.reserves = again.chain(batch.reserves).collect();
         if self.kept() > self.limits.queue_commands {
             // Whoever is refused after a commit of which nobody knows is one more to keep.
