@@ -14,7 +14,7 @@ pub use turn::{Change, Miss, Row, Turn};
 
 use crate::base::NanoUsd;
 use recent::Recent;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -33,20 +33,24 @@ pub struct Draw<W> {
 #[derive(Clone, Debug)]
 pub struct Escrow<W> {
     leases: HashMap<W, Lease>,
+    /// Those that are shut: there are few, and every turn asks.
+    shut: HashSet<W>,
 }
 
 /// The lease of one window.
 #[derive(Clone, Debug, Default)]
 struct Lease {
-    /// The cap when it was last topped up.
-    limit: NanoUsd,
+    /// The cap by which all of it may be drawn; `None` when the rows have to be asked: no turn has found all that is leased
+    /// and spent within the cap that is in force.
+    limit: Option<NanoUsd>,
     /// What the rows hold for this node.
     amount: NanoUsd,
     /// Taken by requests in flight.
     drawn: NanoUsd,
     /// Spent by requests that are over, and not posted yet.
     spent: NanoUsd,
-    /// Reservations that wait for room: none goes ahead of them.
+    /// Reservations that wait for room. While any does, nobody draws in memory: the rows are asked, after who waits. What
+    /// fits beside it is admitted there all the same; nobody is refused for another's sake.
     waiting: usize,
     /// A commit failed: nobody knows what the rows hold.
     is_shut: bool,
@@ -85,20 +89,21 @@ impl Lease {
 
 impl<W> Default for Escrow<W> {
     fn default() -> Self {
-        Self { leases: HashMap::new() }
+        Self { leases: HashMap::new(), shut: HashSet::new() }
     }
 }
 
 impl<W: Clone + Eq + Hash> Escrow<W> {
     /// Takes every amount out of its lease, or none. `false` when the rows have to be asked: a lease does not cover it,
-    /// the cap is another one than when it was leased, or somebody waits for that window already.
+    /// the cap is another one than when it was leased, or somebody waits for that window already. An amount of nothing
+    /// needs a lease, too, if an empty one: without any, nobody knows whether the window is blocked.
     pub fn draw(&mut self, draws: &[Draw<W>], now: Duration) -> bool {
         let is_covered = draws.iter().all(|draw| {
             self.leases.get(&draw.window).is_some_and(|lease| {
-                lease.limit == draw.limit
-                    && lease.waiting == 0
+                lease.limit == Some(draw.limit)
                     && !lease.is_blocked
-                    && draw.amount <= lease.idle()
+                    && !lease.is_shut
+                    && (draw.amount == NanoUsd::ZERO || (lease.waiting == 0 && draw.amount <= lease.idle()))
             })
         });
         if is_covered {
@@ -123,12 +128,12 @@ impl<W: Clone + Eq + Hash> Escrow<W> {
         }
     }
 
-    /// A reservation waits for room in the window.
-    pub fn wait(&mut self, window: &W) {
+    /// A reservation waits for room in the window. In a turn, by [`Turn::wait`].
+    fn wait(&mut self, window: &W) {
         self.leases.entry(window.clone()).or_default().waiting += 1;
     }
 
-    /// It waits no more.
+    /// It waits no more. In a turn, by [`Turn::stop_waiting`].
     pub fn stop_waiting(&mut self, window: &W) {
         if let Some(lease) = self.leases.get_mut(window) {
             lease.waiting = lease.waiting.saturating_sub(1);
@@ -143,11 +148,12 @@ impl<W: Clone + Eq + Hash> Escrow<W> {
 
     /// Windows of which nobody knows what the rows hold, since a commit failed. Tell by [`Escrow::reload`].
     pub fn uncertain(&self) -> Vec<W> {
-        self.leases.iter().filter(|(_, lease)| lease.is_shut).map(|(window, _)| window.clone()).collect()
+        self.shut.iter().cloned().collect()
     }
 
     /// What the rows hold for this node, read after whatever may have changed it.
     pub fn reload(&mut self, window: &W, amount: NanoUsd) {
+        self.shut.remove(window);
         if let Some(lease) = self.leases.get_mut(window) {
             lease.amount = amount;
             lease.is_shut = false;
@@ -156,6 +162,7 @@ impl<W: Clone + Eq + Hash> Escrow<W> {
 
     /// The window is gone, and with it whatever was leased of it.
     pub fn forget(&mut self, window: &W) {
+        self.shut.remove(window);
         self.leases.remove(window);
     }
 
@@ -174,10 +181,12 @@ impl<W: Clone + Eq + Hash> Escrow<W> {
         self.leases.get(window).map_or(NanoUsd::ZERO, Lease::idle)
     }
 
-    /// Drops what is remembered of windows that nothing is leased of.
-    pub fn forget_idle(&mut self) {
+    /// Drops what is remembered of windows that nothing is leased of, and nothing was drawn from lately.
+    pub fn forget_idle(&mut self, now: Duration) {
         self.leases.retain(|_, lease| {
-            lease.amount > NanoUsd::ZERO || lease.taken() > NanoUsd::ZERO || lease.waiting > 0
+            let is_empty =
+                lease.amount <= NanoUsd::ZERO && lease.taken() <= NanoUsd::ZERO && lease.waiting == 0;
+            !is_empty || lease.is_shut || lease.recent.is_of_late(now)
         });
     }
 }

@@ -79,10 +79,8 @@ pub(super) fn read_ask(
     if let Some(query) = &arrival.query {
         matched.check_query(query).map_err(|error| Refusal::new(Code::InvalidBody, error.to_string()))?;
     }
-    if matched.row.form == Form::Empty {
-        if !bytes.is_empty() {
-            return Err(Refusal::new(Code::InvalidBody, "This operation has no body. Send none."));
-        }
+    if matched.row.form == Form::Empty && !bytes.is_empty() {
+        return Err(Refusal::new(Code::InvalidBody, "This operation has no body. Send none."));
     }
     let is_json = arrival.headers.get(CONTENT_TYPE).filter(|_| !bytes.is_empty()).is_none_or(|value| {
         let essence =

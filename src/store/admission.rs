@@ -1,7 +1,7 @@
 //! Requests that were admitted and have no outcome yet. After a crash, what is left here is charged in full.
 
 use super::budget::BudgetId;
-use super::query::micros;
+use super::query::{Pieces, micros};
 use super::{Conn, StoreError};
 use crate::base::NanoUsd;
 use crate::log::Entry;
@@ -9,6 +9,7 @@ use crate::subkey::SubKeyId;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
+use std::collections::HashMap;
 
 const TABLE: &str = "admissions";
 
@@ -71,35 +72,27 @@ impl TryFrom<Row> for Admission {
     }
 }
 
-/// Records an admission, if the sub-key is active and still at `subkey_version`, by which it was decided.
-///
-/// `false`, changing nothing, if it is not. Recording the same request again changes nothing and is `true`.
-pub async fn insert_if_current(
+/// The versions of those of these sub-keys that are active.
+pub async fn active_versions(
     conn: &mut Conn<'_>,
-    admission: &Admission,
-    subkey_version: i64,
-) -> Result<bool, StoreError> {
-    const SQL: &str = "
-        INSERT INTO admissions (request_id, node, admitted_at, subkey_id, holds, entry, epoch)
-        SELECT $1, $2, $3, k.id, $5, $6, $8
-          FROM subkeys k
-         WHERE k.id = $4 AND k.version = $7 AND k.state = 'active'
-        ON CONFLICT (request_id) DO UPDATE SET node = excluded.node";
-    on_db!(conn, |db| {
-        sqlx::query(SQL)
-            .bind(&admission.request_id)
-            .bind(&admission.node)
-            .bind(micros(admission.admitted_at))
-            .bind(admission.subkey_id.as_str())
-            .bind(Json(&admission.holds))
-            .bind(Json(&admission.entry))
-            .bind(subkey_version)
-            .bind(admission.epoch)
-            .execute(db)
-            .await
-            .map(|done| done.rows_affected() == 1)
-    })
-    .map_err(StoreError::of(TABLE))
+    subkeys: &[&str],
+) -> Result<HashMap<String, i64>, StoreError> {
+    /// Bound by the number of values that one statement may have.
+    const SUBKEYS_PER_STATEMENT: usize = 1_000;
+    let mut found = HashMap::with_capacity(subkeys.len());
+    for some in subkeys.chunks(SUBKEYS_PER_STATEMENT) {
+        let mut sql = Pieces::default();
+        sql.sql("SELECT id, version FROM subkeys WHERE state = 'active' AND id IN (");
+        for (index, id) in some.iter().enumerate() {
+            sql.sql(if index == 0 { "" } else { ", " }).value(*id);
+        }
+        sql.sql(")");
+        let rows: Vec<(String, i64)> =
+            on_db!(&mut *conn, |db| sql.build().build_query_as().persistent(false).fetch_all(db).await)
+                .map_err(StoreError::of("subkeys"))?;
+        found.extend(rows);
+    }
+    Ok(found)
 }
 
 /// Whether the sub-key is active and still at `version`.

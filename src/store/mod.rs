@@ -64,6 +64,7 @@ pub mod provider;
 mod query;
 pub mod register;
 mod schema;
+mod silence;
 pub mod subkey;
 pub mod term;
 pub mod usage;
@@ -75,6 +76,7 @@ pub use error::StoreError;
 pub use open::OpenError;
 pub use query::{Cursor, CursorError, PAGE_MAX, Page};
 pub use schema::{MigrateError, SchemaState, migrate_within, migrations};
+pub use silence::Patience;
 pub use writer::{Writer, WriterError};
 
 use sqlx::pool::PoolConnection;

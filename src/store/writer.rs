@@ -5,7 +5,7 @@
 //! that shares sessions would break this; connect to the server itself.
 
 use super::open::commit_durably;
-use super::{BEGIN_POSTGRES, BEGIN_SQLITE, Backend, Store, StoreError, Tx, TxKind};
+use super::{BEGIN_POSTGRES, BEGIN_SQLITE, Backend, Patience, Store, StoreError, Tx, TxKind};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::SqlitePool;
 use sqlx::{ConnectOptions, Connection};
@@ -23,11 +23,19 @@ const LOCK_CLASS: i32 = 0x6269_7474;
 pub struct Writer {
     kind: WriterKind,
     losses: Arc<AtomicU64>,
+    patience: Patience,
 }
 
 enum WriterKind {
-    Sqlite { write: SqlitePool, _lock: File },
-    Postgres { options: Box<PgConnectOptions>, db: Box<PgConnection> },
+    Sqlite {
+        write: SqlitePool,
+        _lock: File,
+    },
+    /// Without a connection between one that was lost and the next.
+    Postgres {
+        options: Box<PgConnectOptions>,
+        db: Option<Box<PgConnection>>,
+    },
 }
 
 /// Why there is no writer.
@@ -47,16 +55,18 @@ pub enum WriterError {
 impl Store {
     /// Takes the right to keep the ledger. There is one for each database.
     pub async fn writer(&self) -> Result<Writer, WriterError> {
-        let kind = match &self.0 {
-            Backend::Sqlite { path, write, .. } => WriterKind::Sqlite {
-                write: write.clone(),
-                _lock: lock_file(&path.with_added_extension("lock"))?,
-            },
+        let (kind, patience) = match &self.0 {
+            Backend::Sqlite { path, write, .. } => {
+                let lock = lock_file(&path.with_added_extension("lock"))?;
+                (WriterKind::Sqlite { write: write.clone(), _lock: lock }, Patience::endless())
+            }
             Backend::Postgres { options, .. } => {
-                WriterKind::Postgres { options: options.clone(), db: Box::new(lock_session(options).await?) }
+                let patience = Patience::bounded();
+                let db = Box::new(patience.listen(lock_session(options)).await??);
+                (WriterKind::Postgres { options: options.clone(), db: Some(db) }, patience)
             }
         };
-        Ok(Writer { kind, losses: Arc::default() })
+        Ok(Writer { kind, losses: Arc::default(), patience })
     }
 }
 
@@ -66,12 +76,17 @@ impl Writer {
         Arc::clone(&self.losses)
     }
 
+    /// What everything that is done with its connection is to be waited for with.
+    pub fn patience(&self) -> Patience {
+        self.patience.clone()
+    }
+
     /// Gives the right back, so that whoever asks next has it. Dropped, it comes back too, a moment later.
     pub async fn release(self) -> Result<(), StoreError> {
         const SQL: &str = "SELECT pg_advisory_unlock($1, hashtext(CAST(current_schema() AS TEXT)))";
         match self.kind {
-            WriterKind::Sqlite { .. } => Ok(()),
-            WriterKind::Postgres { mut db, .. } => {
+            WriterKind::Sqlite { .. } | WriterKind::Postgres { db: None, .. } => Ok(()),
+            WriterKind::Postgres { db: Some(mut db), .. } => {
                 let unlocked = sqlx::query(SQL).bind(LOCK_CLASS).execute(&mut *db).await;
                 unlocked.map_err(StoreError::Unavailable)?;
                 db.close().await.map_err(StoreError::Unavailable)
@@ -79,17 +94,27 @@ impl Writer {
         }
     }
 
-    /// Begins a transaction. When the connection was lost, it connects and takes the lock again first; meanwhile
+    /// Begins a transaction. When the connection was lost, or fell silent, it connects and takes the lock again first; meanwhile
     /// another server may have held it, so nothing remembered from before counts.
     pub async fn begin(&mut self) -> Result<Tx<'_>, WriterError> {
+        let patience = &self.patience;
         let kind = match &mut self.kind {
             WriterKind::Sqlite { write, .. } => write.begin_with(BEGIN_SQLITE).await.map(TxKind::Sqlite),
             WriterKind::Postgres { options, db } => {
-                if db.ping().await.is_err() {
-                    **db = lock_session(options).await?;
+                // One that fell silent is not asked again: an answer of before would be taken for its answer.
+                let kept = match db.take().filter(|_| !patience.was_silent()) {
+                    Some(mut kept) => patience.listen(kept.ping()).await?.is_ok().then_some(kept),
+                    None => None,
+                };
+                let db = if let Some(kept) = kept {
+                    db.insert(kept)
+                } else {
+                    let new = patience.listen(lock_session(options)).await??;
+                    patience.forget_silence();
                     self.losses.fetch_add(1, Ordering::SeqCst);
-                }
-                db.begin_with(BEGIN_POSTGRES).await.map(TxKind::Postgres)
+                    db.insert(Box::new(new))
+                };
+                patience.listen(db.begin_with(BEGIN_POSTGRES)).await?.map(TxKind::Postgres)
             }
         };
         Ok(Tx(kind.map_err(StoreError::Unavailable)?))

@@ -7,6 +7,7 @@ mod alarms;
 mod books;
 mod bound;
 mod cap;
+mod caps;
 mod charge;
 mod clock;
 mod crash;
@@ -24,6 +25,7 @@ mod price;
 mod projects;
 mod release;
 mod reseller;
+mod silent;
 mod usage;
 
 use crate::support::server::TestServer;

@@ -40,6 +40,11 @@ impl Recent {
         held.saturating_add(self.now.spent.max(self.before.spent))
     }
 
+    /// Whether anything was told in the last two to four seconds, if only of nothing.
+    pub(super) fn is_of_late(&self, now: Duration) -> bool {
+        now.as_secs() / SPAN.as_secs() <= self.span + 1
+    }
+
     fn move_to(&mut self, now: Duration) {
         let span = now.as_secs() / SPAN.as_secs();
         if span > self.span {
@@ -67,8 +72,8 @@ mod tests {
         recent.spent(usd(1), at(1_600));
         recent.spent(usd(1), at(1_700));
         assert_eq!(recent.use_until(at(1_999)), usd(7));
-        assert_eq!(recent.use_until(at(3_999)), usd(7));
-        assert_eq!(recent.use_until(at(4_000)), usd(0));
+        assert_eq!((recent.use_until(at(3_999)), recent.is_of_late(at(3_999))), (usd(7), true));
+        assert_eq!((recent.use_until(at(4_000)), recent.is_of_late(at(4_000))), (usd(0), false));
         recent.held(usd(2), at(2_100));
         assert_eq!(recent.use_until(at(3_000)), usd(7));
         assert_eq!(recent.use_until(at(5_000)), usd(2));

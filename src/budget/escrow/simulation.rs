@@ -1,9 +1,10 @@
 //! A simulation of several nodes on one database: crashes at every step, commits of which nobody hears, clocks that
 //! jump. It drives the arithmetic that the server runs, and holds it against what providers would bill.
 
+mod check;
 mod database;
 
-use super::{Draw, Escrow, Miss, Row, Turn};
+use super::{Draw, Escrow, Lease, Miss, Row, Turn};
 use crate::base::NanoUsd;
 use database::{Database, Transaction};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -12,6 +13,7 @@ use std::time::Duration;
 const NODES: usize = 3;
 const WINDOWS: u8 = 5;
 const COMMANDS_A_TURN: usize = 8;
+const WAITING_MAX: usize = 3;
 
 /// What becomes of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,8 @@ struct Node {
     /// Not written yet: settlements are never given up.
     unsettled: VecDeque<Command>,
     in_flight: BTreeMap<u64, Holds>,
+    /// Who waits for room, and in which window.
+    waiting: VecDeque<(u64, Holds, u8)>,
 }
 
 impl Node {
@@ -66,7 +70,21 @@ impl Node {
             commands: VecDeque::new(),
             unsettled: VecDeque::new(),
             in_flight: BTreeMap::new(),
+            waiting: VecDeque::new(),
         }
+    }
+
+    /// Out of the lease when that covers it; nothing goes ahead of who waits.
+    fn draw(&mut self, id: u64, holds: Holds, now: Duration) -> Result<(), Holds> {
+        if !self.escrow.draw(&holds, now) {
+            return Err(holds);
+        }
+        for draw in holds.iter().filter(|draw| draw.amount > NanoUsd::ZERO) {
+            assert!(self.waiting.iter().all(|(_, _, window)| *window != draw.window), "{draw:?} goes ahead");
+        }
+        self.commands.push_back(Command::Record(id, holds.clone()));
+        self.in_flight.insert(id, holds);
+        Ok(())
     }
 }
 
@@ -79,8 +97,12 @@ struct World {
     nodes: Vec<Node>,
     /// The cap of each window, or what was spent and leased when a cap was set below that.
     ceilings: BTreeMap<u8, NanoUsd>,
-    /// What providers bill for requests that are over, or whose node died.
+    /// The cap of each window, or what requests may cost in all that were admitted before it was lowered.
+    exposures: BTreeMap<u8, NanoUsd>,
+    /// What providers bill for requests that are over, or whose node died; at most what was held.
     billed: BTreeMap<u8, NanoUsd>,
+    /// What was billed above what was held, as far as it is in `ceilings`.
+    above_seen: BTreeMap<u8, NanoUsd>,
     admitted: u64,
     refused: u64,
 }
@@ -103,7 +125,9 @@ impl World {
             database: Database::default(),
             nodes: (0..NODES).map(|_| Node::new()).collect(),
             ceilings: BTreeMap::new(),
+            exposures: BTreeMap::new(),
             billed: BTreeMap::new(),
+            above_seen: BTreeMap::new(),
             admitted: 0,
             refused: 0,
         };
@@ -111,6 +135,7 @@ impl World {
             let limit = usd([100, 1_000, 30_000, 1_000_000][world.below(4)] + 7);
             world.database.rows.insert(window, Row { limit, ..Row::default() });
             world.ceilings.insert(window, limit);
+            world.exposures.insert(window, limit);
         }
         world
     }
@@ -143,7 +168,10 @@ impl World {
                 self.turn_with(node, None, fate, false);
             }
             13 => self.crash(node),
-            14 => self.change_cap(),
+            14 => {
+                self.change_cap();
+                self.ask(node);
+            }
             _ => {
                 let by = Duration::from_millis([1, 40, 700, 2_500, 9_000][self.below(5)]);
                 self.now = if self.below(4) == 0 { self.now.saturating_sub(by) } else { self.now + by };
@@ -151,15 +179,18 @@ impl World {
         }
     }
 
-    /// An operator raises or lowers a cap; below what is spent, too.
+    /// An operator raises or lowers a cap, below what is spent, too, and admits again in a window that is blocked.
     fn change_cap(&mut self) {
         let window = u8::try_from(self.below(usize::from(WINDOWS))).unwrap();
         let limit = usd([10, 1_000, 30_000, 2_000_000][self.below(4)]);
         let raise = self.below(4) > 0;
         let row = self.database.rows.get_mut(&window).unwrap();
         row.limit = if raise { row.limit.saturating_add(limit) } else { limit };
+        row.is_blocked = false;
         let ceiling = row.limit.max(row.posted.saturating_add(row.held));
+        let exposure = row.limit.max(self.exposed(window));
         self.ceilings.insert(window, ceiling);
+        self.exposures.insert(window, exposure);
     }
 
     fn fate(&mut self) -> Fate {
@@ -174,7 +205,7 @@ impl World {
     }
 
     fn holds(&mut self) -> Holds {
-        let amount = usd([1, 5, 20, 60, 400, 9_000][self.below(6)]);
+        let amount = usd([0, 1, 5, 20, 60, 400, 9_000][self.below(7)]);
         let windows: BTreeSet<u8> =
             (0..=self.below(3)).map(|_| u8::try_from(self.below(usize::from(WINDOWS))).unwrap()).collect();
         let limit = |window: &u8| self.database.rows[window].limit;
@@ -184,18 +215,16 @@ impl World {
     /// A request comes: out of the lease when that covers it, else by a turn.
     fn ask(&mut self, node: usize) {
         let (holds, id) = (self.holds(), self.new_id());
-        let Node { escrow, commands, in_flight, .. } = &mut self.nodes[node];
-        if escrow.draw(&holds, self.now) {
-            commands.push_back(Command::Record(id, holds.clone()));
-            in_flight.insert(id, holds);
-            self.admitted += 1;
-        } else {
-            let fate = self.fate();
-            self.turn_with(node, Some((id, holds)), fate, false);
+        match self.nodes[node].draw(id, holds, self.now) {
+            Ok(()) => self.admitted += 1,
+            Err(holds) => {
+                let fate = self.fate();
+                self.turn_with(node, Some((id, holds)), fate, false);
+            }
         }
     }
 
-    /// A request in flight ends, and costs at most what was held for it.
+    /// A request in flight ends, and costs at most what was held for it, but for a provider that bills above its bound.
     fn finish(&mut self, node: usize) {
         let count = self.nodes[node].in_flight.len();
         if count == 0 {
@@ -210,6 +239,8 @@ impl World {
             *self.billed.entry(draw.window).or_default() =
                 sum([self.billed.get(&draw.window).copied().unwrap_or_default(), cost].into_iter());
         }
+        let is_above = self.below(100) == 0;
+        let cost = if is_above { cost.max(usd(held)).saturating_add(usd(3)) } else { cost };
         self.nodes[node].commands.push_back(Command::Settle(id, holds, cost));
     }
 
@@ -222,7 +253,12 @@ impl World {
         let count = if trim_all { 0 } else { self.below(3) };
         let meanwhile: Vec<(u64, Holds)> = (0..count).map(|_| (self.new_id(), self.holds())).collect();
         let (database, mut transaction) = (&mut self.database, Transaction::default());
-        let Node { escrow, commands, unsettled, in_flight } = &mut self.nodes[node];
+        let Node { escrow, commands, unsettled, waiting, .. } = &mut self.nodes[node];
+        // Who waits is asked again, one at a time; he counts as waiting until then.
+        let (asked, waited_for) = match asked {
+            None if !trim_all => waiting.pop_front().map(|(id, holds, window)| ((id, holds), window)).unzip(),
+            asked => (asked, None),
+        };
         let count = commands.len().min(COMMANDS_A_TURN);
         for command in commands.drain(..count) {
             if let Command::Settle(_, holds, cost) = &command {
@@ -268,6 +304,11 @@ impl World {
                     for draw in holds {
                         if is_first {
                             turn.settle(escrow, &draw.window, draw.amount, *cost);
+                            if *cost > draw.amount {
+                                turn.block(escrow, &draw.window);
+                                let above = cost.saturating_sub(draw.amount);
+                                transaction.above.push((draw.window, above));
+                            }
                         } else {
                             turn.was_settled(escrow, &draw.window, draw.amount, *cost);
                         }
@@ -275,14 +316,32 @@ impl World {
                 }
             }
         }
+        if let Some(window) = &waited_for {
+            turn.stop_waiting(escrow, window);
+        }
         let verdict = asked.as_ref().map(|(id, holds)| {
             turn.reserve(escrow, holds).map(|()| {
                 transaction.admitted.push((*id, holds.clone()));
             })
         });
-        if let Some(Err(Miss::Exceeded(window, balance))) = &verdict {
+        if let Some(Err(Miss::Exceeded(window, balance) | Miss::Held(window, balance))) = &verdict {
             let amount = asked.as_ref().unwrap().1[0].amount;
-            assert!(balance.posted.saturating_add(amount) > database.rows[window].limit, "a false refusal");
+            let in_flight = match verdict {
+                Some(Err(Miss::Held(..))) => {
+                    let others = database.leases.iter().filter(|((of, w), _)| (*of, w) != (node, window));
+                    let others = sum(others.filter(|((_, w), _)| w == window).map(|(_, amount)| *amount));
+                    others.saturating_add(escrow.leases.get(window).map(Lease::taken).unwrap_or_default())
+                }
+                _ => NanoUsd::ZERO,
+            };
+            let taken = balance.posted.saturating_add(in_flight);
+            assert!(
+                taken.saturating_add(amount) > database.rows[window].limit,
+                "a false refusal: {verdict:?}"
+            );
+        }
+        if let Some(Err(Miss::Held(window, _))) = &verdict {
+            turn.wait(escrow, window);
         }
         turn.trim(escrow, trim_all);
         for (window, change) in turn.changes() {
@@ -294,15 +353,12 @@ impl World {
 
         // While the transaction is on its way, others draw on what is idle.
         for (id, holds) in meanwhile {
-            if escrow.draw(&holds, now) {
-                commands.push_back(Command::Record(id, holds.clone()));
-                in_flight.insert(id, holds);
-                self.admitted += 1;
-            }
+            self.admitted += u64::from(self.nodes[node].draw(id, holds, now).is_ok());
         }
+        let Node { escrow, unsettled, in_flight, waiting, .. } = &mut self.nodes[node];
         match fate {
             Fate::Committed => {
-                database.commit(node, transaction);
+                self.database.commit(node, transaction);
                 turn.kept(escrow);
                 unsettled.clear();
                 match (verdict, asked) {
@@ -310,15 +366,26 @@ impl World {
                         in_flight.insert(id, holds);
                         self.admitted += 1;
                     }
-                    (Some(Err(_)), _) => self.refused += 1,
+                    (Some(Err(Miss::Held(window, _))), Some((id, holds))) if waiting.len() < WAITING_MAX => {
+                        waiting.push_back((id, holds, window));
+                    }
+                    (Some(Err(miss)), _) => {
+                        if let Miss::Held(window, _) = miss {
+                            escrow.stop_waiting(&window);
+                        }
+                        self.refused += 1;
+                    }
                     (None | Some(Ok(())), _) => {}
                 }
-                escrow.forget_idle();
+                escrow.forget_idle(now);
             }
             Fate::Lost | Fate::LostUnheard | Fate::CommittedUnheard => {
                 turn.undone(escrow);
+                if let Some(window) = &waited_for {
+                    escrow.stop_waiting(window);
+                }
                 if fate == Fate::CommittedUnheard {
-                    database.commit(node, transaction);
+                    self.database.commit(node, transaction);
                 }
                 // Whoever asked is refused; an admission that was written all the same is voided.
                 if let (Some((id, holds)), Some(Ok(()))) = (asked, verdict)
@@ -329,7 +396,7 @@ impl World {
             }
             Fate::DiesBefore => unreachable!(),
             Fate::DiesAfter => {
-                database.commit(node, transaction);
+                self.database.commit(node, transaction);
                 self.crash(node);
             }
         }
@@ -372,86 +439,13 @@ impl World {
         row.held = row.held.saturating_sub(amount);
         row.posted = row.posted.saturating_add(amount);
     }
-
-    fn check(&self) -> Result<(), String> {
-        for (window, row) in &self.database.rows {
-            let leased = sum(self.database.leases.iter().filter(|((_, w), _)| w == window).map(|(_, a)| *a));
-            if leased != row.held {
-                return Err(format!("window {window} holds {:?}, and {leased:?} is leased", row.held));
-            }
-            if row.posted.saturating_add(row.held) > self.ceilings[window] {
-                return Err(format!("window {window} passes its limit: {row:?}"));
-            }
-            let mut exposed = self.billed.get(window).copied().unwrap_or_default();
-            for (index, node) in self.nodes.iter().enumerate() {
-                let of = |holds: &Holds| sum(holds.iter().filter(|d| d.window == *window).map(|d| d.amount));
-                let in_flight = sum(node.in_flight.values().map(of));
-                exposed = exposed.saturating_add(in_flight);
-                let ended = node.commands.iter().map(|command| match command {
-                    Command::Settle(_, holds, _) => of(holds),
-                    Command::Record(..) => NanoUsd::ZERO,
-                });
-                let drawn = in_flight.saturating_add(sum(ended));
-                let lease = node.escrow.leases.get(window).cloned().unwrap_or_default();
-                if lease.drawn != drawn {
-                    return Err(format!(
-                        "node {index} drew {:?} of window {window}, not {drawn:?}",
-                        lease.drawn
-                    ));
-                }
-                let durable = self.database.leases.get(&(index, *window)).copied().unwrap_or_default();
-                if !lease.is_shut && (lease.taken() > durable || lease.amount > durable) {
-                    return Err(format!("node {index}, window {window}: {lease:?} of {durable:?}"));
-                }
-            }
-            if exposed > row.posted.saturating_add(row.held) {
-                return Err(format!("window {window}: providers may bill {exposed:?}, and {row:?}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Everybody finishes and gives back: then nothing is held, and what fits is admitted.
-    fn settle_down(&mut self) -> Result<(), String> {
-        for node in 0..NODES {
-            // Nobody asks any more.
-            while !self.nodes[node].in_flight.is_empty() {
-                self.finish(node);
-            }
-            while !(self.nodes[node].commands.is_empty() && self.nodes[node].unsettled.is_empty()) {
-                self.turn_with(node, None, Fate::Committed, true);
-            }
-            self.turn_with(node, None, Fate::Committed, true);
-        }
-        self.check()?;
-        for window in 0..WINDOWS {
-            let row = self.database.rows[&window];
-            if row.held != NanoUsd::ZERO {
-                return Err(format!("window {window} holds {:?} for nobody", row.held));
-            }
-            let amount = row.limit.saturating_sub(row.posted);
-            if amount <= NanoUsd::ZERO {
-                continue;
-            }
-            let (before, id) = (self.admitted, self.new_id());
-            let holds = vec![Draw { window, limit: row.limit, amount }];
-            self.turn_with(usize::from(window) % NODES, Some((id, holds)), Fate::Committed, false);
-            if self.admitted == before {
-                return Err(format!("window {window} refused {amount:?}, which fits: {row:?}"));
-            }
-        }
-        let is_known = |id: &u64| self.nodes.iter().any(|node| node.in_flight.contains_key(id));
-        if !self.database.admissions.keys().all(is_known) {
-            return Err("an admission is on record of which nobody knows".to_owned());
-        }
-        self.check()
-    }
 }
 
 fn run(seed: u64, steps: usize, planted: Planted) -> Result<(u64, u64), String> {
     let mut world = World::new(seed, planted);
     for step in 0..steps {
         world.step();
+        world.follow();
         world.check().map_err(|error| format!("seed {seed}, step {step}: {error}"))?;
     }
     world.settle_down().map_err(|error| format!("seed {seed}, at the end: {error}"))?;

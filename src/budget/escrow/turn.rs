@@ -4,7 +4,7 @@
 //! waiting; then the changes are written. At the end the turn is kept or undone, by what became of the commit.
 
 use super::super::balance::{Balance, Refusal};
-use super::{Draw, Escrow};
+use super::{Draw, Escrow, Lease};
 use crate::base::NanoUsd;
 use std::collections::BTreeMap;
 use std::hash::Hash;
@@ -70,12 +70,33 @@ struct Seat {
     admits: bool,
 }
 
+impl Seat {
+    /// What of a lease is above the cap, since that was lowered, and is of no use to anybody.
+    fn excess(&self, lease: &Lease) -> NanoUsd {
+        lease.idle().min(self.row.room().negated()).max(NanoUsd::ZERO)
+    }
+
+    fn give_back(&mut self, lease: &mut Lease, amount: NanoUsd) {
+        lease.amount = lease.amount.saturating_sub(amount);
+        self.row.held = self.row.held.saturating_sub(amount);
+    }
+
+    /// The cap by which what is idle in the lease, or will be, may be drawn without asking the row.
+    fn limit_to_draw_by(&self) -> Option<NanoUsd> {
+        (self.row.room() >= NanoUsd::ZERO).then_some(self.row.limit)
+    }
+}
+
 /// What a turn did; [`Turn::kept`] or [`Turn::undone`] ends it.
 #[derive(Debug)]
 #[must_use = "a turn is kept or undone"]
 pub struct Turn<W> {
     now: Duration,
     seats: BTreeMap<W, Seat>,
+    /// Windows that reservations wait for since this turn.
+    waits: Vec<W>,
+    /// Windows that reservations waited for until this turn.
+    waited: Vec<W>,
 }
 
 impl<W: Clone + Eq + Hash + Ord> Turn<W> {
@@ -83,7 +104,8 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
     pub fn new(rows: impl IntoIterator<Item = (W, Row)>, now: Duration) -> Self {
         let none = NanoUsd::ZERO;
         let seat = |row| Seat { before: row, row, borne: none, drawn: none, more: none, admits: false };
-        Self { now, seats: rows.into_iter().map(|(window, row)| (window, seat(row))).collect() }
+        let seats = rows.into_iter().map(|(window, row)| (window, seat(row))).collect();
+        Self { now, seats, waits: Vec::new(), waited: Vec::new() }
     }
 
     /// Posts what a resolved request cost.
@@ -122,6 +144,7 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         );
         let (mut missing, mut held) = (Vec::with_capacity(draws.len()), None);
         for draw in draws {
+            self.give_back_excess(escrow, &draw.window);
             match self.missing(escrow, draw) {
                 Ok(amount) => missing.push(amount),
                 Err(miss @ Miss::Held(..)) => held = held.or(Some(miss)),
@@ -137,7 +160,28 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         Ok(())
     }
 
-    /// How much of the amount has to be leased for it.
+    /// What was leased by a higher cap than there is now, and is idle, is not drawn any more.
+    fn give_back_excess(&mut self, escrow: &mut Escrow<W>, window: &W) {
+        if let (Some(seat), Some(lease)) = (self.seats.get_mut(window), escrow.leases.get_mut(window)) {
+            let excess = seat.excess(lease);
+            seat.give_back(lease, excess);
+        }
+    }
+
+    /// A reservation that is refused waits for room in the window.
+    pub fn wait(&mut self, escrow: &mut Escrow<W>, window: &W) {
+        escrow.wait(window);
+        self.waits.push(window.clone());
+    }
+
+    /// A reservation that waited for room in the window is about to be asked again. Until this turn is over whoever comes
+    /// meanwhile finds what is left of that room, or that it waits once more.
+    pub fn stop_waiting(&mut self, escrow: &mut Escrow<W>, window: &W) {
+        escrow.stop_waiting(window);
+        self.waited.push(window.clone());
+    }
+
+    /// How much of the amount has to be leased for it. Nothing is idle above the cap.
     fn missing(&self, escrow: &Escrow<W>, draw: &Draw<W>) -> Result<NanoUsd, Miss<W>> {
         let window = || draw.window.clone();
         let row = self.seats.get(&draw.window).ok_or_else(|| Miss::Changed(window()))?.row;
@@ -148,27 +192,26 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         if is_blocked {
             return Err(Miss::Blocked(window()));
         }
+        // What is idle here is held by nobody.
         let idle = escrow.idle(&draw.window);
-        let missing = draw.amount.saturating_sub(idle).max(NanoUsd::ZERO);
-        if missing <= row.room() {
-            return Ok(missing);
-        }
         let balance = Balance { limit, posted, held: held.saturating_sub(idle) };
-        Err(match balance.admit(draw.amount) {
-            Err(Refusal::Exceeded) => Miss::Exceeded(window(), balance),
-            // What is idle here counts as room: it is the same question as above.
-            Ok(()) | Err(Refusal::Held) => Miss::Held(window(), balance),
-        })
+        match balance.admit(draw.amount) {
+            Ok(()) => Ok(draw.amount.saturating_sub(idle).max(NanoUsd::ZERO)),
+            Err(Refusal::Exceeded) => Err(Miss::Exceeded(window(), balance)),
+            // What takes nothing has nothing to wait for.
+            Err(Refusal::Held) if draw.amount == NanoUsd::ZERO => Ok(NanoUsd::ZERO),
+            Err(Refusal::Held) => Err(Miss::Held(window(), balance)),
+        }
     }
 
     fn take(&mut self, escrow: &mut Escrow<W>, draw: &Draw<W>, missing: NanoUsd) {
         let Some(seat) = self.seats.get_mut(&draw.window) else { return };
         let lease = escrow.leases.entry(draw.window.clone()).or_default();
-        lease.limit = seat.row.limit;
         lease.amount = lease.amount.saturating_add(missing);
         lease.draw(draw.amount, self.now);
         seat.admits = true;
         seat.row.held = seat.row.held.saturating_add(missing);
+        lease.limit = seat.limit_to_draw_by();
         seat.drawn = seat.drawn.saturating_add(draw.amount);
     }
 
@@ -195,12 +238,11 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         for (window, seat) in &mut self.seats {
             let Some(lease) = escrow.leases.get_mut(window).filter(|lease| !lease.is_shut) else { continue };
             let target = if all { lease.taken() } else { lease.target(self.now) };
-            let surplus = lease.surplus_over(target);
-            lease.amount = lease.amount.saturating_sub(surplus);
-            seat.row.held = seat.row.held.saturating_sub(surplus);
+            let surplus = lease.surplus_over(target).max(seat.excess(lease));
+            seat.give_back(lease, surplus);
             // What is decided by another cap asks the row from now on.
-            let is_open = lease.limit == seat.row.limit && !seat.row.is_blocked;
-            lease.limit = seat.row.limit;
+            let is_open = lease.limit == Some(seat.row.limit) && !seat.row.is_blocked;
+            lease.limit = seat.limit_to_draw_by();
             let more = target.saturating_sub(lease.amount).max(NanoUsd::ZERO);
             if is_open && more > NanoUsd::ZERO && more <= seat.row.room() {
                 seat.more = seat.more.saturating_add(more);
@@ -235,14 +277,23 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
     }
 
     /// It was not committed, or nobody knows: nothing of it counts. Its reservations are refused, its settlements are to
-    /// be told to another turn, and its windows are [`Escrow::uncertain`].
+    /// be told to another turn, and its windows are [`Escrow::uncertain`]. Whoever waited before waits.
     pub fn undone(self, escrow: &mut Escrow<W>) {
         for (window, seat) in self.seats {
             if let Some(lease) = escrow.leases.get_mut(&window) {
+                escrow.shut.insert(window);
                 lease.undraw(seat.drawn);
                 lease.spent = lease.spent.saturating_add(seat.borne);
                 lease.is_shut = true;
+                // What was given back to come within the cap was not, perhaps.
+                lease.limit = None;
             }
+        }
+        for window in &self.waits {
+            escrow.stop_waiting(window);
+        }
+        for window in &self.waited {
+            escrow.wait(window);
         }
     }
 }
@@ -274,6 +325,127 @@ mod tests {
         assert!(matches!(reserved, Err(Miss::Held("key", _))), "{reserved:?}");
         assert!(turn.changes().next().is_none(), "all or nothing");
         turn.undone(&mut escrow);
+    }
+
+    /// A lease of five by a cap of ten, of which two are drawn; four are spent, and the cap is six now.
+    fn lowered() -> (Escrow<&'static str>, Row) {
+        let (mut escrow, now) = (Escrow::default(), Duration::from_secs(1));
+        let by_ten = |amount| Draw { window: "key", limit: nano(10), amount: nano(amount) };
+        let mut turn = Turn::new([("key", Row { limit: nano(10), ..row(4, 0) })], now);
+        assert_eq!(turn.reserve(&mut escrow, &[by_ten(3)]), Ok(()));
+        assert_eq!(turn.reserve(&mut escrow, &[by_ten(2)]), Ok(()));
+        turn.kept(&mut escrow);
+        escrow.resolve(&"key", nano(3), nano(0), now);
+        (escrow, Row { limit: nano(6), ..row(4, 5) })
+    }
+
+    #[test]
+    fn p3_what_is_idle_above_a_lowered_cap_refuses_nobody_and_is_not_drawn() {
+        let by_six = |amount| Draw { window: "key", limit: nano(6), amount: nano(amount) };
+        let now = Duration::from_secs(1);
+        let (mut escrow, row) = lowered();
+        let mut turn = Turn::new([("key", row)], now);
+        let reserved = turn.reserve(&mut escrow, &[by_six(1)]);
+        assert!(matches!(reserved, Err(Miss::Held("key", _))), "two are in flight: {reserved:?}");
+        turn.undone(&mut escrow);
+
+        let (mut escrow, row) = lowered();
+        escrow.resolve(&"key", nano(2), nano(0), now);
+        let mut turn = Turn::new([("key", row)], now);
+        assert_eq!(turn.reserve(&mut escrow, &[by_six(1)]), Ok(()), "nothing is in flight");
+        let after = turn.changes().next().map(|(_, change)| (change.after.held, change.lease));
+        assert_eq!(after, Some((nano(2), nano(-3))));
+        assert!(!escrow.draw(&[by_six(2)], now), "one is left");
+        assert!(escrow.draw(&[by_six(1)], now));
+        turn.kept(&mut escrow);
+    }
+
+    #[test]
+    fn p3_what_gets_idle_above_a_lowered_cap_is_not_drawn() {
+        let by_six = Draw { window: "key", limit: nano(6), amount: nano(3) };
+        let now = Duration::from_secs(1);
+        for is_committed in [true, false] {
+            let (mut escrow, row) = lowered();
+            let mut turn = Turn::new([("key", row)], now);
+            turn.trim(&mut escrow, false);
+            if is_committed {
+                turn.kept(&mut escrow);
+            } else {
+                turn.undone(&mut escrow);
+                escrow.reload(&"key", row.held);
+            }
+            escrow.resolve(&"key", nano(2), nano(0), now);
+            assert!(!escrow.draw(&[by_six], now), "four are spent already: {escrow:?}");
+        }
+    }
+
+    #[test]
+    fn what_costs_nothing_passes_until_its_window_is_over_or_blocked() {
+        let (mut escrow, now) = (Escrow::default(), Duration::from_secs(1));
+        let free = [Draw { amount: nano(0), ..draw("key") }];
+        assert!(!escrow.draw(&free, now), "nobody knows the window");
+        for (found, passes) in [
+            (row(100, 0), true),
+            (row(90, 20), true),
+            (row(101, 0), false),
+            (Row { is_blocked: true, ..row(0, 0) }, false),
+        ] {
+            let mut turn = Turn::new([("key", found)], now);
+            assert_eq!(turn.reserve(&mut escrow, &free).is_ok(), passes, "{found:?}");
+            let asks_the_row = turn.changes().any(|(_, change)| change.admits && change.lease == nano(0));
+            assert_eq!(asks_the_row, passes, "its cap and its block are looked at when it is written");
+            turn.kept(&mut escrow);
+            let is_within = found.posted.saturating_add(found.held) <= found.limit;
+            assert_eq!(escrow.draw(&free, now), passes && is_within, "{found:?}");
+            escrow.forget(&"key");
+        }
+    }
+
+    #[test]
+    fn p3_what_was_to_cost_nothing_and_is_billed_is_posted_and_blocks_its_window() {
+        let (mut escrow, now) = (Escrow::default(), Duration::from_secs(1));
+        let free = [Draw { amount: nano(0), ..draw("key") }];
+        let mut turn = Turn::new([("key", row(0, 0))], now);
+        assert_eq!(turn.reserve(&mut escrow, &free), Ok(()));
+        turn.kept(&mut escrow);
+        assert!(escrow.draw(&free, now));
+        escrow.resolve(&"key", nano(0), nano(7), now);
+        let mut turn = Turn::new([("key", row(0, 0))], now);
+        turn.settle(&mut escrow, &"key", nano(0), nano(7));
+        turn.block(&mut escrow, &"key");
+        assert!(!escrow.draw(&free, now), "as soon as it is known");
+        turn.trim(&mut escrow, false);
+        let after = turn.changes().next().map(|(_, change)| (change.after, change.lease));
+        assert_eq!(after, Some((Row { is_blocked: true, ..row(7, 0) }, nano(0))));
+        turn.kept(&mut escrow);
+        assert!(!escrow.draw(&free, now));
+    }
+
+    #[test]
+    fn nobody_goes_ahead_of_who_waits_for_a_window_before_he_was_asked_again() {
+        let (mut escrow, now) = (Escrow::default(), Duration::from_secs(1));
+        let of = |amount| [Draw { amount: nano(amount), ..draw("key") }];
+        let mut turn = Turn::new([("key", row(0, 0))], now);
+        assert_eq!(turn.reserve(&mut escrow, &of(90)), Ok(()));
+        assert!(matches!(turn.reserve(&mut escrow, &of(50)), Err(Miss::Held(..))));
+        turn.wait(&mut escrow, &"key");
+        turn.kept(&mut escrow);
+        escrow.resolve(&"key", nano(90), nano(0), now);
+        assert!(!escrow.draw(&of(60), now), "what is idle is for who waits");
+        for is_committed in [false, true] {
+            let mut turn = Turn::new([("key", row(0, 90))], now);
+            turn.stop_waiting(&mut escrow, &"key");
+            assert_eq!(turn.reserve(&mut escrow, &of(50)), Ok(()));
+            if is_committed {
+                turn.kept(&mut escrow);
+            } else {
+                turn.undone(&mut escrow);
+                escrow.reload(&"key", nano(90));
+                escrow.leases.get_mut("key").unwrap().limit = Some(nano(100));
+                assert!(!escrow.draw(&of(10), now), "he waits still");
+            }
+        }
+        assert!(escrow.draw(&of(40), now), "nobody waits");
     }
 
     #[test]

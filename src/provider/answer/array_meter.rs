@@ -23,10 +23,19 @@ struct Scanner {
     depth: usize,
     /// The depth at which elements stand: 1 inside an array, 0 for an object by itself.
     base: usize,
-    in_string: bool,
-    escaped: bool,
+    text: Text,
     begun: bool,
     ended: bool,
+}
+
+/// Where a scanner stands towards strings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Text {
+    #[default]
+    Outside,
+    Inside,
+    /// After a backslash.
+    Escaped,
 }
 
 /// Where an array stands, for whoever has to end it.
@@ -81,7 +90,7 @@ impl ArrayMeter {
     pub(super) fn place(&self) -> ArrayPlace {
         match &self.scanner {
             Scanner { begun: false, .. } => ArrayPlace::Start,
-            Scanner { depth: 1, base: 1, in_string: false, .. } if self.passed == self.raw.len() => {
+            Scanner { depth: 1, base: 1, text: Text::Outside, .. } if self.passed == self.raw.len() => {
                 ArrayPlace::Between
             }
             Scanner { .. } => ArrayPlace::Inside,
@@ -110,17 +119,16 @@ impl Scanner {
     /// Reads up to the end of an element, or all: how many bytes, and whether an element ends there.
     fn advance(&mut self, bytes: &[u8]) -> (usize, bool) {
         for (at, byte) in bytes.iter().enumerate() {
-            if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_string = false,
-                    _ => {}
-                }
+            if self.text != Text::Outside {
+                self.text = match (self.text, byte) {
+                    (Text::Inside, b'\\') => Text::Escaped,
+                    (Text::Inside, b'"') => Text::Outside,
+                    (Text::Inside | Text::Escaped | Text::Outside, _) => Text::Inside,
+                };
                 continue;
             }
             match byte {
-                b'"' => self.in_string = true,
+                b'"' => self.text = Text::Inside,
                 b'{' | b'[' => {
                     if !self.begun {
                         self.begun = true;

@@ -14,7 +14,7 @@ pub enum Meter {
     /// An array that grows.
     Array(Box<ArrayMeter>),
     /// Bytes that mean nothing here.
-    Opaque(OpaqueMeter),
+    Opaque(Box<OpaqueMeter>),
 }
 
 /// Where an answer stands that has to be ended from here.
@@ -65,7 +65,7 @@ impl Meter {
 
     /// A meter for bytes that mean nothing here.
     pub fn opaque() -> Self {
-        Self::Opaque(OpaqueMeter::default())
+        Self::Opaque(Box::default())
     }
 
     /// Reads the next bytes, and appends to `out` what the client shall see. After an error nothing more can be read;

@@ -44,12 +44,12 @@ pub(super) fn read_event(name: &str, root: Value<'_>, reading: &mut Reading) {
         }
         "response.output_item.added" => {
             let added = root.get("item").and_then(|item| item.get("name"));
-            added.into_iter().for_each(|name| add(written_bytes(name), reading));
+            add(added.map_or(0, written_bytes), reading);
         }
         "error" => reading.failed = true,
-        event if event.ends_with(".delta") => {
+        event if event.strip_suffix(".delta").is_some() => {
             let delta = root.get("delta").filter(|delta| delta.kind() == Kind::String);
-            delta.into_iter().for_each(|delta| add(written_bytes(delta), reading));
+            add(delta.map_or(0, written_bytes), reading);
         }
         _ => {}
     }

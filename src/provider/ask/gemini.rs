@@ -72,6 +72,9 @@ const TOOL_NAMES: &[&str] = &{
     names
 };
 
+/// What of the configuration is read here.
+const CONFIG: &[&str] = &["candidateCount", "maxOutputTokens", "responseModalities"];
+
 /// A function's response holds parts; deeper than this nobody reads them.
 const PART_DEPTH_MAX: usize = 4;
 const BOUND: &str = "generationConfig.maxOutputTokens";
@@ -126,24 +129,20 @@ fn read_config(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     };
     let spelt = ["generationConfig", "generation_config"].into_iter().find_map(|name| root.get(name));
     let Some(config) = spelt.filter(|config| !config.is_null()) else {
-        ask.bound_slot = Some(match spelt {
-            Some(null) => slot(null.span(), r#"{"maxOutputTokens":"#, "}"),
-            None => {
-                let comma = if ask.is_empty_object { "" } else { "," };
-                let after = format!("}}{comma}");
-                slot(ask.insert_at..ask.insert_at, r#""generationConfig":{"maxOutputTokens":"#, &after)
-            }
-        });
+        let after = if ask.is_empty_object { "}" } else { "}," };
+        let inserted =
+            || slot(ask.insert_at..ask.insert_at, r#""generationConfig":{"maxOutputTokens":"#, after);
+        let slot = spelt.map_or_else(inserted, |null| slot(null.span(), r#"{"maxOutputTokens":"#, "}"));
+        ask.bound_slot = Some(slot);
         return Ok(());
     };
     if config.kind() != Kind::Object {
         return Err(AskError::expected("generationConfig", "an object"));
     }
-    const KNOWN: &[&str] = &["candidateCount", "maxOutputTokens", "responseModalities"];
     let at = config.span().start + 1;
     let comma = if config.is_empty() { "" } else { "," };
     ask.bound_slot = Some(slot(at..at, r#""maxOutputTokens":"#, comma));
-    for (known, member) in proto::members(config, KNOWN)? {
+    for (known, member) in proto::members(config, CONFIG)? {
         let value = member.value;
         match known {
             Some("maxOutputTokens") if value.is_null() => {
@@ -289,13 +288,11 @@ fn read_file(value: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     let Some(uri) = proto::get(value, "fileUri") else { return Ok(()) };
     let text = uri.as_str().ok_or_else(|| AskError::expected("fileData.fileUri", "a string"))?;
     let kept = text.split_once("/files/").filter(|(before, _)| is_google(before)).map(|(_, id)| id);
-    match kept.or(text.strip_prefix("files/")) {
-        Some(id) => ask.add_object("fileData.fileUri", &format!("files/{id}")),
-        None => {
-            ask.features.insert(Feature::RemoteUrls);
-            Ok(())
-        }
+    if let Some(id) = kept.or(text.strip_prefix("files/")) {
+        return ask.add_object("fileData.fileUri", &format!("files/{id}"));
     }
+    ask.features.insert(Feature::RemoteUrls);
+    Ok(())
 }
 
 fn is_google(before: &str) -> bool {

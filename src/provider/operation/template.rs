@@ -4,7 +4,7 @@
 //! percent-encoded (it may hold slashes), an id or a deployment may not.
 
 use super::super::ask;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// The paths of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +120,8 @@ pub(in crate::provider) fn encode(value: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            // Writing to a string does not fail.
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out

@@ -58,7 +58,7 @@ fn azures_paths_are_those_of_openai() {
         find(&Method::POST, path, Dialect::Anthropic)
     }
     let v1 = found("/openai/v1/chat/completions").unwrap();
-    assert!(v1.is_azure && std::ptr::eq(v1.row, &ROWS[0]) && v1.model().is_none());
+    assert!(v1.is_azure && std::ptr::eq(v1.row, &raw const ROWS[0]) && v1.model().is_none());
     let deployed = found("/p/acme/openai/deployments/my-gpt.4/chat/completions").unwrap();
     assert!(deployed.is_azure && deployed.model() == Some("my-gpt.4"));
     assert_eq!((deployed.row.dialect, deployed.row.operation), (Dialect::OpenAi, Operation::Chat));

@@ -3,7 +3,7 @@
 use super::Hold;
 use crate::budget::escrow::{Draw, Escrow};
 use crate::store::budget::WindowId;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ struct Inner {
     began: Instant,
     /// Milliseconds after `began`, plus one; 0 when the last attempt failed, or there was none.
     committed_ms: AtomicU64,
+    /// The database says nothing: whoever asks it waits in vain.
+    is_silent: AtomicBool,
 }
 
 impl Desk {
@@ -27,6 +29,7 @@ impl Desk {
             escrow: Mutex::new(Escrow::default()),
             began: Instant::now(),
             committed_ms: AtomicU64::new(0),
+            is_silent: AtomicBool::new(false),
         }))
     }
 
@@ -53,10 +56,17 @@ impl Desk {
     pub(super) fn committed(&self) {
         let now = u64::try_from(self.now().as_millis()).unwrap_or(u64::MAX - 1);
         self.0.committed_ms.store(now.saturating_add(1), Ordering::SeqCst);
+        self.0.is_silent.store(false, Ordering::SeqCst);
     }
 
-    pub(super) fn failed(&self) {
+    pub(super) fn failed(&self, is_silent: bool) {
         self.0.committed_ms.store(0, Ordering::SeqCst);
+        self.0.is_silent.store(is_silent, Ordering::SeqCst);
+    }
+
+    /// Whether the last attempt ended in silence. Nobody need ask before the next one, which the writer makes by itself.
+    pub(super) fn is_silent(&self) -> bool {
+        self.0.is_silent.load(Ordering::SeqCst)
     }
 
     fn is_fresh(&self) -> bool {

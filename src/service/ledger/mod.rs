@@ -17,6 +17,7 @@ mod correct;
 mod desk;
 mod hold;
 mod memory;
+mod mend;
 mod objects;
 mod recover;
 mod reservation;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use time::Timekeeper;
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use watch::{audit_and_block, audit_regularly, mend};
@@ -52,6 +54,9 @@ pub use hold::Hold;
 pub use objects::ObjectChanges;
 pub use reservation::{Reservation, Settled};
 pub use seal::RowSeal;
+
+/// How long anybody waits for the writer, beside what he may wait for room.
+const REPLY_WAIT: Duration = Duration::from_secs(5);
 
 /// Bounds of the ledger.
 #[derive(Clone, Copy, Debug)]
@@ -219,6 +224,8 @@ pub struct Ledger {
     desk: Desk,
     time: Timekeeper,
     durability: Durability,
+    /// How long a reservation waits for room.
+    room_wait: Duration,
     commands: mpsc::Sender<Command>,
     auditor: Arc<Mutex<Auditor>>,
     stopping: CancellationToken,
@@ -305,6 +312,7 @@ impl Ledger {
             desk: Desk::new(),
             time,
             durability,
+            room_wait: limits.wait,
             commands,
             auditor: Arc::new(Mutex::new(auditor)),
             stopping: CancellationToken::new(),
@@ -380,15 +388,20 @@ impl Ledger {
             record_slot.send(Command::Admit(Box::new(opening), reply));
             let mut reservation = Reservation::new((entry, amount, holds), settle_slot, Some(recorded));
             if self.durability == Durability::BeforeForward {
-                reservation.recorded().await.map_err(|Unrecorded| ReserveError::Unavailable)?;
+                let recorded = timeout(REPLY_WAIT, reservation.recorded()).await;
+                recorded.unwrap_or(Err(Unrecorded)).map_err(|Unrecorded| ReserveError::Unavailable)?;
             }
             return Ok(reservation);
         }
         drop(record_slot);
+        if self.desk.is_silent() {
+            return Err(ReserveError::Unavailable);
+        }
         let (reply, answer) = oneshot::channel();
         let command = Command::Reserve(Box::new(Request { demand, settle_slot, reply }));
         self.commands.try_send(command).map_err(|_| ReserveError::Overloaded)?;
-        answer.await.map_err(|_| ReserveError::Unavailable)?
+        let answer = timeout(self.room_wait + REPLY_WAIT, answer).await;
+        answer.map_err(|_| ReserveError::Unavailable)?.map_err(|_| ReserveError::Unavailable)?
     }
 
     /// Where a window stands for people: what is leased and taken by no request in flight is not held.
@@ -400,16 +413,26 @@ impl Ledger {
     /// Writes the entry of a refused request, durably.
     pub async fn record(&self, entry: Entry) -> Result<(), Unrecorded> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Record(Box::new(entry), reply)).await.map_err(|_| Unrecorded)?;
-        answer.await.map_err(|_| Unrecorded)?
+        self.ask(Command::Record(Box::new(entry), reply), answer).await?
     }
 
     /// Takes back what was charged for an entry, durably: an entry of its own, and once only.
     pub async fn correct(&self, correction: Correction) -> Result<Corrected, CorrectError> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Correct(Box::new(correction), reply);
-        self.commands.send(command).await.map_err(|_| Unrecorded)?;
-        answer.await.map_err(|_| Unrecorded)?
+        self.ask(command, answer).await?
+    }
+
+    /// The writer's answer. What it was asked may yet be done when none comes in time.
+    async fn ask<T>(&self, command: Command, answer: oneshot::Receiver<T>) -> Result<T, Unrecorded> {
+        if self.desk.is_silent() {
+            return Err(Unrecorded);
+        }
+        let asked = async {
+            self.commands.send(command).await.map_err(|_| Unrecorded)?;
+            answer.await.map_err(|_| Unrecorded)
+        };
+        timeout(REPLY_WAIT, asked).await.unwrap_or(Err(Unrecorded))
     }
 
     /// Takes no further commands. The writer ends once every reservation is settled.
@@ -430,9 +453,14 @@ impl Ledger {
 
     /// Whether the writer can commit.
     pub async fn is_writing(&self) -> bool {
+        if self.desk.is_silent() {
+            return false;
+        }
         let (reply, answer) = oneshot::channel();
         // A full queue is at work, not broken.
         self.commands.try_send(Command::Probe(reply)).is_err()
-            || answer.await.is_ok_and(|written| written.is_ok())
+            || timeout(REPLY_WAIT, answer)
+                .await
+                .is_ok_and(|answer| answer.is_ok_and(|written| written.is_ok()))
     }
 }

@@ -135,7 +135,12 @@ pub(super) async fn examine(
     window: &WindowId,
 ) -> Result<Left, StoreError> {
     let known = memory.known(window);
-    let found = disorder::look(conn, &window.budget, window.window_start).await?;
+    let mut found = disorder::look(conn, &window.budget, window.window_start).await?;
+    if known.is_none() && found.is_some_and(|found| found.standing.is_none()) {
+        // The turn that was about to make it was undone. What is remembered of a window without a row would not be found.
+        budget::ensure_window(conn, &window.budget, window.window_start).await?;
+        found = disorder::look(conn, &window.budget, window.window_start).await?;
+    }
     let is_disturbed = known.is_some_and(|left| {
         found.is_none_or(|found| {
             found.standing != Some(left.standing) || (left.is_blocked && !found.is_blocked)

@@ -10,19 +10,19 @@ use super::rows::Written;
 use super::time::Timekeeper;
 use super::writer::{Admitting, Batch, Pending, Unsettled};
 use super::{
-    AuditError, Blocked, CorrectError, Corrected, Demand, Hold, Mending, Opening, Settlement, base, correct,
-    objects, rows,
+    AuditError, CorrectError, Corrected, Demand, Hold, Mending, Opening, Settlement, correct, mend, objects,
+    rows,
 };
 use crate::base::NanoUsd;
 use crate::budget::Balance;
 use crate::budget::escrow::{Change, Miss as NoRoom, Row, Turn};
-use crate::log::{AdminEntry, AlarmKind, Entry, Rollup, Sums};
+use crate::log::{AlarmKind, Entry, Rollup};
 use crate::service::Alarms;
-use crate::service::budget::{Spending, tell_what_is_reached, tell_what_stands};
+use crate::service::budget::{Spending, tell_what_is_reached};
 use crate::store::access_log::Posting;
 use crate::store::admission::Admission;
 use crate::store::budget::WindowId;
-use crate::store::{Conn, StoreError, access_log, admin_log, admission, disorder, lease, project, usage};
+use crate::store::{Conn, Patience, StoreError, access_log, admission, disorder, lease, project, usage};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -70,14 +70,15 @@ pub(super) enum TurnError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Books(#[from] AuditError),
-    /// A row is not as it was left. It was looked at; try again.
-    #[error("a window was changed by somebody else")]
-    Disturbed(WindowId),
+    /// These rows are not as they were left: look at them, and try again.
+    #[error("windows were changed by somebody else")]
+    Disturbed(Vec<WindowId>),
 }
 
 /// What a turn works with.
 pub(super) struct Tools<'t> {
     pub(super) conn: Conn<'t>,
+    pub(super) patience: &'t Patience,
     pub(super) epoch: i64,
     pub(super) node: &'t str,
     pub(super) desk: &'t Desk,
@@ -101,17 +102,11 @@ pub(super) struct Work<'w> {
 
 /// Does the work in the transaction. On an error, the transaction is to be dropped; what was done in memory is undone.
 pub(super) async fn run(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Done, TurnError> {
-    reload(tools).await?;
-    let settled = settle(tools, work.unsettled).await?;
-    let taken = objects::keep(tools, work.unsettled).await?;
-    record(tools, work).await?;
-    let corrected = correct::all(tools, &work.batch.corrections).await?;
-    let mut misses = admit(tools, &work.batch.reserves).await?;
-    let mut found = load(tools, work, &settled, &corrected).await?;
-    misses_by_cap(tools, &work.batch.reserves, &mut found, &mut misses).await?;
-
+    let patience = tools.patience;
+    let (settled, taken, corrected, misses, found) = patience.listen(prepare(tools, work)).await??;
     let (turn, no_room) = plan(tools, work, (&settled, &corrected), found, &misses);
-    let done = write(tools, work, &turn, no_room, misses).await;
+    let done = patience.listen(write(tools, work, &turn, no_room, misses)).await;
+    let done = done.unwrap_or_else(|silence| Err(silence.into()));
     match done {
         Ok(verdicts) => {
             Ok(Done { verdicts, balances: balances(tools.desk, &turn, &settled), turn, corrected, taken })
@@ -121,6 +116,27 @@ pub(super) async fn run(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Done, 
             Err(error)
         }
     }
+}
+
+/// What the arithmetic needs: what happened before, what was asked, and the rows.
+type Prepared = (
+    Vec<Settled>,
+    Vec<objects::TakenId>,
+    Vec<Result<Corrected, CorrectError>>,
+    Vec<Option<Verdict>>,
+    BTreeMap<WindowId, Row>,
+);
+
+async fn prepare(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Prepared, TurnError> {
+    reload(tools).await?;
+    let settled = settle(tools, work.unsettled).await?;
+    let taken = objects::keep(tools, work.unsettled).await?;
+    record(tools, work).await?;
+    let corrected = correct::all(tools, &work.batch.corrections).await?;
+    let mut misses = admit(tools, &work.batch.reserves).await?;
+    let mut found = load(tools, work, &settled, &corrected).await?;
+    misses_by_cap(tools, &work.batch.reserves, &mut found, &mut misses).await?;
+    Ok((settled, taken, corrected, misses, found))
 }
 
 /// After a commit of which nobody knew: what is leased.
@@ -208,37 +224,27 @@ fn on_record(tools: &Tools<'_>, opening: &Opening) -> Admission {
     }
 }
 
-/// Puts reservations on record whose sub-keys and projects are what they were decided by. The key comes before its
-/// money: one that was stopped meanwhile is stale, whatever its budgets say.
+/// Refuses reservations whose sub-keys and projects are not what they were decided by. The key comes before its money:
+/// one that was stopped meanwhile is stale, whatever its budgets say.
 async fn admit(tools: &mut Tools<'_>, reserves: &[Pending]) -> Result<Vec<Option<Verdict>>, StoreError> {
-    let projects: BTreeSet<&str> = reserves
-        .iter()
-        .flat_map(|pending| pending.request.demand.projects.iter())
-        .map(|(slug, _)| slug.as_str())
-        .collect();
-    let active = project::active_versions(&mut tools.conn, &Vec::from_iter(projects)).await?;
-    let mut verdicts = Vec::with_capacity(reserves.len());
-    for Pending { request, .. } in reserves {
-        if request.reply.is_closed() {
-            verdicts.push(Some(Verdict::Abandoned));
-            continue;
-        }
+    let demands = || reserves.iter().map(|pending| &pending.request.demand);
+    let projects: BTreeSet<&str> =
+        demands().flat_map(|demand| demand.projects.iter()).map(|(slug, _)| slug.as_str()).collect();
+    let projects = project::active_versions(&mut tools.conn, &Vec::from_iter(projects)).await?;
+    let subkeys: BTreeSet<&str> = demands().map(|demand| demand.subkey.as_str()).collect();
+    let subkeys = admission::active_versions(&mut tools.conn, &Vec::from_iter(subkeys)).await?;
+    let verdict = |Pending { request, .. }: &Pending| {
         let demand = &request.demand;
-        if !are_current(demand, &active) {
-            verdicts.push(Some(Verdict::Refused(Box::new(Miss::Stale))));
-            continue;
+        let is_current = subkeys.get(demand.subkey.as_str()) == Some(&demand.subkey_version);
+        if request.reply.is_closed() {
+            Some(Verdict::Abandoned)
+        } else if is_current && are_current(demand, &projects) {
+            None
+        } else {
+            Some(Verdict::Refused(Box::new(Miss::Stale)))
         }
-        let opening = Opening {
-            subkey: demand.subkey.clone(),
-            holds: demand.holds.clone(),
-            entry: demand.entry.clone(),
-        };
-        let admission = on_record(tools, &opening);
-        let is_current =
-            admission::insert_if_current(&mut tools.conn, &admission, demand.subkey_version).await?;
-        verdicts.push((!is_current).then(|| Verdict::Refused(Box::new(Miss::Stale))));
-    }
-    Ok(verdicts)
+    };
+    Ok(reserves.iter().map(verdict).collect())
 }
 
 /// Whether the projects are at the versions that the demand was decided by; `active` has those that are not stopped.
@@ -353,6 +359,9 @@ fn plan(
             }
         }
     }
+    for window in work.batch.reserves.iter().filter_map(|pending| pending.waited_for.as_ref()) {
+        turn.stop_waiting(&mut escrow, window);
+    }
     let mut no_room = Vec::with_capacity(misses.len());
     for (Pending { request, .. }, miss) in work.batch.reserves.iter().zip(misses) {
         let holds = &request.demand.holds;
@@ -360,6 +369,9 @@ fn plan(
             Some(_) => Ok(()),
             None => turn.reserve(&mut escrow, &holds.iter().map(draw).collect::<Vec<_>>()),
         };
+        if let Err(NoRoom::Held(window, _)) = &reserved {
+            turn.wait(&mut escrow, window);
+        }
         no_room.push(reserved.err().and_then(|no_room| as_miss(holds, no_room)));
     }
     turn.trim(&mut escrow, work.closes);
@@ -384,6 +396,7 @@ async fn write(
     no_room: Vec<Option<Miss>>,
     misses: Vec<Option<Verdict>>,
 ) -> Result<Vec<Verdict>, TurnError> {
+    let mut disturbed = Vec::new();
     for (window, change) in turn.changes() {
         if change.after.is_blocked && !change.before.is_blocked {
             let by_audit = work.batch.mendings.iter().any(|(mending, _)| mending.blocks(window));
@@ -392,12 +405,15 @@ async fn write(
         }
         match rows::write(&mut tools.conn, tools.memory, (window, tools.epoch), &change).await? {
             Written::Done => {}
-            Written::Disturbed => return Err(TurnError::Disturbed(window.clone())),
+            Written::Disturbed => disturbed.push(window.clone()),
             Written::Gone => {
                 tools.memory.forget_one(window);
                 tools.desk.escrow().forget(window);
             }
         }
+    }
+    if !disturbed.is_empty() {
+        return Err(TurnError::Disturbed(disturbed));
     }
     let outbox = tools.alarms.outbox();
     if outbox.has_alerts() {
@@ -405,20 +421,18 @@ async fn write(
     }
     let mut verdicts = Vec::with_capacity(misses.len());
     for ((Pending { request, .. }, miss), no_room) in work.batch.reserves.iter().zip(misses).zip(no_room) {
-        if no_room.is_some() || matches!(miss, Some(Verdict::Refused(_))) {
-            admission::forget(&mut tools.conn, &request.demand.entry.request_id).await?;
-        }
         let refused = no_room.map(|miss| Verdict::Refused(Box::new(miss)));
-        verdicts.push(miss.or(refused).unwrap_or(Verdict::Reserved));
+        let verdict = miss.or(refused).unwrap_or(Verdict::Reserved);
+        if let Verdict::Reserved = verdict {
+            let Demand { subkey, holds, entry, .. } = &request.demand;
+            let opening = Opening { subkey: subkey.clone(), holds: holds.clone(), entry: entry.clone() };
+            let admission = on_record(tools, &opening);
+            admission::insert(&mut tools.conn, &admission).await?;
+        }
+        verdicts.push(verdict);
     }
     usage::add(&mut tools.conn, &tools.rollup).await?;
-    for (mending, _) in &work.batch.mendings {
-        match mending {
-            Mending::Block(_) => {}
-            Mending::Repair { which, entry, seal } => repair(tools, which, entry, &**seal).await?,
-            Mending::SumAgain { hours, entry } => sum_again(tools, hours, entry).await?,
-        }
-    }
+    mend::all(tools, &work.batch.mendings).await?;
     if tools.time.is_due() || work.closes {
         keep_time(tools).await?;
     }
@@ -445,48 +459,6 @@ fn spendings(turn: &Turn<WindowId>) -> Vec<Spending> {
         after: change.after.posted,
     };
     posted.map(spending).collect()
-}
-
-async fn repair(
-    tools: &mut Tools<'_>,
-    which: &Blocked,
-    entry: &AdminEntry,
-    seal: &dyn super::RowSeal,
-) -> Result<(), TurnError> {
-    let blocked = match which {
-        Blocked::Of(budget) => disorder::blocked_of(&mut tools.conn, budget, rows::BILL).await?,
-        Blocked::ByBill(provider) => {
-            disorder::blocked_for(&mut tools.conn, &rows::billed_by(provider)).await?
-        }
-    };
-    let mut windows = BTreeSet::new();
-    for repaired in base::repair(&mut tools.conn, seal, blocked).await? {
-        let mut detail = entry.detail.clone();
-        let target = repaired.window.budget.as_str().to_owned();
-        detail["window_start"] = json!(repaired.window.window_start);
-        detail["logged_usd"] = json!(repaired.logged);
-        for (name, standing) in [("before", repaired.before), ("after", repaired.after)] {
-            detail[name] = json!({"posted_usd": standing.posted, "held_usd": standing.held});
-        }
-        let entry = AdminEntry { target, detail, ..entry.clone() };
-        admin_log::append(&mut tools.conn, &entry).await?;
-        rows::look(&mut tools.conn, tools.memory, &repaired.window).await?;
-        windows.insert(repaired.window);
-    }
-    Ok(tell_what_stands(&mut tools.conn, tools.alarms.outbox(), &windows).await?)
-}
-
-/// Makes the sums of usage of these hours anew.
-async fn sum_again(tools: &mut Tools<'_>, hours: &[String], entry: &AdminEntry) -> Result<(), TurnError> {
-    for hour in hours {
-        let (before, after) = usage::rebuild(&mut tools.conn, hour).await?;
-        let told =
-            |sums: Sums| json!({"entries": sums.entries, "requests": sums.requests, "cost_usd": sums.cost});
-        let detail = json!({"before": told(before), "after": told(after)});
-        let entry = AdminEntry { target: hour.clone(), detail, ..entry.clone() };
-        admin_log::append(&mut tools.conn, &entry).await?;
-    }
-    Ok(())
 }
 
 /// Where the windows of each settlement stand.

@@ -12,8 +12,9 @@ use crate::base::NanoUsd;
 use crate::budget::Balance;
 use crate::log::{Entry, Outcome, Rollup};
 use crate::service::Alarms;
+use crate::store::budget::WindowId;
 use crate::store::{StoreError, Writer, WriterError};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,6 +34,8 @@ const TRIES_MAX: usize = 8;
 pub(super) struct Pending {
     pub(super) request: Box<Request>,
     deadline: Instant,
+    /// Where it waited until this turn, and counts until it is asked again.
+    pub(super) waited_for: Option<WindowId>,
 }
 
 /// A reservation that waits for room, and what refused it last.
@@ -43,7 +46,7 @@ struct Waiting {
 }
 
 /// Told when what was asked for is durable.
-type Reply = oneshot::Sender<Result<(), Unrecorded>>;
+pub(super) type Reply = oneshot::Sender<Result<(), Unrecorded>>;
 /// Told what came of a correction.
 pub(super) type CorrectReply = oneshot::Sender<Result<Corrected, CorrectError>>;
 /// A settlement, and who waits for the balances after it.
@@ -75,6 +78,8 @@ struct State<'a> {
     waiting: VecDeque<Waiting>,
     /// Settlements that the store has not taken yet. They are never given up.
     unsettled: Vec<Unsettled>,
+    /// The same of reservations that were refused after a commit of which nobody knows; a turn takes some of them.
+    voids: VecDeque<Box<Settlement>>,
     /// Admissions that were drawn in memory and are not on record yet. Neither are they.
     admitting: Vec<Admitting>,
     next_sweep: Instant,
@@ -100,6 +105,7 @@ pub(super) async fn run(
         memory: Memory::new(REMEMBERED_MAX),
         waiting: VecDeque::new(),
         unsettled: Vec::new(),
+        voids: VecDeque::new(),
         admitting: Vec::new(),
         next_sweep: Instant::now() + SWEEP_EVERY,
     };
@@ -146,11 +152,23 @@ impl Batch {
 
 impl State<'_> {
     fn has_kept(&self) -> bool {
-        !self.unsettled.is_empty() || !self.admitting.is_empty()
+        self.kept() > 0
+    }
+
+    /// What is kept until it can be written.
+    fn kept(&self) -> usize {
+        self.unsettled.len() + self.voids.len() + self.admitting.len()
+    }
+
+    /// Takes voids into the next turn. Whatever a turn failed with is in the next one again, so only some are.
+    fn take_voids(&mut self) {
+        let taken = self.unsettled.iter().filter(|(settlement, _)| !settlement.is_drawn).count();
+        let count = BATCH_MAX.saturating_sub(taken).min(self.voids.len());
+        self.unsettled.extend(self.voids.drain(..count).map(|void| (void, None)));
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        let retry = self.has_kept().then(|| Instant::now() + RETRY_PAUSE);
+        let retry = (self.has_kept() || self.desk.is_silent()).then(|| Instant::now() + RETRY_PAUSE);
         let sweep = (!self.desk.escrow().is_empty()).then_some(self.next_sweep);
         let waiting = self.waiting.iter().map(|waiting| waiting.pending.deadline);
         retry.into_iter().chain(sweep).chain(waiting).min()
@@ -161,7 +179,9 @@ impl State<'_> {
         let deadline = Instant::now() + self.limits.wait;
         for command in commands {
             match command {
-                Command::Reserve(request) => batch.reserves.push(Pending { request, deadline }),
+                Command::Reserve(request) => {
+                    batch.reserves.push(Pending { request, deadline, waited_for: None });
+                }
                 Command::Admit(opening, reply) => self.admitting.push((opening, reply)),
                 Command::Settle(settlement, reply) => {
                     self.resolve(&settlement);
@@ -187,18 +207,42 @@ impl State<'_> {
         }
     }
 
-    async fn turn(&mut self, mut batch: Batch, closes: bool) {
-        // Only a settlement makes room, or a correction: then whoever waits is tried again, before those who came later.
-        if !self.unsettled.is_empty() || !batch.corrections.is_empty() {
-            let again = std::mem::take(&mut self.waiting);
-            for waiting in &again {
-                self.desk.escrow().stop_waiting(&waiting.hold.window_id());
-            }
-            batch.reserves = again.into_iter().map(|waiting| waiting.pending).chain(batch.reserves).collect();
+    /// Whoever waits for room where there may be some now: it is asked before those who came later.
+    fn ask_again(&mut self, batch: &Batch) -> impl Iterator<Item = Pending> + use<> {
+        // Only a settlement makes room, or an operator. After a commit of which nobody knew, what it took is idle again.
+        let is_open_to_all = !batch.corrections.is_empty() || !batch.mendings.is_empty();
+        let mut with_room: HashSet<WindowId> = HashSet::new();
+        if !self.waiting.is_empty() {
+            let settled = self.unsettled.iter().flat_map(|(settlement, _)| &settlement.holds);
+            with_room.extend(settled.map(Hold::window_id));
+            with_room.extend(self.desk.escrow().uncertain());
         }
+        let (again, waiting): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|waiting| is_open_to_all || with_room.contains(&waiting.hold.window_id()));
+        self.waiting = waiting;
+        again
+            .into_iter()
+            .map(|Waiting { pending, hold, .. }| Pending { waited_for: Some(hold.window_id()), ..pending })
+    }
+
+    async fn turn(&mut self, mut batch: Batch, closes: bool) {
+        if self.desk.is_silent() {
+            // Whoever asks meanwhile need not wait until it is known that it says nothing still.
+            self.refuse_all(std::mem::take(&mut batch), false);
+        }
+        let again = self.ask_again(&batch);
+        batch.reserves = again.chain(batch.reserves).collect();
+        if self.kept() > self.limits.queue_commands {
+            // Whoever is refused after a commit of which nobody knows is one more to keep.
+            let reserves = std::mem::take(&mut batch.reserves);
+            self.refuse_all(Batch { reserves, ..Batch::default() }, false);
+        }
+        self.take_voids();
         let sweeps = self.next_sweep <= Instant::now();
         if sweeps {
             self.next_sweep = Instant::now() + SWEEP_EVERY;
+            self.desk.escrow().forget_idle(self.desk.now());
         }
         let has_surplus = || {
             let escrow = self.desk.escrow();
@@ -206,16 +250,16 @@ impl State<'_> {
                 || !escrow.uncertain().is_empty() || !escrow.with_surplus(self.desk.now()).is_empty();
             if closes { !escrow.is_empty() } else { sweeps && is_due() }
         };
-        if self.has_kept() || !batch.is_empty() || has_surplus() {
+        if self.has_kept() || !batch.is_empty() || has_surplus() || self.desk.is_silent() {
             match self.write(&batch, (sweeps, closes)).await {
                 Ok(done) => {
                     self.desk.committed();
                     self.answer(batch, done);
                 }
                 Err(error) => {
-                    self.desk.failed();
-                    tracing::error!(%error, kept = self.unsettled.len(), "the ledger cannot be written; settlements are kept");
-                    self.refuse_all(batch, &error);
+                    self.desk.failed(self.writer.patience().was_silent());
+                    tracing::error!(%error, kept = self.kept(), "the ledger cannot be written; settlements are kept");
+                    self.refuse_all(batch, matches!(error, WriteError::Unknown(_)));
                 }
             }
         }
@@ -225,6 +269,8 @@ impl State<'_> {
     /// Everything in one transaction, or nothing.
     async fn write(&mut self, batch: &Batch, (sweeps, closes): (bool, bool)) -> Result<Done, WriteError> {
         let mut tries = 0;
+        let patience = self.writer.patience();
+        let patience = if batch.mendings.is_empty() { patience } else { patience.for_long_work() };
         loop {
             let mut tx = self.writer.begin().await.map_err(WriteError::Nothing)?;
             let losses = self.losses.0.load(Ordering::SeqCst);
@@ -235,6 +281,7 @@ impl State<'_> {
             }
             let mut tools = Tools {
                 conn: tx.conn(),
+                patience: &patience,
                 epoch: self.epoch,
                 node: &self.node,
                 desk: &self.desk,
@@ -246,7 +293,7 @@ impl State<'_> {
             let work = Work { admitting: &self.admitting, unsettled: &self.unsettled, batch, sweeps, closes };
             let done = turn::run(&mut tools, &work).await;
             match done {
-                Ok(done) => match tx.commit().await {
+                Ok(done) => match patience.listen(tx.commit()).await.and_then(|committed| committed) {
                     Ok(()) => {
                         self.memory.keep();
                         return Ok(done);
@@ -261,9 +308,9 @@ impl State<'_> {
                     drop(tx);
                     self.memory.discard();
                     match error {
-                        TurnError::Disturbed(window) if tries < TRIES_MAX => {
+                        TurnError::Disturbed(windows) if tries < TRIES_MAX => {
                             tries += 1;
-                            self.examine(&window).await?;
+                            self.examine(&windows).await?;
                         }
                         error => return Err(WriteError::Turn(error)),
                     }
@@ -272,11 +319,18 @@ impl State<'_> {
         }
     }
 
-    /// Looks at a window that somebody else changed, and remembers it as it is found.
-    async fn examine(&mut self, window: &crate::store::budget::WindowId) -> Result<(), WriteError> {
+    /// Looks at windows that somebody else changed, and remembers them as they are found.
+    async fn examine(&mut self, windows: &[WindowId]) -> Result<(), WriteError> {
+        let patience = self.writer.patience();
         let mut tx = self.writer.begin().await.map_err(WriteError::Nothing)?;
-        super::rows::examine(&mut tx.conn(), &mut self.memory, self.alarms, window).await?;
-        match tx.commit().await {
+        let examined = async {
+            for window in windows {
+                super::rows::examine(&mut tx.conn(), &mut self.memory, self.alarms, window).await?;
+            }
+            Ok::<(), StoreError>(())
+        };
+        patience.listen(examined).await??;
+        match patience.listen(tx.commit()).await.and_then(|committed| committed) {
             Ok(()) => {
                 self.memory.keep();
                 Ok(())
@@ -292,11 +346,7 @@ impl State<'_> {
     fn answer(&mut self, mut batch: Batch, done: Done) {
         let Done { verdicts, balances, turn, corrected, taken } = done;
         objects::tell(self.alarms, &taken);
-        {
-            let mut escrow = self.desk.escrow();
-            turn.kept(&mut escrow);
-            escrow.forget_idle();
-        }
+        turn.kept(&mut self.desk.escrow());
         for (_, reply) in self.admitting.drain(..) {
             // Nobody has to wait for it.
             let _ = reply.send(());
@@ -329,27 +379,31 @@ impl State<'_> {
                 Miss::Blocked(hold) => refuse(pending, ReserveError::Blocked { hold }),
                 Miss::Exceeded(hold, balance) => refuse(pending, ReserveError::Exceeded { hold, balance }),
                 Miss::Held(hold, balance) if self.waiting.len() < self.limits.waiting_max => {
-                    // Whoever comes later does not go ahead of it.
-                    self.desk.escrow().wait(&hold.window_id());
                     self.waiting.push_back(Waiting { pending, hold, balance });
                 }
-                Miss::Held(hold, balance) => refuse(pending, ReserveError::Held { hold, balance }),
+                Miss::Held(hold, balance) => {
+                    self.desk.escrow().stop_waiting(&hold.window_id());
+                    refuse(pending, ReserveError::Held { hold, balance });
+                }
             }
         }
     }
 
     /// A commit that failed may have been made all the same: each reservation is voided, which does nothing
     /// where there is none. What was never committed needs no voiding.
-    fn refuse_all(&mut self, batch: Batch, error: &WriteError) {
+    fn refuse_all(&mut self, batch: Batch, may_be_committed: bool) {
         let (reserves, others) = batch.split();
         for pending in reserves {
-            if let WriteError::Unknown(_) = error {
+            if let Some(window) = &pending.waited_for {
+                self.desk.escrow().stop_waiting(window);
+            }
+            if may_be_committed {
                 let entry =
                     Entry { outcome: Some(Outcome::UpstreamFailed), ..pending.request.demand.entry.clone() };
                 // Nothing of it is drawn any more.
                 let (holds, objects) = (Vec::new(), ObjectChanges::default());
                 let void = Settlement { cost: NanoUsd::ZERO, entry, holds, objects, is_drawn: false };
-                self.unsettled.push((Box::new(void), None));
+                self.voids.push_back(Box::new(void));
             }
             refuse(pending, ReserveError::Unavailable);
         }

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 const RESPONSES: &str = "/v1/responses";
 
-fn hello(more: Value) -> Value {
+fn hello(more: &Value) -> Value {
     let mut body = json!({"model": "sandbox-mini", "input": "Say hello."});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     body
 }
 
-async fn made(server: &TestServer, secret: &str, more: Value) -> Value {
+async fn made(server: &TestServer, secret: &str, more: &Value) -> Value {
     let answer = server.post(secret, RESPONSES, &hello(more)).await;
     assert_eq!(answer.status, 200, "{}", answer.json());
     answer.json()
@@ -32,7 +32,7 @@ fn id(response: &Value) -> &str {
 }
 
 /// Nothing that the key may use, and the provider saw nothing.
-async fn is_nobodys(server: &TestServer, answer: &Answer, seen: usize, what: &str) {
+fn is_nobodys(server: &TestServer, answer: &Answer, seen: usize, what: &str) {
     assert_eq!(answer.refusal(), (404, "object_not_found".to_owned()), "{what}: {}", answer.json());
     assert_eq!(server.sandbox.requests().len(), seen, "{what}: the provider saw it");
 }
@@ -44,10 +44,10 @@ on_both! {
         for more in [json!({}), json!({"stream": true}), json!({"max_output_tokens": 20, "store": false})] {
             server.sandbox.reset();
             let streams = more.get("stream").is_some();
-            let answer = server.post(&secret, RESPONSES, &hello(more.clone())).await;
+            let answer = server.post(&secret, RESPONSES, &hello(&more)).await;
             assert_eq!(answer.status, 200, "{more}");
             let sent = server.sandbox.requests().pop().unwrap();
-            assert_eq!((sent.path.as_str(), &sent.body), ("/v1/responses", &hello(more).to_string()));
+            assert_eq!((sent.path.as_str(), &sent.body), ("/v1/responses", &hello(&more).to_string()));
             let text = String::from_utf8(answer.bytes.to_vec()).unwrap();
             assert!(text.contains("Say hello."), "{text}");
             if streams {
@@ -66,7 +66,7 @@ on_both! {
         let server = TestServer::start(test).await;
         let (_, a) = server.mint(json!({})).await;
         let (_, b) = server.mint(json!({})).await;
-        let response = made(&server, &a, json!({})).await;
+        let response = made(&server, &a, &json!({})).await;
         let item = response["output"][0]["id"].as_str().unwrap().to_owned();
         let path = format!("{RESPONSES}/{}", id(&response));
         let seen = server.sandbox.requests().len();
@@ -78,7 +78,7 @@ on_both! {
             ("GET", format!("{path}/input_items")),
             ("GET", format!("{RESPONSES}/resp_nobody_made_this_one")),
         ] {
-            is_nobodys(&server, &call(&server, &b, method, &path).await, seen, &path).await;
+            is_nobodys(&server, &call(&server, &b, method, &path).await, seen, &path);
         }
         for more in [
             json!({"previous_response_id": id(&response)}),
@@ -89,26 +89,26 @@ on_both! {
             json!({"conversation": "conv_1"}),
             json!({"prompt": {"id": "pmpt_1"}}),
         ] {
-            let body = hello(more.clone());
+            let body = hello(&more);
             for path in [RESPONSES, "/v1/responses/compact", "/v1/responses/input_tokens"] {
-                is_nobodys(&server, &server.post(&b, path, &body).await, seen, &format!("{path} {more}")).await;
+                is_nobodys(&server, &server.post(&b, path, &body).await, seen, &format!("{path} {more}"));
             }
         }
         // What is nobody's may be written out: the provider looks nothing up.
         let written = json!({"input": [{"type": "message", "id": "msg_of_another_account_001", "role": "assistant",
             "content": [{"type": "output_text", "text": "x"}]}, {"role": "user", "content": "hi"}]});
-        made(&server, &b, written).await;
+        made(&server, &b, &written).await;
         // Its maker has it all.
-        made(&server, &a, json!({"previous_response_id": id(&response)})).await;
-        made(&server, &a, json!({"input": [{"type": "item_reference", "id": item}]})).await;
+        made(&server, &a, &json!({"previous_response_id": id(&response)})).await;
+        made(&server, &a, &json!({"input": [{"type": "item_reference", "id": item}]})).await;
         assert_eq!(call(&server, &a, "GET", &path).await.json()["id"], response["id"]);
         let items = call(&server, &a, "GET", &format!("{path}/input_items?limit=5&order=asc")).await;
         assert_eq!(items.status, 200, "{}", items.json());
         assert_eq!(call(&server, &a, "DELETE", &path).await.status, 200);
         let seen = server.sandbox.requests().len();
-        is_nobodys(&server, &call(&server, &a, "GET", &path).await, seen, "deleted").await;
-        let gone = server.post(&a, RESPONSES, &hello(json!({"previous_response_id": id(&response)}))).await;
-        is_nobodys(&server, &gone, seen, "deleted").await;
+        is_nobodys(&server, &call(&server, &a, "GET", &path).await, seen, "deleted");
+        let gone = server.post(&a, RESPONSES, &hello(&json!({"previous_response_id": id(&response)}))).await;
+        is_nobodys(&server, &gone, seen, "deleted");
     }
 
     async fn keys_that_share_in_one_project_have_what_each_of_them_made(test: TestStore) {
@@ -116,15 +116,15 @@ on_both! {
         let (_, a) = server.mint(json!({"share_objects": true})).await;
         let (_, b) = server.mint(json!({"share_objects": true})).await;
         let (_, alone) = server.mint(json!({})).await;
-        let streamed = server.post(&a, RESPONSES, &hello(json!({"stream": true}))).await;
+        let streamed = server.post(&a, RESPONSES, &hello(&json!({"stream": true}))).await;
         let text = String::from_utf8(streamed.bytes.to_vec()).unwrap();
         let first: Value = serde_json::from_str(text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap()).unwrap();
         let response = &first["response"];
         let path = format!("{RESPONSES}/{}", id(response));
         assert_eq!(call(&server, &b, "GET", &path).await.status, 200);
-        made(&server, &b, json!({"previous_response_id": id(response)})).await;
+        made(&server, &b, &json!({"previous_response_id": id(response)})).await;
         let seen = server.sandbox.requests().len();
-        is_nobodys(&server, &call(&server, &alone, "GET", &path).await, seen, "not shared with it").await;
+        is_nobodys(&server, &call(&server, &alone, "GET", &path).await, seen, "not shared with it");
     }
 }
 
@@ -140,10 +140,10 @@ async fn what_names_an_object_goes_with_the_credential_that_made_it() {
     };
     let mut seen = Vec::new();
     for _ in 0..8 {
-        let response = made(&server, &secret, json!({})).await;
+        let response = made(&server, &secret, &json!({})).await;
         let maker = account(&server);
         for _ in 0..4 {
-            made(&server, &secret, json!({"previous_response_id": id(&response)})).await;
+            made(&server, &secret, &json!({"previous_response_id": id(&response)})).await;
             assert_eq!(account(&server), maker);
             let shown = call(&server, &secret, "GET", &format!("{RESPONSES}/{}", id(&response))).await;
             assert_eq!((shown.status.as_u16(), account(&server)), (200, maker.clone()));
@@ -157,7 +157,7 @@ async fn what_names_an_object_goes_with_the_credential_that_made_it() {
     assert_eq!(server.admin_post(&path, &json!({})).await.status, 200);
     let before = server.sandbox.requests().len();
     let shown = call(&server, &secret, "GET", &format!("{RESPONSES}/{}", id(response))).await;
-    is_nobodys(&server, &shown, before, "its credential is gone").await;
+    is_nobodys(&server, &shown, before, "its credential is gone");
 }
 
 #[tokio::test]
@@ -174,18 +174,18 @@ async fn what_a_key_may_not_have_of_the_api_is_refused_unseen() {
         (json!({}), json!({"max_output_tokens": "10"}), 400, "invalid_body"),
     ] {
         let (_, secret) = server.mint(key.clone()).await;
-        let answer = server.post(&secret, RESPONSES, &hello(more.clone())).await;
+        let answer = server.post(&secret, RESPONSES, &hello(&more)).await;
         assert_eq!(answer.refusal(), (status, code.to_owned()), "{key} {more}: {}", answer.json());
     }
     assert!(server.sandbox.requests().is_empty());
     let (_, secret) = server.mint(json!({"allow_store": false})).await;
-    made(&server, &secret, json!({"store": false})).await;
+    made(&server, &secret, &json!({"store": false})).await;
     let (key, secret) = server.mint(json!({"budgets": [{"limit_usd": "1", "window": "day"}]})).await;
-    let counted = server.post(&secret, "/v1/responses/input_tokens", &hello(json!({}))).await;
+    let counted = server.post(&secret, "/v1/responses/input_tokens", &hello(&json!({}))).await;
     assert!(counted.json()["input_tokens"].as_u64().is_some_and(|tokens| tokens > 0), "{}", counted.json());
     assert_eq!(server.entries(&key).await.pop().unwrap()["cost_usd"], "0.00");
     server.sandbox.reset();
-    let compacted = server.post(&secret, "/v1/responses/compact", &hello(json!({}))).await;
+    let compacted = server.post(&secret, "/v1/responses/compact", &hello(&json!({}))).await;
     assert_eq!(compacted.status, 200, "{}", compacted.json());
     assert_eq!(server.entries(&key).await.pop().unwrap()["cost_usd"], json!(server.sandbox.bill().cost_usd));
 }
@@ -194,12 +194,12 @@ async fn what_a_key_may_not_have_of_the_api_is_refused_unseen() {
 async fn a_default_bound_is_put_where_the_api_has_it() {
     let server = TestServer::start(TestStore::sqlite().await).await;
     let (_, secret) = server.mint(json!({"default_max_output_tokens": 7})).await;
-    let answer = server.post(&secret, RESPONSES, &hello(json!({}))).await;
+    let answer = server.post(&secret, RESPONSES, &hello(&json!({}))).await;
     assert_eq!(answer.header("x-bitting-changed"), Some("max_output_tokens"));
     let sent: Value = serde_json::from_str(&server.sandbox.requests().pop().unwrap().body).unwrap();
     assert_eq!(sent["max_output_tokens"], 7);
     assert_eq!(answer.json()["incomplete_details"]["reason"], "max_output_tokens");
-    let compacted = server.post(&secret, "/v1/responses/compact", &hello(json!({}))).await;
+    let compacted = server.post(&secret, "/v1/responses/compact", &hello(&json!({}))).await;
     assert_eq!((compacted.status.as_u16(), compacted.header("x-bitting-changed")), (200, None));
 }
 
@@ -212,7 +212,7 @@ on_both! {
         let put = format!("/api/v1/models/sandbox/{model}");
         assert!(server.admin_call(Method::PUT, &put, Some(&document)).await.status.is_success());
         let (key, secret) = server.mint(json!({"budgets": [{"limit_usd": "1", "window": "day"}]})).await;
-        let body = hello(json!({"model": model, "stream": true}));
+        let body = hello(&json!({"model": model, "stream": true}));
         let mut response = server.send(spoken(&server, "openai", &secret, RESPONSES, &body)).await;
         assert_eq!(response.status(), 200);
         let mut text = Vec::new();

@@ -188,7 +188,7 @@ on_both! {
         assert!(budget::balances(&mut store.read().await.unwrap().conn(), &[]).await.unwrap().is_empty());
     }
 
-    async fn an_admission_needs_the_version_it_was_decided_by_and_is_taken_once(test: TestStore) {
+    async fn an_admission_is_recorded_once_and_taken_once(test: TestStore) {
         let store = &test.store;
         let mut key = key("ci", at(0));
         key.secrets.clear();
@@ -205,15 +205,16 @@ on_both! {
         };
         let mut tx = store.write().await.unwrap();
         let conn = &mut tx.conn();
-        assert!(!admission::insert_if_current(conn, &admission, 2).await.unwrap());
-        assert!(admission::insert_if_current(conn, &admission, 1).await.unwrap());
-        assert!(admission::insert_if_current(conn, &admission, 1).await.unwrap(), "again is harmless");
+        let id = key.id.as_str();
+        assert_eq!(admission::active_versions(conn, &[id, "nobody"]).await.unwrap(), [(id.to_owned(), 1)].into());
+        assert!(admission::is_current(conn, &key.id, 1).await.unwrap());
+        admission::insert(conn, &admission).await.unwrap();
+        admission::insert(conn, &admission).await.unwrap();
         let later = Admission { request_id: "req_0".into(), admitted_at: at(2), ..admission.clone() };
-        assert!(admission::insert_if_current(conn, &later, 1).await.unwrap());
+        admission::insert(conn, &later).await.unwrap();
         assert_eq!(subkey::update(conn, &key.id, 1, &key.definition, State::Suspended).await.unwrap(), Some(2));
-        let refused = Admission { request_id: "req_2".into(), ..admission.clone() };
-        assert!(!admission::insert_if_current(conn, &refused, 1).await.unwrap());
-        assert!(!admission::insert_if_current(conn, &refused, 2).await.unwrap(), "suspended");
+        assert_eq!(admission::active_versions(conn, &[id]).await.unwrap(), [].into(), "suspended");
+        assert!(!admission::is_current(conn, &key.id, 2).await.unwrap());
         tx.commit().await.unwrap();
 
         let mut tx = store.write().await.unwrap();
