@@ -397,7 +397,8 @@ impl Admission<'_> {
         let subkey = &caller.key.subkey;
         let amount = amount(priced);
         let now = self.proxy.services.ledger.now();
-        let holds = if amount == NanoUsd::ZERO { Vec::new() } else { caller.holds(now, amount) };
+        // A price of 0 is no promise: what is billed all the same is posted, and blocks the windows.
+        let holds = if self.matched.row.is_free() { Vec::new() } else { caller.holds(now, amount) };
         Demand {
             subkey: subkey.id.clone(),
             subkey_version: subkey.version,
