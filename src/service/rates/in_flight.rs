@@ -113,6 +113,11 @@ impl InFlight {
         self.state = State::Sent;
     }
 
+    /// Nothing was sent after all: it counts as little as what never was on its way.
+    pub fn mark_unsent(&mut self) {
+        self.state = State::Unsent;
+    }
+
     /// The request is refused by a rate, or decided anew: nothing of it counts, not for the sub-key either.
     pub fn withdraw(&mut self) {
         self.state = State::Withdrawn;

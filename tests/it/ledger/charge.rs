@@ -153,12 +153,18 @@ on_both! {
         let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1", unused.local_addr().unwrap());
         drop(unused);
-        let made = server.admin_post("/api/v1/providers", &json!({"slug": "nowhere", "dialects": {"openai": url}})).await;
+        let limits = json!([{"metric": "requests", "limit": 10, "per": "day"}, {"metric": "tokens", "limit": 100_000, "per": "day"}]);
+        let provider = json!({"slug": "nowhere", "dialects": {"openai": url}, "rate_limits": limits});
+        let made = server.admin_post("/api/v1/providers", &provider).await;
         assert_eq!(made.status, 201, "{:?}", made.json());
-        let key = json!({"name": "main", "secret": "nobody-listens-5f8b2c91d7e64a03"});
+        let team = json!({"slug": "team", "rate_limits": limits});
+        assert_eq!(server.admin_post("/api/v1/projects", &team).await.status, 201);
+        let key = json!({"name": "main", "secret": "nobody-listens-5f8b2c91d7e64a03", "rate_limits": limits});
         assert_eq!(server.admin_post("/api/v1/providers/nowhere/credentials", &key).await.status, 201);
         list_model(&server, "nowhere", "m").await;
-        let (id, secret) = server.mint(json!({"models": ["nowhere/*"], "budgets": [{"limit_usd": "1", "window": "total"}]})).await;
+        let budget = json!([{"limit_usd": "1", "window": "total"}]);
+        let key = json!({"models": ["nowhere/*"], "project": "team", "budgets": budget, "rate_limits": limits});
+        let (id, secret) = server.mint(key).await;
         let answer = server.post(&secret, "/v1/chat/completions", &chat("nowhere/m")).await;
         assert_eq!(answer.refusal(), (502, "upstream_error".to_owned()));
         assert_ne!(answer.header("x-should-retry"), Some("false"));
@@ -177,3 +183,20 @@ on_both! {
         server.end().await;
     }
 }
+        // Nothing of it counts for anybody, but as a request of the key that asked.
+        let question = json!({"operation": "chat", "model": "nowhere/m", "max_output_tokens": 16});
+        let explained = server.admin_post(&format!("/api/v1/subkeys/{id}/explain"), &question).await.json();
+        let steps = explained["trace"].as_array().unwrap().iter();
+        let rates: Vec<(&str, &str)> = steps
+            .map(|step| (step["rule"].as_str().unwrap(), step["value"].as_str().unwrap()))
+            .filter(|(rule, _)| rule.contains("rate_limits/"))
+            .collect();
+        assert_eq!(rates.len(), 8, "{explained}");
+        for (rule, value) in rates {
+            let left = match rule {
+                "rate_limits/requests/day" => "of 9 left of 10",
+                _ if rule.contains("requests") => "of 10 left of 10",
+                _ => "of 100000 left of 100000",
+            };
+            assert!(value.contains(left), "{rule}: {value}");
+        }
