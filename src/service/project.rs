@@ -40,7 +40,8 @@ pub enum CreateProjectError {
     /// A field makes no sense.
     #[error(transparent)]
     Definition(#[from] DefinitionError),
-    /// Its parent is not one of the operator's; or it would be a root, which is nobody's who is bound to projects.
+    /// Its parent is not one of the operator's; or it would be a root, which is nobody's who is bound to projects; or the
+    /// slug was a project's before, whose entries and revoked keys only those may take over who reach everything.
     #[error(transparent)]
     OutOfReach(#[from] OutOfReach),
     /// There is one.
@@ -144,6 +145,10 @@ impl Services {
         let earlier = store::project::get(&mut tx.conn(), &slug).await?;
         if earlier.as_ref().is_some_and(|one| one.status != ProjectState::Deleted.as_str()) {
             return Err(CreateProjectError::SlugTaken { slug });
+        }
+        // Its past comes with it: the keys that it had, and their entries.
+        if earlier.is_some() && actor.operator.projects.is_some() {
+            return Err(OutOfReach.into());
         }
         if tree.len() >= PROJECTS_MAX {
             return Err(CreateProjectError::TooMany);

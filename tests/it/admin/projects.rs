@@ -287,6 +287,24 @@ on_both! {
         let suspend = format!("{PROJECTS}/mid/suspend");
         plane.ask_as(&responder, "POST", &suspend, None).await.expect(200);
         let resume = format!("{PROJECTS}/mid/resume");
+        // What binds a project is up to those above it; below it, everything is.
+        for cap in [
+            json!({"budgets": [{"limit_usd": "1", "window": "day"}]}),
+            json!({"ceiling": {"allow_tools": false}}),
+            json!({"rate_limits": [{"metric": "requests", "limit": 1, "per": "day"}]}),
+            json!({"max_subkey_ttl_seconds": 3_600}),
+        ] {
+            let refused = as_admin("PATCH", &format!("{PROJECTS}/mid"), Some(cap.clone())).await;
+            assert_eq!(refused.refusal().1, "forbidden", "{cap}");
+            as_admin("PATCH", &format!("{PROJECTS}/leaf"), Some(cap)).await.expect(200);
+        }
+        as_admin("PATCH", &format!("{PROJECTS}/mid"), Some(json!({"owner": "mia", "defaults": {"models": []}}))).await.expect(200);
+        // A slug that was somebody's comes with its past: only those who reach everything bring it back.
+        put(&plane, "past", Some("other")).await;
+        plane.ask("DELETE", &format!("{PROJECTS}/past"), None).await.expect(204);
+        let again = json!({"slug": "past", "parent": "leaf"});
+        assert_eq!(as_admin("POST", PROJECTS, Some(again.clone())).await.refusal().1, "forbidden");
+        make(&plane, again).await;
         assert_eq!(plane.ask_as(&responder, "POST", &resume, None).await.status, 403, "a responder stops, and no more");
         as_admin("POST", &resume, None).await.expect(200);
         // What comes to stand below is theirs from then on, and what leaves is not.
