@@ -96,6 +96,9 @@ pub struct Reading {
     pub sequence_number: Option<u64>,
     /// Bytes of output that the client could see: texts, tool arguments, refusals.
     pub visible_output_bytes: u64,
+    /// The usage was told with the reason why the output of a candidate ended, or after it. Of a single one it is final,
+    /// whatever is missing of the rest.
+    pub usage_is_final: bool,
     /// The answer came to its proper end (`[DONE]`, `message_stop`, a whole JSON body).
     pub complete: bool,
     /// The stream carried the provider's own error event.

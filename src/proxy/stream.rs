@@ -101,11 +101,7 @@ pub(super) async fn pass(
     // Closes the connection to a provider that is not done.
     drop(passage);
     let place = meter.place();
-    let mut reading = meter.finish();
-    if !reading.complete && !is_above_reservation(&exchange, &reading) {
-        // Usage that is reported as it grows is not the whole of a stream that broke off.
-        reading.usage = None;
-    }
+    let reading = meter.finish();
 
     let mut entry = exchange.admitted.entry.clone();
     note_reading(&mut entry, &reading);
