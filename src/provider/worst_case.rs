@@ -176,7 +176,7 @@ impl Estimate {
     /// of sight, and wherever else output does not show. Never above the reservation.
     pub fn without_usage(&self, model: &Model, reading: &Reading) -> Estimated {
         let seen = reading.visible_output_bytes.saturating_add(self.candidates.saturating_mul(UNSEEN_TOKENS));
-        let is_all = self.is_unseen || model.can("reasoning");
+        let is_all = self.is_unseen || reading.is_cut_short || model.can("reasoning");
         let output = if is_all { self.output_tokens } else { seen.min(self.output_tokens) };
         let cost = self.fixed.saturating_add(self.output_per_mtok.per_million(output)).min(self.total);
         Estimated { usage: Usage { input: self.input_tokens, output, ..Usage::default() }, cost }

@@ -290,6 +290,8 @@ fn an_answer_without_usage_costs_what_was_seen_and_a_reasoners_the_whole_bound()
     assert_eq!(estimate.without_usage(&model(facts()), &seen(1_000_000)).cost, estimate.total);
     let thinks = model(ModelFacts { capabilities: vec!["reasoning".into()], ..facts() });
     assert_eq!(estimate.without_usage(&thinks, &seen(0)).cost, estimate.total);
+    let cut_short = Reading { is_cut_short: true, ..seen(0) };
+    assert_eq!(estimate.without_usage(&model(facts()), &cut_short).cost, estimate.total);
 }
 
 prop_compose! {
