@@ -18,6 +18,7 @@ mod hot;
 mod kills;
 mod lease;
 mod left;
+mod meanwhile;
 mod modifier;
 mod objects;
 mod power;
