@@ -152,6 +152,10 @@ async fn admitted(
             admit::Outcome::Stale if tries < STALE_TRIES_MAX => {
                 tries += 1;
                 let caller = proxy.services.authenticate(token).await.map_err(unrecognised)?;
+                // Who pays is who is on record.
+                let (operation, tags) = (trail.entry.operation.take(), trail.entry.tags.clone());
+                let anew = arrival.entry(&caller, &proxy.services.node, row.dialect);
+                trail.entry = Entry { operation, tags, ..anew };
                 key_state(proxy, arrival, &caller)?;
                 let (head, in_flight) = decide_early(proxy, arrival, &caller, row.operation)?;
                 current = (caller, head, in_flight);
