@@ -321,7 +321,7 @@ impl Admission<'_> {
     ) -> Result<Outcome, Refusal> {
         let definition = &caller.key.subkey.definition;
         let mut given = self.given_output_bound(caller, &resolved);
-        if let (Some(one), Some(max)) = (&mut priced, caller.max_request_usd())
+        if let (Some(one), Some(cap)) = (&mut priced, caller.max_request_usd())
             && one.estimate.total > max
         {
             let bound = one.estimate.clamp(max).ok_or_else(|| too_expensive(one.estimate.total, max))?;
@@ -331,7 +331,9 @@ impl Admission<'_> {
         let credential_id =
             self.take_rates((caller, snapshot, &resolved), kept.as_ref(), priced.as_ref(), &mut in_flight)?;
         let mut last = None;
-        for _ in 0..=CLAMP_TRIES_MAX {
+        // Each budget may turn out to be tighter than those asked before it.
+        let tries_max = CLAMP_TRIES_MAX + caller.holds(self.arrival.time, NanoUsd::ZERO).len();
+        for _ in 0..=tries_max {
             let (body, changed, strip_usage) = self.body(snapshot, &resolved, given)?;
             let opening = Entry {
                 decision: Decision::Allowed,

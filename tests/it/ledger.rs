@@ -9,6 +9,7 @@ mod bound;
 mod cap;
 mod caps;
 mod charge;
+mod clamp;
 mod clock;
 mod crash;
 mod database;
