@@ -11,6 +11,7 @@ use super::reasons::{
 use super::refusal::{Code, Refusal};
 use super::respond;
 use crate::base::{NanoUsd, clip};
+use crate::budget::Balance;
 use crate::log::{Decision, Entry};
 use crate::policy::{self, BodyFacts, Feature, Head, Operation, Permit, Whole};
 use crate::provider::ask::{self, Ask, AskError, Splice};
@@ -330,7 +331,7 @@ impl Admission<'_> {
         }
         let credential_id =
             self.take_rates((caller, snapshot, &resolved), kept.as_ref(), priced.as_ref(), &mut in_flight)?;
-        let mut last = None;
+        let (mut last, mut has_waited) = (None, false);
         // Each budget may turn out to be tighter than those asked before it.
         let tries_max = CLAMP_TRIES_MAX + caller.holds(self.arrival.time, NanoUsd::ZERO).len();
         for _ in 0..=tries_max {
@@ -384,7 +385,18 @@ impl Admission<'_> {
                     one.estimate = one.estimate.clone().with_output_bound(bound);
                     last = Some((hold, balance));
                 }
-                Err(ReserveError::Held { hold, balance }) => return Err(budget_held(&hold, &balance)),
+                Err(ReserveError::Held { hold, balance }) => {
+                    // It has waited for all that it asked for, in vain. What is left of all budgets is given, if anything is.
+                    let may_clamp = definition.clamp_to_budget && !has_waited;
+                    let room = if may_clamp { self.room(caller, balance).await } else { None };
+                    let fits = priced.as_ref().zip(room).and_then(|(one, room)| one.estimate.clamp(room));
+                    let (Some(bound), Some(one)) = (fits, priced.as_mut()) else {
+                        return Err(budget_held(&hold, &balance));
+                    };
+                    given = Some(bound);
+                    one.estimate = one.estimate.clone().with_output_bound(bound);
+                    (last, has_waited) = (Some((hold, balance)), true);
+                }
                 Err(ReserveError::Blocked { hold }) => return Err(books_in_disorder(&hold)),
                 Err(ReserveError::Tampered { hold }) => return Err(budget_tampered(&hold)),
                 Err(ReserveError::Overloaded) => return Err(respond::overloaded()),
@@ -393,6 +405,13 @@ impl Admission<'_> {
         }
         // Others took the room each time it was measured.
         Err(last.map_or_else(respond::overloaded, |(hold, balance)| budget_held(&hold, &balance)))
+    }
+
+    /// What requests in flight leave of every budget, of which one has just been seen to stand so.
+    async fn room(&self, caller: &Caller, seen: Balance) -> Option<NanoUsd> {
+        let holds = caller.holds(self.proxy.services.ledger.now(), NanoUsd::ZERO);
+        let standing = self.proxy.services.standing_of(&holds).await.ok()?;
+        standing.iter().map(Balance::remaining).chain([seen.remaining()]).min()
     }
 
     fn demand(&self, caller: &Caller, priced: Option<&Priced>, entry: Entry) -> Demand {
