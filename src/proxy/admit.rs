@@ -300,9 +300,9 @@ impl Admission<'_> {
             }
             Some(Err(_)) | None => None,
         };
-        match (&priced, caller.max_request_usd()) {
-            (Some(priced), Some(max)) if priced.estimate.total > max && !definition.clamp_to_budget => {
-                Err(too_expensive(priced.estimate.total, max))
+        match (&priced, caller.request_cap()) {
+            (Some(priced), Some(cap)) if priced.estimate.total > cap.1 && !definition.clamp_to_budget => {
+                Err(too_expensive(priced.estimate.total, cap))
             }
             (Some(_) | None, _) => Ok(priced),
         }
@@ -322,10 +322,10 @@ impl Admission<'_> {
     ) -> Result<Outcome, Refusal> {
         let definition = &caller.key.subkey.definition;
         let mut given = self.given_output_bound(caller, &resolved);
-        if let (Some(one), Some(cap)) = (&mut priced, caller.max_request_usd())
-            && one.estimate.total > max
+        if let (Some(one), Some(cap)) = (&mut priced, caller.request_cap())
+            && one.estimate.total > cap.1
         {
-            let bound = one.estimate.clamp(max).ok_or_else(|| too_expensive(one.estimate.total, max))?;
+            let bound = one.estimate.clamp(cap.1).ok_or_else(|| too_expensive(one.estimate.total, cap))?;
             given = Some(bound);
             one.estimate = one.estimate.clone().with_output_bound(bound);
         }

@@ -108,12 +108,18 @@ pub(super) fn unpriced(error: &Unpriced, model: &str) -> Refusal {
     Refusal::new(code, message)
 }
 
-pub(super) fn too_expensive(worst: NanoUsd, max: NanoUsd) -> Refusal {
-    let message = format!(
-        "The request could cost {worst} USD, and this sub-key may spend {max} USD on one. State a lower output bound."
-    );
-    Refusal::new(Code::RequestTooExpensive, message)
-        .details(json!({"limit_usd": max, "requested_usd": worst}))
+/// A request costs too much for the sub-key, or for the ceiling of a project above it.
+pub(super) fn too_expensive(worst: NanoUsd, (project, max): (Option<&str>, NanoUsd)) -> Refusal {
+    let bound = match project {
+        None => format!("this sub-key may spend {max} USD on one"),
+        Some(project) => format!("the ceiling of the project {project} is {max} USD for one"),
+    };
+    let message = format!("The request could cost {worst} USD, and {bound}. State a lower output bound.");
+    let mut details = json!({"limit_usd": max, "requested_usd": worst});
+    if let Some(project) = project {
+        details["ceiling"] = json!(format!("project:{project}"));
+    }
+    Refusal::new(Code::RequestTooExpensive, message).details(details)
 }
 
 pub(super) fn budget_exceeded(hold: &Hold, balance: &Balance, now: chrono::DateTime<chrono::Utc>) -> Refusal {

@@ -113,9 +113,11 @@ impl Lineage {
         Bounds::new(own, &self.ceilings)
     }
 
-    /// The dearest single request that is admitted, at its worst case.
-    pub fn max_request_usd(&self, own: Option<NanoUsd>) -> Option<NanoUsd> {
-        self.request_caps().map(|(_, max)| max).chain(own).min()
+    /// The dearest single request that is admitted, at its worst case, and the project whose ceiling says so; `None` of a
+    /// sub-key's own bound.
+    pub fn request_cap(&self, own: Option<NanoUsd>) -> Option<(Option<&str>, NanoUsd)> {
+        let own = own.map(|max| (None, max)).into_iter();
+        own.chain(self.request_caps().map(|(project, max)| (Some(project), max))).min_by_key(|(_, max)| *max)
     }
 
     /// The ceilings' bounds on a single request, by project.

@@ -285,7 +285,7 @@ fn price(binding: &Binding<'_>, estimate: &Estimate) -> Vec<Step> {
 /// The most tokens, with the output bound lowered to what one request may cost.
 fn tokens(binding: &Binding<'_>, estimate: &Estimate) -> u64 {
     let Binding { state, lineage, .. } = *binding;
-    let max = lineage.max_request_usd(state.subkey.definition.max_request_usd);
+    let max = lineage.request_cap(state.subkey.definition.max_request_usd).map(|(_, max)| max);
     let bound = max.filter(|max| estimate.total > *max).and_then(|max| estimate.clamp(max));
     let output =
         bound.map_or(estimate.output_tokens, |bound| estimate.clone().with_output_bound(bound).output_tokens);
