@@ -252,14 +252,16 @@ impl Services {
             |slug: &str| wrong.iter().any(|row| row.table == PowerTable::Projects.as_str() && row.id == slug);
         let good = records.iter().filter(|record| !is_wrong(&record.slug));
         let projects: Vec<Project> = good.filter_map(|record| record.read().ok()).collect();
-        self.projects.replace(&projects);
-        self.stop_keys_below_stopped();
+        let some_went = self.projects.replace(&projects);
+        if some_went || self.projects.is_any_stopped() {
+            self.stop_keys_below_stopped();
+        }
         Ok(())
     }
 
     /// Cuts the requests in flight of keys that were moved below a project after they began, too.
     fn stop_keys_below_stopped(&self) {
-        self.registry.stop_below(|project| self.projects.lineage(project).stopped.is_cancelled());
+        self.registry.stop_outside(&self.projects.admitting());
     }
 }
 

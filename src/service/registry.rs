@@ -9,7 +9,7 @@ use super::rates::Rates;
 use crate::policy::Scope;
 use crate::subkey::{SecretRecord, State, SubKey, SubKeyId};
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio_util::sync::CancellationToken;
@@ -259,9 +259,10 @@ impl Registry {
         Some(key)
     }
 
-    /// Tells the requests in flight of keys to stop whose project `is_stopped`. The keys stay what they are: requests that
-    /// come later are held against the project.
-    pub(super) fn stop_below(&self, is_stopped: impl Fn(&str) -> bool) {
+    /// Tells the requests in flight of keys to stop whose project is not among these, in which requests are admitted. The
+    /// keys stay what they are: requests that come later are held against the project.
+    pub(super) fn stop_outside(&self, admitting: &HashSet<String>) {
+        let is_stopped = |project: &str| !admitting.contains(project);
         let mut inner = self.lock();
         inner.stop_loose(|key| is_stopped(&key.subkey.definition.project));
         let Inner { keys, all, .. } = &mut *inner;

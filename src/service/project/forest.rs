@@ -6,7 +6,7 @@
 
 use super::lineage::{Lineage, Node, Standing};
 use crate::subkey::{DEPTH_MAX, Project, ProjectState};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 
@@ -58,26 +58,46 @@ impl Forest {
         self.write(|inner| inner.put(project));
     }
 
-    /// Takes in all projects as they were read: those that can be used.
-    pub(super) fn replace(&self, projects: &[Project]) {
+    /// The projects in which requests are admitted.
+    pub(super) fn admitting(&self) -> HashSet<String> {
+        self.read(|inner| {
+            let admitting = inner.lineages.iter().filter(|(_, lineage)| !lineage.stopped.is_cancelled());
+            admitting.map(|(slug, _)| slug.clone()).collect()
+        })
+    }
+
+    /// Whether there are projects in which none is.
+    pub(super) fn is_any_stopped(&self) -> bool {
+        self.read(|inner| inner.lineages.values().any(|lineage| lineage.stopped.is_cancelled()))
+    }
+
+    /// Takes in all projects as they were read: those that can be used. Whether one is not there any more.
+    pub(super) fn replace(&self, projects: &[Project]) -> bool {
+        let there: HashSet<&str> = projects
+            .iter()
+            .filter(|project| project.state != ProjectState::Deleted)
+            .map(|project| project.definition.slug.as_str())
+            .collect();
         self.write(|inner| {
-            let is_there = |slug: &String| projects.iter().any(|project| project.definition.slug == *slug);
-            inner.nodes.retain(|slug, _| is_there(slug));
+            let gone = inner.nodes.extract_if(|slug, _| !there.contains(slug.as_str()));
+            let some_went = gone.count() > 0;
             for project in projects {
                 inner.put(project);
             }
-        });
+            some_went
+        })
     }
 
     fn read<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
         look(&self.inner.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn write(&self, change: impl FnOnce(&mut Inner)) {
+    fn write<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
         // What panics half-way leaves lineages that are not current.
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        change(&mut inner);
+        let told = change(&mut inner);
         inner.draw_lines();
+        told
     }
 }
 
