@@ -260,8 +260,10 @@ fn output_bound(definition: &Definition, found: Option<&Resolved>, question: &Qu
         return None;
     }
     let ceiling = found.and_then(|found| found.entry.as_ref()).and_then(|model| model.max_output_tokens);
-    let stated = question.max_output_tokens.or(definition.default_max_output_tokens);
-    Some(stated.or(ceiling).unwrap_or(u64::MAX))
+    // A default above the ceiling would be refused by the provider.
+    let default = definition.default_max_output_tokens;
+    let default = default.map(|default| ceiling.map_or(default, |ceiling| default.min(ceiling)));
+    Some(question.max_output_tokens.or(default).or(ceiling).unwrap_or(u64::MAX))
 }
 
 /// The price, and whether one request may cost that.
