@@ -15,13 +15,12 @@ use crate::provider::resolve::{Candidate, Choice, ResolveError, Resolved, resolv
 use crate::provider::worst_case::{Estimate, Terms, worst_case};
 use crate::provider::{Dialect, Slug};
 use crate::service::{
-    Actor, BudgetState, Lineage, Metered, RateOwner, Rates, Services, Snapshot, Standing, StoreError,
+    Actor, BudgetState, Lineage, Metered, RateOwner, Services, Snapshot, Standing, StoreError,
 };
 use crate::store::budget::BudgetOwner;
 use crate::subkey::{Definition, SubKeyId};
 use crate::vault::Quarantine;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 /// A request that nobody makes.
 #[derive(Clone, Debug)]
@@ -86,9 +85,7 @@ impl Services {
             .map(|one| (BudgetOwner::project(&one.slug), one.budgets.as_slice()))
             .collect();
         let budgets = self.budgets_of(&mut self.store.read().await?.conn(), &owners).await?;
-        // What is not in memory has counted nothing.
-        let fresh = || Arc::new(Rates::new(state.subkey.definition.rate_limits.clone(), u64::MAX));
-        let rates = self.registry.rates(id).unwrap_or_else(fresh);
+        let rates = self.registry.rates(&state.subkey);
         let own = Metered { owner: RateOwner::Subkey, rates };
         let metered: Vec<Metered> = std::iter::once(own).chain(lineage.metered()).collect();
         let binding = Binding { state: &state, lineage: &lineage, budgets: &budgets, metered: &metered };
