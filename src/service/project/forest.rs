@@ -5,6 +5,7 @@
 //! project of it has changed, that is not the current one any more, and the admission is decided anew.
 
 use super::lineage::{Lineage, Node, Standing};
+use crate::service::Rates;
 use crate::subkey::{DEPTH_MAX, Project, ProjectState};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,6 +22,8 @@ pub struct Forest {
 #[derive(Debug, Default)]
 struct Inner {
     nodes: HashMap<String, Arc<Node>>,
+    /// What projects have counted that cannot be used now: once they can again, they go on from there.
+    counted: HashMap<String, Arc<Rates>>,
     lineages: HashMap<String, Arc<Lineage>>,
 }
 
@@ -80,7 +83,9 @@ impl Forest {
             .collect();
         self.write(|inner| {
             let gone = inner.nodes.extract_if(|slug, _| !there.contains(slug.as_str()));
-            let some_went = gone.count() > 0;
+            let gone: Vec<_> = gone.map(|(slug, node)| (slug, Arc::clone(&node.rates))).collect();
+            let some_went = !gone.is_empty();
+            inner.counted.extend(gone);
             for project in projects {
                 inner.put(project);
             }
@@ -106,11 +111,13 @@ impl Inner {
         let slug = &project.definition.slug;
         if project.state == ProjectState::Deleted {
             self.nodes.remove(slug);
+            self.counted.remove(slug);
             return;
         }
         let old = self.nodes.get(slug);
         if old.is_none_or(|old| old.project.version != project.version) {
-            let node = Node::new(project.clone(), old.map(Arc::as_ref));
+            let rates = old.map(|old| Arc::clone(&old.rates)).or_else(|| self.counted.remove(slug));
+            let node = Node::new(project.clone(), rates.as_deref());
             self.nodes.insert(slug.clone(), Arc::new(node));
         }
     }
@@ -227,6 +234,30 @@ mod tests {
         assert_eq!(forest.lineage("leaf").standing(), &Standing::Active);
         forest.changed(&project("leaf", None, 2, ProjectState::Deleted));
         assert!(matches!(forest.lineage("leaf").standing(), Standing::Unusable { .. }));
+    }
+
+    #[test]
+    fn what_a_project_counted_outlasts_its_being_unusable_for_a_while() {
+        let limited = |version| {
+            let mut one = project("top", None, version, ProjectState::Active);
+            let limit = serde_json::json!([{"metric": "requests", "limit": 1, "per": "day"}]);
+            one.definition.rate_limits = serde_json::from_value(limit).unwrap();
+            one
+        };
+        let enter = |forest: &Forest| {
+            let metered: Vec<_> = forest.lineage("top").metered().collect();
+            let entered = crate::service::InFlight::enter(&metered, DateTime::UNIX_EPOCH);
+            entered.map(|mut sent| sent.mark_sent()).is_ok()
+        };
+        let forest = Forest::default();
+        forest.replace(&[limited(1)]);
+        assert!(enter(&forest) && !enter(&forest));
+        forest.replace(&[]);
+        assert!(matches!(forest.lineage("top").standing(), Standing::Unusable { .. }));
+        for version in [1, 2] {
+            forest.replace(&[limited(version)]);
+            assert!(!enter(&forest), "it opens no fresh window");
+        }
     }
 
     #[test]

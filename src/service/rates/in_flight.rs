@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use std::sync::{Arc, MutexGuard};
 
 /// Whose limits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RateOwner {
     /// The sub-key's own.
     Subkey,
