@@ -397,7 +397,11 @@ impl Admission<'_> {
                     one.estimate = one.estimate.clone().with_output_bound(bound);
                     (last, has_waited) = (Some((hold, balance)), true);
                 }
-                Err(ReserveError::Blocked { hold }) => return Err(books_in_disorder(&hold)),
+                Err(ReserveError::Blocked { hold }) => {
+                    let standing = self.proxy.services.standing_of(std::slice::from_ref(&hold)).await;
+                    let balance = standing.ok().and_then(|balances| balances.first().copied());
+                    return Err(books_in_disorder(&hold, balance));
+                }
                 Err(ReserveError::Tampered { hold }) => return Err(budget_tampered(&hold)),
                 Err(ReserveError::Overloaded) => return Err(respond::overloaded()),
                 Err(ReserveError::Unavailable) => return Err(respond::store_unavailable()),

@@ -150,16 +150,23 @@ pub(super) fn budget_held(hold: &Hold, balance: &Balance) -> Refusal {
         .retry_after(chrono::TimeDelta::seconds(1))
 }
 
-pub(super) fn books_in_disorder(hold: &Hold) -> Refusal {
+/// Nothing is admitted in a window; where it stands, if that can be told.
+pub(super) fn books_in_disorder(hold: &Hold, balance: Option<Balance>) -> Refusal {
     let message = format!(
         "Nothing is admitted in this sub-key's budget per {}{}: its books do not add up, or a provider billed more than its \
          bound. An operator must look at the alarm.",
         hold.window.as_str(),
         whose(hold)
     );
-    let details = json!({
-        "budget": hold.budget, "owner": owner(hold), "window": hold.window, "requested_usd": hold.amount,
-    });
+    let details = balance.map_or_else(
+        || {
+            json!({
+                "budget": hold.budget, "owner": owner(hold), "window": hold.window, "limit_usd": hold.limit,
+                "requested_usd": hold.amount,
+            })
+        },
+        |balance| standing(hold, &balance),
+    );
     Refusal::new(Code::BudgetExceeded, message).details(details)
 }
 
