@@ -136,7 +136,8 @@ impl Services {
     ) -> Result<(Vec<BudgetState>, Vec<ProjectBudgets>), StoreError> {
         let subkey = &caller.key.subkey;
         let own = (BudgetOwner::subkey(&subkey.id), subkey.definition.budgets.as_slice());
-        let above = caller.lineage.definitions().filter(|one| !one.budgets.is_empty());
+        let above =
+            caller.lineage.definitions().filter(|one| !one.budgets.is_empty() || one.ceiling.is_some());
         let above: Vec<_> = above.collect();
         let owners: Vec<(BudgetOwner, &[BudgetSpec])> = std::iter::once(own)
             .chain(above.iter().map(|one| (BudgetOwner::project(&one.slug), one.budgets.as_slice())))
