@@ -8,10 +8,11 @@ use super::exchange::{AnswerBody, Exchange, response, shutting_down};
 use super::refusal::{Code, Refusal};
 use super::respond;
 use super::settle::{Bill, note_reading, settle_with};
+use crate::base::NanoUsd;
 use crate::http::HangUp;
 use crate::log::Outcome;
 use crate::provider::answer::{Meter, MeterError, TextWatch};
-use crate::provider::Reading;
+use crate::provider::{Reading, Usage};
 use crate::vault::{EchoGuard, TextGuard};
 use axum::body::Body;
 use axum::response::Response;
@@ -107,7 +108,7 @@ pub(super) async fn pass(
         Kind::Opaque => Meter::opaque(),
     };
     let mut passage =
-        Passage { exchange: &exchange, body, guard, deadline, pieces: &pieces, drains };
+        Passage { exchange: &exchange, body, guard, deadline, pieces: &pieces, drains, told: None };
     let end = passage.run(&mut meter).await;
     let is_cut_short = match end {
         End::Upstream | End::BrokenOff => false,
@@ -200,6 +201,8 @@ struct Passage<'a> {
     deadline: Instant,
     pieces: &'a Pieces,
     drains: bool,
+    /// What the provider had told of the cost when that was last compared with what is held.
+    told: Option<(Option<Usage>, Option<NanoUsd>)>,
 }
 
 impl Passage<'_> {
@@ -314,15 +317,18 @@ impl Passage<'_> {
     }
 
     /// A stream that visibly is longer than what was held for it, or reports usage that costs more.
-    fn beyond_reservation(&self, meter: &Meter) -> Option<Refusal> {
+    fn beyond_reservation(&mut self, meter: &Meter) -> Option<Refusal> {
         let priced = self.exchange.admitted.priced.as_ref()?;
         if self.exchange.admitted.reservation.holds().is_empty() {
             return None;
         }
         let bytes_max = priced.estimate.output_tokens.saturating_mul(BYTES_PER_TOKEN_MAX);
         let reading = meter.reading();
+        let told = Some((reading.usage, reading.reported_cost));
+        let is_news = told != self.told;
+        self.told = told;
         let is_beyond = reading.visible_output_bytes > bytes_max
-            || is_above_reservation(self.exchange, reading);
+            || is_news && is_above_reservation(self.exchange, reading);
         let message = "The stream passed what was held for it, and was cut at the cap.";
         is_beyond.then(|| Refusal::new(Code::BudgetExceeded, message))
     }
