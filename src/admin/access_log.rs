@@ -43,6 +43,7 @@ fn filter(params: &mut Params) -> Result<Filter, Problem> {
         from: params.time("from")?,
         to: params.time("to")?,
         project: params.text("project"),
+        within: None,
         subkey: params.text("subkey"),
         provider: params.text("provider"),
         model: params.text("model"),

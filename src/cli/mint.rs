@@ -38,8 +38,8 @@ pub struct MintArgs {
     /// The project that owns it
     #[arg(long)]
     project: Option<String>,
-    /// Models admitted, like openai/gpt-4o-mini or "anthropic/*"; "*" is all
-    #[arg(long, value_name = "GLOB", required = true, num_args = 1..)]
+    /// Models admitted, like openai/gpt-4o-mini or "anthropic/*"; "*" is all [default: what the project gives its keys]
+    #[arg(long, value_name = "GLOB", num_args = 1..)]
     model: Vec<String>,
     #[command(flatten)]
     definition: DefinitionFlags,
@@ -70,7 +70,9 @@ impl MintArgs {
     fn document(self, now: DateTime<Utc>) -> Result<Value, UsageError> {
         let mut document = Map::new();
         document.insert("name".to_owned(), json!(self.name));
-        document.insert("models".to_owned(), json!(self.model));
+        if !self.model.is_empty() {
+            document.insert("models".to_owned(), json!(self.model));
+        }
         self.project.map(|project| document.insert("project".to_owned(), json!(project)));
         self.definition.add_to(&mut document, now)?;
         Ok(Value::Object(document))
@@ -141,6 +143,9 @@ mod tests {
     fn the_least_mint_sends_only_what_was_said() {
         let sent = document("bitting subkey mint --name ci --model openai/*");
         assert_eq!(sent, json!({"name": "ci", "models": ["openai/*"]}));
+        // What the project gives its keys is not overruled by saying nothing.
+        let sent = document("bitting subkey mint --name ci --project p");
+        assert_eq!(sent, json!({"name": "ci", "project": "p"}));
     }
 
     #[test]

@@ -170,6 +170,7 @@ mod tests {
             "subkey mint --name ci --project p --model openai/* --operation chat --ip 10.0.0.0/8 --cap 25/month \
              --expires 90d --label team=search --json",
             "subkey mint --name ci --model a/b c/d --secret-file key",
+            "subkey mint --name ci --project p",
             "subkey list --status active --label team=search --unused-for 30d --all --json",
             "subkey show x",
             "subkey update x --if-match 3 --cap 5/day --set owner=null",
@@ -236,7 +237,6 @@ mod tests {
     #[test]
     fn wrong_usage_is_refused_before_anything_is_asked() {
         for line in [
-            "subkey mint --name ci",
             "subkey mint --model openai/*",
             "subkey mint --name ci --model * --cap 25",
             "subkey mint --name ci --model * --json --secret-file f",

@@ -14,6 +14,9 @@ pub struct Filter {
     pub to: Option<DateTime<Utc>>,
     /// The project.
     pub project: Option<String>,
+    /// These projects, of which the reader reaches no other; `None` is all.
+    #[serde(skip)]
+    pub within: Option<Vec<String>>,
     /// The sub-key's id.
     pub subkey: Option<String>,
     /// The provider.

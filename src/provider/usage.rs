@@ -70,6 +70,7 @@ impl Made {
 }
 
 /// What one answer told, read from its JSON or its stream.
+#[expect(clippy::struct_excessive_bools, reason = "facts of an answer, each by itself")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// The usage that the provider reported; `None` when it reported none that can be believed.
@@ -96,6 +97,11 @@ pub struct Reading {
     pub sequence_number: Option<u64>,
     /// Bytes of output that the client could see: texts, tool arguments, refusals.
     pub visible_output_bytes: u64,
+    /// The usage was told with the reason why the output of a candidate ended, or after it. Of a single one it is final,
+    /// whatever is missing of the rest.
+    pub usage_is_final: bool,
+    /// Output was made that nobody here has read, nobody knows how much.
+    pub is_cut_short: bool,
     /// The answer came to its proper end (`[DONE]`, `message_stop`, a whole JSON body).
     pub complete: bool,
     /// The stream carried the provider's own error event.

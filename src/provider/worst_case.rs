@@ -45,6 +45,8 @@ pub struct Estimate {
     pub fixed: NanoUsd,
     /// The dearest price of a million output tokens.
     pub output_per_mtok: NanoUsd,
+    /// There can be output that no byte of the answer's text shows: sound, pictures, candidates that are not given out.
+    pub is_unseen: bool,
     /// Which prices were used; the call is settled by the same.
     pub price_version: Arc<str>,
 }
@@ -126,6 +128,7 @@ pub fn worst_case(
         factors,
         fixed,
         output_per_mtok: output_price.per_mtok,
+        is_unseen: bound::is_unseen(prices, ask),
         price_version: Arc::clone(&version.version),
     };
     Ok(estimate.with_output_bound(output.bound))
@@ -170,10 +173,11 @@ impl Estimate {
 
     /// What a call is taken to have used when its answer, or what came of it, reported nothing: the input bound, and
     /// the bytes seen as tokens with 64 more for each candidate; the whole output bound for a model that reasons out
-    /// of sight. Never above the reservation.
+    /// of sight, and wherever else output does not show. Never above the reservation.
     pub fn without_usage(&self, model: &Model, reading: &Reading) -> Estimated {
         let seen = reading.visible_output_bytes.saturating_add(self.candidates.saturating_mul(UNSEEN_TOKENS));
-        let output = if model.can("reasoning") { self.output_tokens } else { seen.min(self.output_tokens) };
+        let is_all = self.is_unseen || reading.is_cut_short || model.can("reasoning");
+        let output = if is_all { self.output_tokens } else { seen.min(self.output_tokens) };
         let cost = self.fixed.saturating_add(self.output_per_mtok.per_million(output)).min(self.total);
         Estimated { usage: Usage { input: self.input_tokens, output, ..Usage::default() }, cost }
     }
@@ -199,6 +203,7 @@ impl Estimate {
             factors: Factors::LIST,
             fixed: NanoUsd::ZERO,
             output_per_mtok: NanoUsd::ZERO,
+            is_unseen: false,
             price_version: Arc::clone(&version.version),
         }
     }

@@ -11,6 +11,7 @@ use super::reasons::{
 use super::refusal::{Code, Refusal};
 use super::respond;
 use crate::base::{NanoUsd, clip};
+use crate::budget::Balance;
 use crate::log::{Decision, Entry};
 use crate::policy::{self, BodyFacts, Feature, Head, Operation, Permit, Whole};
 use crate::provider::ask::{self, Ask, AskError, Splice};
@@ -299,9 +300,9 @@ impl Admission<'_> {
             }
             Some(Err(_)) | None => None,
         };
-        match (&priced, caller.max_request_usd()) {
-            (Some(priced), Some(max)) if priced.estimate.total > max && !definition.clamp_to_budget => {
-                Err(too_expensive(priced.estimate.total, max))
+        match (&priced, caller.request_cap()) {
+            (Some(priced), Some(cap)) if priced.estimate.total > cap.1 && !definition.clamp_to_budget => {
+                Err(too_expensive(priced.estimate.total, cap))
             }
             (Some(_) | None, _) => Ok(priced),
         }
@@ -321,17 +322,19 @@ impl Admission<'_> {
     ) -> Result<Outcome, Refusal> {
         let definition = &caller.key.subkey.definition;
         let mut given = self.given_output_bound(caller, &resolved);
-        if let (Some(one), Some(max)) = (&mut priced, caller.max_request_usd())
-            && one.estimate.total > max
+        if let (Some(one), Some(cap)) = (&mut priced, caller.request_cap())
+            && one.estimate.total > cap.1
         {
-            let bound = one.estimate.clamp(max).ok_or_else(|| too_expensive(one.estimate.total, max))?;
+            let bound = one.estimate.clamp(cap.1).ok_or_else(|| too_expensive(one.estimate.total, cap))?;
             given = Some(bound);
             one.estimate = one.estimate.clone().with_output_bound(bound);
         }
         let credential_id =
             self.take_rates((caller, snapshot, &resolved), kept.as_ref(), priced.as_ref(), &mut in_flight)?;
-        let mut last = None;
-        for _ in 0..=CLAMP_TRIES_MAX {
+        let (mut last, mut has_waited) = (None, false);
+        // Each budget may turn out to be tighter than those asked before it.
+        let tries_max = CLAMP_TRIES_MAX + caller.holds(self.arrival.time, NanoUsd::ZERO).len();
+        for _ in 0..=tries_max {
             let (body, changed, strip_usage) = self.body(snapshot, &resolved, given)?;
             let opening = Entry {
                 decision: Decision::Allowed,
@@ -382,8 +385,23 @@ impl Admission<'_> {
                     one.estimate = one.estimate.clone().with_output_bound(bound);
                     last = Some((hold, balance));
                 }
-                Err(ReserveError::Held { hold, balance }) => return Err(budget_held(&hold, &balance)),
-                Err(ReserveError::Blocked { hold }) => return Err(books_in_disorder(&hold)),
+                Err(ReserveError::Held { hold, balance }) => {
+                    // It has waited for all that it asked for, in vain. What is left of all budgets is given, if anything is.
+                    let may_clamp = definition.clamp_to_budget && !has_waited;
+                    let room = if may_clamp { self.room(caller, balance).await } else { None };
+                    let fits = priced.as_ref().zip(room).and_then(|(one, room)| one.estimate.clamp(room));
+                    let (Some(bound), Some(one)) = (fits, priced.as_mut()) else {
+                        return Err(budget_held(&hold, &balance));
+                    };
+                    given = Some(bound);
+                    one.estimate = one.estimate.clone().with_output_bound(bound);
+                    (last, has_waited) = (Some((hold, balance)), true);
+                }
+                Err(ReserveError::Blocked { hold }) => {
+                    let standing = self.proxy.services.standing_of(std::slice::from_ref(&hold)).await;
+                    let balance = standing.ok().and_then(|balances| balances.first().copied());
+                    return Err(books_in_disorder(&hold, balance));
+                }
                 Err(ReserveError::Tampered { hold }) => return Err(budget_tampered(&hold)),
                 Err(ReserveError::Overloaded) => return Err(respond::overloaded()),
                 Err(ReserveError::Unavailable) => return Err(respond::store_unavailable()),
@@ -393,11 +411,19 @@ impl Admission<'_> {
         Err(last.map_or_else(respond::overloaded, |(hold, balance)| budget_held(&hold, &balance)))
     }
 
+    /// What requests in flight leave of every budget, of which one has just been seen to stand so.
+    async fn room(&self, caller: &Caller, seen: Balance) -> Option<NanoUsd> {
+        let holds = caller.holds(self.proxy.services.ledger.now(), NanoUsd::ZERO);
+        let standing = self.proxy.services.standing_of(&holds).await.ok()?;
+        standing.iter().map(Balance::remaining).chain([seen.remaining()]).min()
+    }
+
     fn demand(&self, caller: &Caller, priced: Option<&Priced>, entry: Entry) -> Demand {
         let subkey = &caller.key.subkey;
         let amount = amount(priced);
         let now = self.proxy.services.ledger.now();
-        let holds = if amount == NanoUsd::ZERO { Vec::new() } else { caller.holds(now, amount) };
+        // A price of 0 is no promise: what is billed all the same is posted, and blocks the windows.
+        let holds = if self.matched.row.is_free() { Vec::new() } else { caller.holds(now, amount) };
         Demand {
             subkey: subkey.id.clone(),
             subkey_version: subkey.version,

@@ -273,8 +273,15 @@ impl Exchange {
         }
     }
 
-    /// Nothing was sent: nothing is charged.
-    async fn end_unsent(self, refusal: &Refusal, reply: oneshot::Sender<Response>) {
+    /// Nothing was sent, or nothing but what was refused for its key: nothing is charged.
+    async fn end_unsent(mut self, refusal: &Refusal, reply: oneshot::Sender<Response>) {
+        let was_refused = self.admitted.entry.attempts > 1;
+        let in_flight = &mut self.admitted.in_flight;
+        if was_refused {
+            in_flight.settle_tokens(0);
+        } else {
+            in_flight.mark_unsent();
+        }
         let response = void(&self.proxy, &self.arrival, self.row.dialect, self.admitted, refusal).await;
         // If the client has left, the entry says all there is to say.
         let _ = reply.send(response);

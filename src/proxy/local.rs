@@ -189,7 +189,9 @@ async fn describe_caller(
         .iter()
         .map(|one| {
             let budgets: Vec<Value> = one.budgets.iter().map(shared).collect();
-            json!({"project": one.project, "budgets": budgets})
+            let of_it = caller.lineage.definitions().find(|definition| definition.slug == one.project);
+            let ceiling = of_it.and_then(|definition| definition.ceiling.as_ref());
+            json!({"project": one.project, "budgets": budgets, "ceiling": ceiling})
         })
         .collect();
     let definition = serde_json::to_value(&subkey.definition).unwrap_or_default();

@@ -94,15 +94,20 @@ pub(super) async fn recognise(proxy: &Proxy, arrival: &Arrival) -> Result<(SubKe
         return Err(respond::sealed());
     }
     let token = identify::presented_secret(&arrival.headers, arrival.query.as_deref())?;
-    let caller = proxy.services.authenticate(&token).await.map_err(|error| match error {
+    let caller = proxy.services.authenticate(&token).await.map_err(unrecognised)?;
+    Ok((token, caller))
+}
+
+/// Only a secret that is nobody's is called incorrect.
+fn unrecognised(error: AuthenticateError) -> Refusal {
+    match error {
         AuthenticateError::Unknown => identify::unknown_key(),
         AuthenticateError::Sealed(_) => respond::sealed(),
         AuthenticateError::Store(error) => {
             tracing::error!(%error, "a sub-key cannot be looked up");
             respond::store_unavailable()
         }
-    })?;
-    Ok((token, caller))
+    }
 }
 
 /// Steps 4 to 12: from a known caller to the answer's head.
@@ -146,7 +151,11 @@ async fn admitted(
             admit::Outcome::Admitted(admitted) => break admitted,
             admit::Outcome::Stale if tries < STALE_TRIES_MAX => {
                 tries += 1;
-                let caller = proxy.services.authenticate(token).await.map_err(|_| identify::unknown_key())?;
+                let caller = proxy.services.authenticate(token).await.map_err(unrecognised)?;
+                // Who pays is who is on record.
+                let (operation, tags) = (trail.entry.operation.take(), trail.entry.tags.clone());
+                let anew = arrival.entry(&caller, &proxy.services.node, row.dialect);
+                trail.entry = Entry { operation, tags, ..anew };
                 key_state(proxy, arrival, &caller)?;
                 let (head, in_flight) = decide_early(proxy, arrival, &caller, row.operation)?;
                 current = (caller, head, in_flight);

@@ -108,12 +108,18 @@ pub(super) fn unpriced(error: &Unpriced, model: &str) -> Refusal {
     Refusal::new(code, message)
 }
 
-pub(super) fn too_expensive(worst: NanoUsd, max: NanoUsd) -> Refusal {
-    let message = format!(
-        "The request could cost {worst} USD, and this sub-key may spend {max} USD on one. State a lower output bound."
-    );
-    Refusal::new(Code::RequestTooExpensive, message)
-        .details(json!({"limit_usd": max, "requested_usd": worst}))
+/// A request costs too much for the sub-key, or for the ceiling of a project above it.
+pub(super) fn too_expensive(worst: NanoUsd, (project, max): (Option<&str>, NanoUsd)) -> Refusal {
+    let bound = match project {
+        None => format!("this sub-key may spend {max} USD on one"),
+        Some(project) => format!("the ceiling of the project {project} is {max} USD for one"),
+    };
+    let message = format!("The request could cost {worst} USD, and {bound}. State a lower output bound.");
+    let mut details = json!({"limit_usd": max, "requested_usd": worst});
+    if let Some(project) = project {
+        details["ceiling"] = json!(format!("project:{project}"));
+    }
+    Refusal::new(Code::RequestTooExpensive, message).details(details)
 }
 
 pub(super) fn budget_exceeded(hold: &Hold, balance: &Balance, now: chrono::DateTime<chrono::Utc>) -> Refusal {
@@ -144,16 +150,23 @@ pub(super) fn budget_held(hold: &Hold, balance: &Balance) -> Refusal {
         .retry_after(chrono::TimeDelta::seconds(1))
 }
 
-pub(super) fn books_in_disorder(hold: &Hold) -> Refusal {
+/// Nothing is admitted in a window; where it stands, if that can be told.
+pub(super) fn books_in_disorder(hold: &Hold, balance: Option<Balance>) -> Refusal {
     let message = format!(
         "Nothing is admitted in this sub-key's budget per {}{}: its books do not add up, or a provider billed more than its \
          bound. An operator must look at the alarm.",
         hold.window.as_str(),
         whose(hold)
     );
-    let details = json!({
-        "budget": hold.budget, "owner": owner(hold), "window": hold.window, "requested_usd": hold.amount,
-    });
+    let details = balance.map_or_else(
+        || {
+            json!({
+                "budget": hold.budget, "owner": owner(hold), "window": hold.window, "limit_usd": hold.limit,
+                "requested_usd": hold.amount,
+            })
+        },
+        |balance| standing(hold, &balance),
+    );
     Refusal::new(Code::BudgetExceeded, message).details(details)
 }
 

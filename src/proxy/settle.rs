@@ -1,13 +1,13 @@
 //! Step 12: what an exchange costs, and its entry.
 
-use super::admit::Admitted;
+use super::admit::{Admitted, Priced};
 use super::exchange::Exchange;
 use super::headers::tokens_of;
 use super::objects;
 use crate::base::{NanoUsd, clip};
 use crate::budget::Balance;
 use crate::log::{AlarmKind, Entry, UsageSource};
-use crate::provider::{Reading, Usage, modifier};
+use crate::provider::{Estimated, Reading, Usage, modifier};
 use serde_json::json;
 
 /// What is charged, and by what it is known.
@@ -55,20 +55,29 @@ impl Bill {
             // What it comes to is not known before its result is read.
             (None, Some(_)) if reading.is_deferred => Self::reservation(admitted),
             (Some(usage), Some(priced)) => {
-                let own = priced.estimate.charge(&priced.version.prices, &usage, reading).ok();
-                // Tokens of a class that has no price cost the most that the request could: never 0.
-                let cost = own.unwrap_or_else(|| admitted.reservation.amount());
-                let without_factor = modifier::without_factor(&priced.version.prices.multipliers, reading);
-                Self { cost, usage, source: UsageSource::Reported, own, without_factor, ..Self::nothing() }
+                let told = Self::as_told(admitted, priced, usage, reading);
+                // What was told before the end is the least that it can be.
+                let is_final = reading.complete || reading.usage_is_final && priced.estimate.candidates == 1;
+                let guessed = (!is_final).then(|| Self::as_seen(priced, reading));
+                guessed.filter(|guessed| guessed.cost > told.cost).unwrap_or(told)
             }
             (Some(usage), None) => Self { usage, source: UsageSource::Reported, ..Self::nothing() },
-            (None, Some(priced)) => {
-                let estimated = priced.estimate.without_usage(&priced.model, reading);
-                let (cost, usage) = (estimated.cost, estimated.usage);
-                Self { cost, usage, source: UsageSource::Estimated, ..Self::nothing() }
-            }
+            (None, Some(priced)) => Self::as_seen(priced, reading),
             (None, None) => Self::nothing(),
         }
+    }
+
+    fn as_told(admitted: &Admitted, priced: &Priced, usage: Usage, reading: &Reading) -> Self {
+        let own = priced.estimate.charge(&priced.version.prices, &usage, reading).ok();
+        // Tokens of a class that has no price cost the most that the request could: never 0.
+        let cost = own.unwrap_or_else(|| admitted.reservation.amount());
+        let without_factor = modifier::without_factor(&priced.version.prices.multipliers, reading);
+        Self { cost, usage, source: UsageSource::Reported, own, without_factor, ..Self::nothing() }
+    }
+
+    fn as_seen(priced: &Priced, reading: &Reading) -> Self {
+        let Estimated { usage, cost } = priced.estimate.without_usage(&priced.model, reading);
+        Self { cost, usage, source: UsageSource::Estimated, ..Self::nothing() }
     }
 
     /// What the provider says it took and what our prices come to, where they are more than 5 % of ours apart.

@@ -8,10 +8,11 @@ use super::exchange::{AnswerBody, Exchange, response, shutting_down};
 use super::refusal::{Code, Refusal};
 use super::respond;
 use super::settle::{Bill, note_reading, settle_with};
+use crate::base::NanoUsd;
 use crate::http::HangUp;
 use crate::log::Outcome;
-use crate::provider::Reading;
 use crate::provider::answer::{Meter, MeterError, TextWatch};
+use crate::provider::{Reading, Usage};
 use crate::vault::{EchoGuard, TextGuard};
 use axum::body::Body;
 use axum::response::Response;
@@ -31,6 +32,14 @@ use tokio::time::Instant;
 const PIECES_MAX: usize = 16;
 /// Visible bytes that one token can have; a stream beyond it bills more than it was held for.
 const BYTES_PER_TOKEN_MAX: u64 = 128;
+
+/// How long a provider is heard out that nobody reads any more, and how long a silence of it says that it has sent what
+/// it had.
+const HEAR_OUT_MAX: Duration = Duration::from_millis(200);
+const QUIET: Duration = Duration::from_millis(50);
+/// More than comes in that time of what is made in it. It was made before, and where so much waited, more may wait at the
+/// provider for room on the way.
+const AHEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// How long the last event has to leave for the socket: a connection that breaks off drops what it still holds.
 const LAST_EVENT_GRACE: Duration = Duration::from_millis(100);
@@ -60,6 +69,8 @@ enum End {
     ClientGone,
     /// We cut it, and the client is told why.
     Cut(Refusal),
+    /// The same, for what must not or cannot be read on.
+    Unreadable(Refusal),
 }
 
 /// Why a piece did not go to the client.
@@ -96,16 +107,18 @@ pub(super) async fn pass(
         Kind::Array => Meter::array(exchange.row, watch),
         Kind::Opaque => Meter::opaque(),
     };
-    let mut passage = Passage { exchange: &exchange, body, guard, deadline, pieces: &pieces, drains };
+    let mut passage =
+        Passage { exchange: &exchange, body, guard, deadline, pieces: &pieces, drains, told: None };
     let end = passage.run(&mut meter).await;
+    let is_cut_short = match end {
+        End::Upstream | End::BrokenOff => false,
+        End::ClientGone | End::Cut(_) => !passage.hear_out(&mut meter).await,
+        End::Unreadable(_) => true,
+    };
     // Closes the connection to a provider that is not done.
     drop(passage);
     let place = meter.place();
-    let mut reading = meter.finish();
-    if !reading.complete && !is_above_reservation(&exchange, &reading) {
-        // Usage that is reported as it grows is not the whole of a stream that broke off.
-        reading.usage = None;
-    }
+    let reading = Reading { is_cut_short, ..meter.finish() };
 
     let mut entry = exchange.admitted.entry.clone();
     note_reading(&mut entry, &reading);
@@ -120,7 +133,7 @@ pub(super) async fn pass(
             )
         }
         End::ClientGone => (Outcome::ClientGone, None),
-        End::Cut(refusal) => (Outcome::Cut, Some(refusal)),
+        End::Cut(refusal) | End::Unreadable(refusal) => (Outcome::Cut, Some(refusal)),
     };
     entry.outcome = Some(outcome);
     entry.rule = last.as_ref().map(|refusal| refusal.code.as_str().to_owned());
@@ -188,6 +201,8 @@ struct Passage<'a> {
     deadline: Instant,
     pieces: &'a Pieces,
     drains: bool,
+    /// What the provider had told of the cost when that was last compared with what is held.
+    told: Option<(Option<Usage>, Option<NanoUsd>)>,
 }
 
 impl Passage<'_> {
@@ -236,7 +251,7 @@ impl Passage<'_> {
                 return match error {
                     MeterError::Withheld => self.echoed(),
                     MeterError::EventTooLong { .. } => {
-                        End::Cut(Refusal::new(Code::UpstreamError, error.to_string()))
+                        End::Unreadable(Refusal::new(Code::UpstreamError, error.to_string()))
                     }
                 };
             }
@@ -261,7 +276,32 @@ impl Passage<'_> {
     fn echoed(&self) -> End {
         self.exchange.note_echo("stream");
         let message = "The provider's answer contained the credential and was cut.";
-        End::Cut(Refusal::new(Code::UpstreamError, message))
+        End::Unreadable(Refusal::new(Code::UpstreamError, message))
+    }
+
+    /// What the provider sent before it can know that nobody reads on is billed like the rest: it is counted, and goes
+    /// nowhere. Whether that is all: one that is far ahead has made nobody knows how much.
+    async fn hear_out(&mut self, meter: &mut Meter) -> bool {
+        let (until, mut heard_bytes) = (Instant::now() + HEAR_OUT_MAX, 0_usize);
+        while Instant::now() < until {
+            let frame = match tokio::time::timeout(QUIET, self.body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                // What has ended is whole.
+                Ok(None | Some(Err(_))) => return true,
+                Err(_) => break,
+            };
+            let Some(data) = frame.data_ref() else { continue };
+            heard_bytes = heard_bytes.saturating_add(data.len());
+            let (mut checked, mut unseen) = (Vec::new(), BytesMut::new());
+            if self.guard.push(data, &mut checked).is_err() {
+                self.exchange.note_echo("stream");
+                return false;
+            }
+            if meter.push(&checked, &mut unseen).is_err() {
+                return false;
+            }
+        }
+        heard_bytes <= AHEAD_BYTES_MAX
     }
 
     /// Waits until there is room for the piece. A client that leaves one unread for too long is gone.
@@ -277,14 +317,18 @@ impl Passage<'_> {
     }
 
     /// A stream that visibly is longer than what was held for it, or reports usage that costs more.
-    fn beyond_reservation(&self, meter: &Meter) -> Option<Refusal> {
+    fn beyond_reservation(&mut self, meter: &Meter) -> Option<Refusal> {
         let priced = self.exchange.admitted.priced.as_ref()?;
         if self.exchange.admitted.reservation.holds().is_empty() {
             return None;
         }
         let bytes_max = priced.estimate.output_tokens.saturating_mul(BYTES_PER_TOKEN_MAX);
-        let is_beyond = meter.reading().visible_output_bytes > bytes_max
-            || is_above_reservation(self.exchange, meter.reading());
+        let reading = meter.reading();
+        let told = Some((reading.usage, reading.reported_cost));
+        let is_news = told != self.told;
+        self.told = told;
+        let is_beyond = reading.visible_output_bytes > bytes_max
+            || is_news && is_above_reservation(self.exchange, reading);
         let message = "The stream passed what was held for it, and was cut at the cap.";
         is_beyond.then(|| Refusal::new(Code::BudgetExceeded, message))
     }
@@ -293,9 +337,8 @@ impl Passage<'_> {
 /// Whether what the provider reports costs more than what is held for it.
 fn is_above_reservation(exchange: &Exchange, reading: &Reading) -> bool {
     let admitted = &exchange.admitted;
-    reading.usage.is_some()
-        && !admitted.reservation.holds().is_empty()
-        && Bill::of(admitted, reading).cost > admitted.reservation.amount()
+    let is_told = reading.usage.is_some() || reading.reported_cost.is_some();
+    is_told && Bill::of(admitted, reading).cost > admitted.reservation.amount()
 }
 
 /// Waits for whatever ends a stream from this side.

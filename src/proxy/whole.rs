@@ -7,9 +7,9 @@ use super::refusal::{Code, Refusal};
 use super::respond;
 use super::settle::{Bill, note_reading, settle, settle_with};
 use crate::budget::Balance;
-use crate::log::{Entry, Outcome};
-use crate::provider::Reading;
+use crate::log::{Entry, Outcome, UsageSource};
 use crate::provider::answer::read_json;
+use crate::provider::{Reading, Usage};
 use crate::vault::EchoGuard;
 use axum::body::Body;
 use axum::response::Response;
@@ -49,8 +49,12 @@ pub(super) async fn pass(
         exchange.proxy.settings.answer_bytes_max
     };
     let collected = collect(&exchange, body, guard, bytes_max, deadline).await;
+    let mut told = None;
     let (refusal, outcome) = match (collected, refused_upstream(&exchange, parts.status)) {
-        (Collected::Whole(_), Some(refusal)) => (refusal, Outcome::UpstreamFailed),
+        (Collected::Whole(bytes), Some(refusal)) => {
+            told = Some(bill_of(&exchange, parts.status, &read(&exchange, parts.status, &bytes)));
+            (refusal, Outcome::UpstreamFailed)
+        }
         (Collected::Whole(bytes), None) => return pass_on(exchange, parts, bytes, reply).await,
         (Collected::Stopped, _) => (exchange.stopped.refusal(), Outcome::Cut),
         (Collected::Sealed, _) => (respond::sealed(), Outcome::Cut),
@@ -75,8 +79,10 @@ pub(super) async fn pass(
     let refusal = Refusal { was_sent: true, ..refusal };
     let response = exchange.refuse(&refusal);
     // Unstreamed, all of the output was made before its first byte came: what was not read is billed too.
-    let bill =
-        if is_unbilled(parts.status) { Bill::nothing() } else { Bill::reservation(&exchange.admitted) };
+    let unread = || {
+        if is_unbilled(parts.status) { Bill::nothing() } else { Bill::reservation(&exchange.admitted) }
+    };
+    let bill = told.unwrap_or_else(unread);
     let rule = Some(refusal.code.as_str().to_owned());
     let status = Some(refusal.code.status().as_u16());
     let entry = Entry { rule, status, outcome: Some(outcome), ..exchange.admitted.entry.clone() };
@@ -87,13 +93,8 @@ pub(super) async fn pass(
 
 /// The provider's answer as it is, with what it cost.
 async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: oneshot::Sender<Response>) {
-    let reading =
-        if parts.status.is_success() { read_json(exchange.row, &bytes) } else { Reading::default() };
-    let bill = if is_unbilled(parts.status) || exchange.row.is_free() {
-        Bill::nothing()
-    } else {
-        Bill::of(&exchange.admitted, &reading)
-    };
+    let reading = read(&exchange, parts.status, &bytes);
+    let bill = bill_of(&exchange, parts.status, &reading);
     let mut headers = exchange.answer_headers(&parts.headers);
     let mut entry = exchange.admitted.entry.clone();
     note_reading(&mut entry, &reading);
@@ -139,6 +140,23 @@ fn refused_upstream(exchange: &Exchange, status: StatusCode) -> Option<Refusal> 
     }
     let message = format!("The provider {provider} answered with a redirect, which is never followed.");
     (status.is_redirection() || status.is_informational()).then(|| Refusal::new(Code::UpstreamError, message))
+}
+
+/// What the answer tells. Of an error it is what was used, if that: no byte of it was generated.
+fn read(exchange: &Exchange, status: StatusCode, bytes: &[u8]) -> Reading {
+    let reading = read_json(exchange.row, bytes);
+    if status.is_success() { reading } else { Reading { visible_output_bytes: 0, ..reading } }
+}
+
+/// Nothing for what was refused, but what the provider says all the same that it took.
+fn bill_of(exchange: &Exchange, status: StatusCode, reading: &Reading) -> Bill {
+    let was_used = reading.usage.is_some_and(|usage| usage != Usage::default());
+    match reading.reported_cost {
+        _ if exchange.row.is_free() => Bill::nothing(),
+        _ if was_used || !is_unbilled(status) => Bill::of(&exchange.admitted, reading),
+        Some(cost) => Bill { cost, reported: Some(cost), source: UsageSource::Reported, ..Bill::nothing() },
+        None => Bill::nothing(),
+    }
 }
 
 /// Refused before anything was generated.

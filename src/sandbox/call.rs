@@ -206,7 +206,15 @@ async fn run(call: &Call, target: &Target, flight: InFlight, seal: &Seal) -> Res
         || [Directive::BadKey, Directive::Redirect, Directive::Close].iter().any(|one| directives.has(*one));
     if refused {
         pace(call).await;
-        drop(flight);
+        let was_used = directives.has(Directive::ErrorUsage);
+        let used = if was_used { target.work(call)?.usage } else { None };
+        match used {
+            Some(usage) => {
+                let base = call.model.as_ref().map_or("", Model::base);
+                Meter::begin(flight, base, usage, false).finish();
+            }
+            None => drop(flight),
+        }
         if directives.has(Directive::Close) {
             return Ok(closed());
         }
@@ -217,7 +225,8 @@ async fn run(call: &Call, target: &Target, flight: InFlight, seal: &Seal) -> Res
             (false, Some(status)) => Refusal::Told(status),
             (true, _) | (false, None) => bad_key(&call.key),
         };
-        return Ok(seal.refuse(&refusal, status.unwrap_or_else(|| refusal.status())));
+        let told = used.and_then(|usage| usage.reported(directives));
+        return Ok(seal.refuse_telling(&refusal, status.unwrap_or_else(|| refusal.status()), told));
     }
     let work = target.work(call)?;
     let base = call.model.as_ref().map_or("", Model::base);

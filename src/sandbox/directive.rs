@@ -67,6 +67,8 @@ pub(super) enum Directive {
     Cost,
     /// Reports usage below zero.
     NegativeUsage,
+    /// An error of a `status` bills and reports usage, in `OpenAI`'s words.
+    ErrorUsage,
     /// Reports no usage.
     NoUsage,
     /// Answers malformed JSON, or a stream whose third event is malformed.
@@ -120,6 +122,7 @@ const KNOWN: &[(&str, Directive, Takes)] = &[
     ("cost", Directive::Cost, Some((0, 1_000_000_000_000))),
     ("huge_event", Directive::HugeEvent, Some((1, 67_108_864))),
     ("negative_usage", Directive::NegativeUsage, None),
+    ("error_usage", Directive::ErrorUsage, None),
     ("no_usage", Directive::NoUsage, None),
     ("malformed", Directive::Malformed, None),
     ("echo_key", Directive::EchoKey, None),

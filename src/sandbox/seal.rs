@@ -1,6 +1,8 @@
 //! What every answer to one request carries, refusals too.
 
+use super::bill::Reported;
 use super::call::Closed;
+use super::chat;
 use super::refusal::{Dialect, Refusal};
 use super::stream;
 use axum::body::Body;
@@ -58,8 +60,21 @@ impl Seal {
 
     /// A refusal with this status, which may be another than its own.
     pub(super) fn refuse(&self, refusal: &Refusal, status: StatusCode) -> Response {
+        self.refuse_telling(refusal, status, None)
+    }
+
+    /// The same, with what was used all the same.
+    pub(super) fn refuse_telling(
+        &self,
+        refusal: &Refusal,
+        status: StatusCode,
+        used: Option<Reported>,
+    ) -> Response {
         let echo = if self.echoes { format!(" {}", self.key) } else { String::new() };
-        let body = refusal.body(self.dialect, status, &self.request_id, &echo);
+        let mut body = refusal.body(self.dialect, status, &self.request_id, &echo);
+        if used.is_some() {
+            body["usage"] = chat::usage(used);
+        }
         let mut response = self.respond(status, JSON, Body::from(body.to_string()));
         if status == StatusCode::TOO_MANY_REQUESTS {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -62,15 +62,30 @@ impl Services {
 
 /// The filter, cut to what the operator reaches.
 pub(super) fn within_reach(actor: &Actor, filter: Filter) -> Result<Filter, OutOfReach> {
-    let project = actor.operator.project_to_read(filter.project.as_deref())?;
-    Ok(Filter { project, ..filter })
+    let operator = &actor.operator;
+    match &filter.project {
+        Some(asked) if operator.reaches(asked) => Ok(filter),
+        Some(_) => Err(OutOfReach),
+        None => Ok(Filter { within: operator.reached(), ..filter }),
+    }
 }
 
 fn described(filter: &Filter) -> Value {
-    let Filter { from, to, project, subkey, provider, model, decision, status, request_id, client_ip } =
-        filter;
+    let Filter {
+        from,
+        to,
+        project,
+        within,
+        subkey,
+        provider,
+        model,
+        decision,
+        status,
+        request_id,
+        client_ip,
+    } = filter;
     json!({"filter": {
-        "from": from, "to": to, "project": project, "subkey": subkey, "provider": provider, "model": model,
+        "from": from, "to": to, "project": project, "within": within, "subkey": subkey, "provider": provider, "model": model,
         "decision": decision, "status": status, "request_id": request_id, "client_ip": client_ip,
     }})
 }

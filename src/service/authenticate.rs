@@ -29,9 +29,9 @@ impl Caller {
         self.lineage.bounds(&self.key.scope)
     }
 
-    /// The dearest single request, at its worst case.
-    pub fn max_request_usd(&self) -> Option<NanoUsd> {
-        self.lineage.max_request_usd(self.key.subkey.definition.max_request_usd)
+    /// The dearest single request, at its worst case, and the project whose ceiling says so; `None`: the key's own bound.
+    pub fn request_cap(&self) -> Option<(Option<&str>, NanoUsd)> {
+        self.lineage.request_cap(self.key.subkey.definition.max_request_usd)
     }
 
     /// Whether anything caps what it spends: then whatever has no price is refused.

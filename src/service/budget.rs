@@ -115,14 +115,29 @@ impl Services {
         tell_what_stands(conn, outbox, &windows).await
     }
 
-    /// Where every budget stands that binds a caller: its own, and those of each project above it that has any.
+    /// Where the windows of these holds stand, one by one.
+    pub async fn standing_of(&self, holds: &[Hold]) -> Result<Vec<Balance>, StoreError> {
+        let windows: Vec<_> = holds.iter().map(|hold| (hold.budget.clone(), hold.window_start)).collect();
+        let mut read = self.store.read().await?;
+        let balances = store::budget::balances(&mut read.conn(), &windows).await?;
+        let standing = |hold: &Hold| {
+            let fresh = Balance { limit: hold.limit, ..Balance::default() };
+            let balance = balances.get(&hold.budget).copied().unwrap_or(fresh);
+            self.ledger.without_idle(&hold.window_id(), balance)
+        };
+        Ok(holds.iter().map(standing).collect())
+    }
+
+    /// Where every budget stands that binds a caller: its own, and those of each project above it that has any, or a
+    /// ceiling.
     pub async fn budget_standing(
         &self,
         caller: &Caller,
     ) -> Result<(Vec<BudgetState>, Vec<ProjectBudgets>), StoreError> {
         let subkey = &caller.key.subkey;
         let own = (BudgetOwner::subkey(&subkey.id), subkey.definition.budgets.as_slice());
-        let above = caller.lineage.definitions().filter(|one| !one.budgets.is_empty());
+        let above =
+            caller.lineage.definitions().filter(|one| !one.budgets.is_empty() || one.ceiling.is_some());
         let above: Vec<_> = above.collect();
         let owners: Vec<(BudgetOwner, &[BudgetSpec])> = std::iter::once(own)
             .chain(above.iter().map(|one| (BudgetOwner::project(&one.slug), one.budgets.as_slice())))

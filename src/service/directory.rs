@@ -8,7 +8,7 @@ mod models;
 pub(super) use models::{as_override, imported_from, overrides, stored};
 
 use super::provider::sealed_credential;
-use super::rates::Rates;
+use super::rates::{RateOwner, Rates};
 use super::vault::{Look, Tampered, credential_row, model_row, provider_row};
 use super::{Lineage, Services, StoreError};
 use crate::base::CidrSet;
@@ -23,7 +23,7 @@ use crate::vault::{Binding, Keyring, PowerRow, PowerTable, SealedCredential, ope
 use chrono::{DateTime, Utc};
 use models::LeftOut;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub providers: BTreeMap<Slug, ProviderEntry>,
     /// Models and prices.
     pub catalog: Catalog,
+    /// What providers and credentials have counted that are not here now: back again, they go on from there.
+    gone: HashMap<RateOwner, Arc<Rates>>,
 }
 
 impl Snapshot {
@@ -43,14 +45,31 @@ impl Snapshot {
         entry.credentials.iter().find(|one| one.id == id)
     }
 
-    fn inherit(&mut self, older: &Self) {
+    /// Takes over what an older snapshot has counted and learnt.
+    fn inherit(&mut self, older: &Self, now: DateTime<Utc>) {
+        let mut counted = older.gone.clone();
+        for (slug, entry) in &older.providers {
+            counted.insert(RateOwner::Provider(slug.clone()), Arc::clone(&entry.rates));
+            let credentials = entry.credentials.iter();
+            counted.extend(
+                credentials.map(|one| (RateOwner::Credential(one.id.clone()), Arc::clone(&one.rates))),
+            );
+        }
+        let mut go_on = |rates: &mut Arc<Rates>, owner: RateOwner| {
+            if let Some(older) = counted.remove(&owner) {
+                *rates = Arc::new(rates.continuing(&older));
+            }
+        };
         for (slug, entry) in &mut self.providers {
-            let Some(older) = older.providers.get(slug) else { continue };
-            entry.rates = Arc::new(entry.rates.continuing(&older.rates));
+            go_on(&mut entry.rates, RateOwner::Provider(slug.clone()));
             for credential in &mut entry.credentials {
-                older.credentials.iter().for_each(|older| credential.inherit(older));
+                go_on(&mut credential.rates, RateOwner::Credential(credential.id.clone()));
+                let older = older.providers.get(slug).into_iter().flat_map(|older| &older.credentials);
+                older.for_each(|older| credential.inherit(older));
             }
         }
+        counted.retain(|_, rates| !rates.is_idle(now));
+        self.gone = counted;
     }
 }
 
@@ -144,12 +163,11 @@ impl Credential {
         versions.all(|version| opens_there(keyring, &version.binding, &version.sealed))
     }
 
-    /// Takes over what an older snapshot of the same credential has counted, and learnt about the same two versions.
+    /// Takes over what an older snapshot of the same credential has learnt about the same two versions.
     fn inherit(&mut self, older: &Self) {
         if self.id != older.id {
             return;
         }
-        self.rates = Arc::new(self.rates.continuing(&older.rates));
         let (Some(mine), Some(theirs)) = (&mut self.draining, &older.draining) else { return };
         let same = |one: &KeyVersion, other: &KeyVersion| one.binding.version == other.binding.version;
         if same(&self.active, &older.active) && same(&mine.key, &theirs.key) {
@@ -229,7 +247,7 @@ impl Services {
             let detail = json!({"why": why, "detail": "it has no price until it is set anew"});
             self.alarms.raise(AlarmKind::ModelUnusable, &format!("{provider}/{model}"), &detail);
         }
-        fresh.inherit(&self.snapshot());
+        fresh.inherit(&self.snapshot(), self.ledger.now());
         let directory = &self.directory;
         let mut current = directory.current.write().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::replace(&mut *current, Arc::new(fresh));
@@ -295,7 +313,7 @@ impl Loaded {
         let (catalog, left_out) = models::catalog(built_in, &records);
         let also = left_out.iter().map(|out| (out.provider.as_str(), out.model.as_str()));
         let catalog = catalog.without_prices(&unpriced.into_iter().chain(also).collect::<Vec<_>>());
-        (Snapshot { providers: self.providers, catalog }, left_out)
+        (Snapshot { providers: self.providers, catalog, gone: HashMap::new() }, left_out)
     }
 }
 
@@ -383,4 +401,40 @@ async fn load_credential(
         active,
         draining,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::{InFlight, Metered};
+    use chrono::TimeDelta;
+
+    #[test]
+    fn what_a_provider_counted_outlasts_its_being_left_out_for_a_while() {
+        let document = json!({"slug": "p", "dialects": {"openai": "https://api.example.com/v1"}});
+        let document: ProviderDocument = serde_json::from_value(document).unwrap();
+        let provider = document.check(&CidrSet::default()).unwrap();
+        let limits = json!([{"metric": "requests", "limit": 1, "per": "day"}]);
+        let limits: Vec<RateLimit> = serde_json::from_value(limits).unwrap();
+        let with_it = || {
+            let (provider, rates) = (provider.clone(), shared_rates(&limits));
+            let entry = ProviderEntry { provider, active: true, credentials: Vec::new(), rates };
+            Snapshot { providers: [(entry.provider.slug.clone(), entry)].into(), ..Snapshot::default() }
+        };
+        let now = "2026-11-23T16:00:00Z".parse().unwrap();
+        let enter = |snapshot: &Snapshot| {
+            let entry = &snapshot.providers[&provider.slug];
+            let (owner, rates) = (RateOwner::Provider(provider.slug.clone()), Arc::clone(&entry.rates));
+            InFlight::enter(&[Metered { owner, rates }], now).map(|mut sent| sent.mark_sent()).is_ok()
+        };
+        let first = with_it();
+        assert!(enter(&first) && !enter(&first));
+        let (mut without, mut again) = (Snapshot::default(), with_it());
+        without.inherit(&first, now);
+        again.inherit(&without, now);
+        assert!(!enter(&again), "it opens no fresh window");
+        let mut tomorrow = Snapshot::default();
+        tomorrow.inherit(&without, now + TimeDelta::days(1));
+        assert!(tomorrow.gone.is_empty(), "what is over is forgotten");
+    }
 }

@@ -202,7 +202,7 @@ pub struct Operator {
     pub below: Vec<String>,
 }
 
-/// The operator does not reach the project, or has to say which of its projects it means.
+/// The operator does not reach the project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("your operator does not reach this project; name one of its own by `project`")]
 pub struct OutOfReach;
@@ -223,16 +223,6 @@ impl Operator {
     /// Every project that it reaches; `None` is all.
     pub fn reached(&self) -> Option<Vec<String>> {
         self.projects.as_ref().map(|projects| projects.iter().chain(&self.below).cloned().collect())
-    }
-
-    /// The project to read: the one asked for, or the only one that it reaches. `None` is all.
-    pub fn project_to_read(&self, asked: Option<&str>) -> Result<Option<String>, OutOfReach> {
-        match (asked, self.projects.as_deref()) {
-            (Some(asked), _) if self.reaches(asked) => Ok(Some(asked.to_owned())),
-            (None, None) => Ok(None),
-            (None, Some([only])) if self.below.is_empty() => Ok(Some(only.clone())),
-            (Some(_) | None, Some(_)) | (Some(_), None) => Err(OutOfReach),
-        }
     }
 }
 
@@ -430,16 +420,11 @@ mod tests {
         let bound = operator(&[Role::Owner], Some(&["search"]));
         assert!(bound.may(Permission::IssueSubkeys) && !bound.may(Permission::WriteCredentials));
         assert!(bound.reaches("search") && !bound.reaches("default"));
-        assert_eq!(bound.project_to_read(None), Ok(Some("search".to_owned())));
-        assert_eq!(bound.project_to_read(Some("default")), Err(OutOfReach));
-        let two = operator(&[Role::Owner], Some(&["a", "b"]));
-        assert_eq!(two.project_to_read(None), Err(OutOfReach));
-        assert_eq!(two.project_to_read(Some("b")), Ok(Some("b".to_owned())));
-        assert_eq!(operator(&[Role::Owner], Some(&[])).project_to_read(None), Err(OutOfReach));
-        assert_eq!(operator(&[Role::Owner], None).project_to_read(None), Ok(None));
+        assert_eq!(bound.reached(), Some(vec!["search".to_owned()]));
+        assert_eq!(operator(&[Role::Owner], Some(&[])).reached(), Some(Vec::new()));
+        assert_eq!(operator(&[Role::Owner], None).reached(), None);
         let above = Operator { below: vec!["images".into()], ..operator(&[Role::Owner], Some(&["search"])) };
         assert!(above.reaches("search") && above.reaches("images") && !above.reaches("default"));
-        assert_eq!(above.project_to_read(Some("images")), Ok(Some("images".to_owned())));
-        assert_eq!(above.project_to_read(None), Err(OutOfReach), "one of them alone would not be all");
+        assert_eq!(above.reached(), Some(vec!["search".to_owned(), "images".to_owned()]));
     }
 }

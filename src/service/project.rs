@@ -40,7 +40,8 @@ pub enum CreateProjectError {
     /// A field makes no sense.
     #[error(transparent)]
     Definition(#[from] DefinitionError),
-    /// Its parent is not one of the operator's; or it would be a root, which is nobody's who is bound to projects.
+    /// Its parent is not one of the operator's; or it would be a root, which is nobody's who is bound to projects; or the
+    /// slug was a project's before, whose entries and revoked keys only those may take over who reach everything.
     #[error(transparent)]
     OutOfReach(#[from] OutOfReach),
     /// There is one.
@@ -145,6 +146,10 @@ impl Services {
         if earlier.as_ref().is_some_and(|one| one.status != ProjectState::Deleted.as_str()) {
             return Err(CreateProjectError::SlugTaken { slug });
         }
+        // Its past comes with it: the keys that it had, and their entries.
+        if earlier.is_some() && actor.operator.projects.is_some() {
+            return Err(OutOfReach.into());
+        }
         if tree.len() >= PROJECTS_MAX {
             return Err(CreateProjectError::TooMany);
         }
@@ -247,14 +252,16 @@ impl Services {
             |slug: &str| wrong.iter().any(|row| row.table == PowerTable::Projects.as_str() && row.id == slug);
         let good = records.iter().filter(|record| !is_wrong(&record.slug));
         let projects: Vec<Project> = good.filter_map(|record| record.read().ok()).collect();
-        self.projects.replace(&projects);
-        self.stop_keys_below_stopped();
+        let some_went = self.projects.replace(&projects);
+        if some_went || self.projects.is_any_stopped() {
+            self.stop_keys_below_stopped();
+        }
         Ok(())
     }
 
     /// Cuts the requests in flight of keys that were moved below a project after they began, too.
     fn stop_keys_below_stopped(&self) {
-        self.registry.stop_below(|project| self.projects.lineage(project).stopped.is_cancelled());
+        self.registry.stop_outside(&self.projects.admitting());
     }
 }
 

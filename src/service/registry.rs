@@ -9,7 +9,7 @@ use super::rates::Rates;
 use crate::policy::Scope;
 use crate::subkey::{SecretRecord, State, SubKey, SubKeyId};
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio_util::sync::CancellationToken;
@@ -159,9 +159,18 @@ impl Registry {
         self.lock().keys.get(id).is_some_and(is_it)
     }
 
-    /// What a sub-key in memory may do and has counted.
-    pub fn rates(&self, id: &SubKeyId) -> Option<Arc<Rates>> {
-        self.lock().keys.get(id).map(|key| Arc::clone(&key.rates))
+    /// What a sub-key may do, and has counted, whether it is in memory or not.
+    pub fn rates(&self, subkey: &SubKey) -> Arc<Rates> {
+        let inner = self.lock();
+        if let Some(key) = inner.keys.get(&subkey.id) {
+            return Arc::clone(&key.rates);
+        }
+        let (limits, default) = (subkey.definition.rate_limits.clone(), self.limits.concurrent_default);
+        let counted = inner.counted.get(&subkey.id);
+        Arc::new(match counted {
+            Some(counted) => counted.carry_over(limits, default),
+            None => Rates::new(limits, default),
+        })
     }
 
     /// Remembers that there is no such sub-key.
@@ -259,9 +268,10 @@ impl Registry {
         Some(key)
     }
 
-    /// Tells the requests in flight of keys to stop whose project `is_stopped`. The keys stay what they are: requests that
-    /// come later are held against the project.
-    pub(super) fn stop_below(&self, is_stopped: impl Fn(&str) -> bool) {
+    /// Tells the requests in flight of keys to stop whose project is not among these, in which requests are admitted. The
+    /// keys stay what they are: requests that come later are held against the project.
+    pub(super) fn stop_outside(&self, admitting: &HashSet<String>) {
+        let is_stopped = |project: &str| !admitting.contains(project);
         let mut inner = self.lock();
         inner.stop_loose(|key| is_stopped(&key.subkey.definition.project));
         let Inner { keys, all, .. } = &mut *inner;
@@ -354,6 +364,19 @@ mod tests {
             registry.condemn(&other.subkey.id);
             assert!(other.stopped.is_cancelled());
         }
+    }
+
+    #[test]
+    fn what_a_key_that_was_put_out_has_counted_is_told() {
+        let registry = Registry::new(limits(1));
+        let one = subkey("0000000000000001");
+        let left = || registry.rates(&one).standing(now())[0].remaining;
+        assert_eq!(left(), 1);
+        assert!(enter(&registry.offer(0, one.clone(), false, now())).is_ok());
+        assert_eq!(left(), 0);
+        registry.offer(0, subkey("0000000000000002"), false, now());
+        assert!(!registry.lock().keys.contains_key(&one.id), "it is out");
+        assert_eq!(left(), 0);
     }
 
     #[test]

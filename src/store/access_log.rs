@@ -268,6 +268,7 @@ pub(super) fn conditions(filter: &Filter) -> Pieces {
     sql.when(" AND l.time >= ", filter.from);
     sql.when(" AND l.time < ", filter.to);
     sql.when(" AND l.project = ", filter.project.as_deref());
+    sql.among(" AND l.project", filter.within.as_deref());
     sql.when(" AND l.subkey_id = ", filter.subkey.as_deref());
     sql.when(" AND l.provider = ", filter.provider.as_deref());
     sql.when(" AND l.model = ", filter.model.as_deref());

@@ -143,6 +143,18 @@ impl Pieces {
         self
     }
 
+    /// Adds `column` and that it is one of the values, if there are any to be among; an empty list holds none.
+    pub(super) fn among(&mut self, column: &'static str, values: Option<&[String]>) -> &mut Self {
+        if let Some(values) = values {
+            self.sql(column).sql(" IN (NULL");
+            for value in values {
+                self.sql(", ").value(value.as_str());
+            }
+            self.sql(")");
+        }
+        self
+    }
+
     /// The statement, for the database at hand.
     pub(super) fn build<DB: Database>(&self) -> QueryBuilder<DB>
     where

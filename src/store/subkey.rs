@@ -191,14 +191,7 @@ pub async fn list(
 fn conditions(filter: &SubKeyFilter) -> Pieces {
     let mut sql = Pieces::default();
     sql.when(" AND k.project = ", filter.project.as_deref());
-    if let Some(projects) = &filter.within {
-        // An empty list holds no project.
-        sql.sql(" AND k.project IN (NULL");
-        for project in projects {
-            sql.sql(", ").value(project.as_str());
-        }
-        sql.sql(")");
-    }
+    sql.among(" AND k.project", filter.within.as_deref());
     sql.when(" AND k.created_by = ", filter.created_by.as_deref());
     sql.when(" AND k.expires_at < ", filter.expires_before);
     match filter.status {

@@ -166,6 +166,7 @@ fn is_summed_up(filter: &Filter) -> bool {
         from: _,
         to: _,
         project: _,
+        within: _,
         subkey: _,
         provider: _,
         model: _,
@@ -318,6 +319,7 @@ fn hours(split: &Split) -> Pieces {
 fn conditions_on_sums(filter: &Filter) -> Pieces {
     let mut sql = Pieces::default();
     sql.when(" AND r.project = ", filter.project.as_deref());
+    sql.among(" AND r.project", filter.within.as_deref());
     sql.when(" AND r.subkey_id = ", filter.subkey.as_deref());
     sql.when(" AND r.provider <> '' AND r.provider = ", filter.provider.as_deref());
     sql.when(" AND r.model <> '' AND r.model = ", filter.model.as_deref());

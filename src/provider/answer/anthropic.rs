@@ -52,6 +52,7 @@ pub(super) fn read_event(name: &str, root: Value<'_>, tally: &mut Tally, reading
                 reading.usage = None;
             } else if has_output {
                 reading.usage = Some(tally.so_far);
+                reading.usage_is_final = reading.finish_reason.is_some();
             }
             if let Some(reported) = root.get("usage") {
                 note_circumstances(reported, reading);

@@ -15,8 +15,14 @@ pub(super) fn read_body(root: Value<'_>, reading: &mut Reading) {
 
 /// Reads one chunk of a stream.
 pub(super) fn read_chunk(root: Value<'_>, reading: &mut Reading) {
+    let seen = reading.visible_output_bytes;
     read_common(root, reading);
     read_choices(root, "delta", reading);
+    if root.get("usage").is_some_and(|usage| !usage.is_null()) {
+        reading.usage_is_final = reading.usage.is_some() && reading.finish_reason.is_some();
+    } else if reading.visible_output_bytes > seen {
+        reading.usage_is_final = false;
+    }
     reading.failed |= root.get("error").is_some_and(|error| !error.is_null());
 }
 

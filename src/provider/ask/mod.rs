@@ -116,11 +116,13 @@ pub struct OutputAsk {
     pub candidates: u64,
     /// Sound is wanted; its tokens count within the bounds.
     pub sound: bool,
+    /// Of the candidates only the best are given out.
+    pub is_withheld: bool,
 }
 
 impl Default for OutputAsk {
     fn default() -> Self {
-        Self { bounds: Vec::new(), candidates: 1, sound: false }
+        Self { bounds: Vec::new(), candidates: 1, sound: false, is_withheld: false }
     }
 }
 

@@ -108,15 +108,17 @@ impl Ask {
 
     /// Reads `n` and `best_of`; each of `prompts` is answered so many times.
     pub(super) fn read_candidates(&mut self, root: Value<'_>, prompts: u64) -> Result<(), AskError> {
-        let mut candidates = 1;
+        let (mut candidates, mut given) = (1, 1);
         for field in ["n", "best_of"] {
             if let Some(value) = present(root, field) {
                 let wanted = value.as_u64().filter(|count| (1..=CANDIDATES_MAX).contains(count));
                 let wanted =
                     wanted.ok_or_else(|| AskError::expected(field, "a whole number from 1 to 128"))?;
                 candidates = candidates.max(wanted);
+                given = if field == "n" { wanted } else { given };
             }
         }
+        self.output.is_withheld = candidates > given;
         self.output.candidates = candidates.saturating_mul(prompts.max(1));
         Ok(())
     }

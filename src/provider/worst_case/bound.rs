@@ -153,6 +153,12 @@ pub(super) fn output_classes(ask: &Ask) -> Vec<Class> {
     classes
 }
 
+/// Whether output can be made that is no text of the answer.
+pub(super) fn is_unseen(prices: &Prices, ask: &Ask) -> bool {
+    let makes_pictures = prices.image_output_per_mtok_usd.is_some();
+    makes_pictures || ask.output.sound || ask.output.is_withheld || ask.features.contains(Feature::Audio)
+}
+
 pub(super) fn unbounded(what: String) -> Unpriced {
     Unpriced::Unbounded { what }
 }

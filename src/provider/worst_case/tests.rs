@@ -164,8 +164,11 @@ fn output_is_candidates_times_the_largest_bound_else_the_default_else_the_ceilin
         worst_case(&model(facts), &version(prices()), Operation::Chat, ask, terms(default))
             .map(|e| e.output_tokens)
     };
-    let two =
-        OutputAsk { candidates: 3, bounds: [bounded(10).bounds, bounded(20).bounds].concat(), sound: false };
+    let two = OutputAsk {
+        candidates: 3,
+        bounds: [bounded(10).bounds, bounded(20).bounds].concat(),
+        ..OutputAsk::default()
+    };
     assert_eq!(tokens(facts(), &Ask { output: two, ..ask(1, 1) }, Some(7)), Ok(60));
     let none = Ask { output: OutputAsk::default(), ..ask(1, 1) };
     assert_eq!(tokens(facts(), &none, Some(7)), Ok(7));
@@ -287,6 +290,8 @@ fn an_answer_without_usage_costs_what_was_seen_and_a_reasoners_the_whole_bound()
     assert_eq!(estimate.without_usage(&model(facts()), &seen(1_000_000)).cost, estimate.total);
     let thinks = model(ModelFacts { capabilities: vec!["reasoning".into()], ..facts() });
     assert_eq!(estimate.without_usage(&thinks, &seen(0)).cost, estimate.total);
+    let cut_short = Reading { is_cut_short: true, ..seen(0) };
+    assert_eq!(estimate.without_usage(&model(facts()), &cut_short).cost, estimate.total);
 }
 
 prop_compose! {

@@ -31,7 +31,7 @@ pub enum ChangeProjectError<R> {
     /// A field makes no sense.
     #[error(transparent)]
     Definition(#[from] DefinitionError),
-    /// The new parent is not one of the operator's.
+    /// The new parent is not one of the operator's, or what binds the project is up to those above it.
     #[error(transparent)]
     OutOfReach(#[from] OutOfReach),
     /// The request is a repeat.
@@ -50,6 +50,17 @@ struct Plan {
     definition: ProjectDefinition,
     state: ProjectState,
     detail: Value,
+}
+
+/// Whether what a project may spend and allow changes. Whoever is bound to it has to live with that: it is for those
+/// to change who reach its parent.
+fn is_bound_otherwise(old: &ProjectDefinition, new: &ProjectDefinition) -> bool {
+    old.parent != new.parent
+        || old.budgets != new.budgets
+        || old.ceiling != new.ceiling
+        || old.rate_limits != new.rate_limits
+        || old.policies != new.policies
+        || old.max_subkey_ttl_seconds != new.max_subkey_ttl_seconds
 }
 
 impl Services {
@@ -73,7 +84,10 @@ impl Services {
             let is_reached = |parent: &String| actor.operator.reaches(parent);
             let may_stand_there =
                 definition.parent.as_ref().map_or(actor.operator.projects.is_none(), is_reached);
-            if definition.parent != old.parent && !may_stand_there {
+            let reaches_above = old.parent.as_ref().map_or(actor.operator.projects.is_none(), is_reached);
+            if definition.parent != old.parent && !may_stand_there
+                || is_bound_otherwise(old, &definition) && !reaches_above
+            {
                 return Err(OutOfReach.into());
             }
             let detail = json!({"changed": difference(old, &definition)});

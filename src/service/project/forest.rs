@@ -5,8 +5,9 @@
 //! project of it has changed, that is not the current one any more, and the admission is decided anew.
 
 use super::lineage::{Lineage, Node, Standing};
+use crate::service::Rates;
 use crate::subkey::{DEPTH_MAX, Project, ProjectState};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,8 @@ pub struct Forest {
 #[derive(Debug, Default)]
 struct Inner {
     nodes: HashMap<String, Arc<Node>>,
+    /// What projects have counted that cannot be used now: once they can again, they go on from there.
+    counted: HashMap<String, Arc<Rates>>,
     lineages: HashMap<String, Arc<Lineage>>,
 }
 
@@ -58,26 +61,48 @@ impl Forest {
         self.write(|inner| inner.put(project));
     }
 
-    /// Takes in all projects as they were read: those that can be used.
-    pub(super) fn replace(&self, projects: &[Project]) {
+    /// The projects in which requests are admitted.
+    pub(super) fn admitting(&self) -> HashSet<String> {
+        self.read(|inner| {
+            let admitting = inner.lineages.iter().filter(|(_, lineage)| !lineage.stopped.is_cancelled());
+            admitting.map(|(slug, _)| slug.clone()).collect()
+        })
+    }
+
+    /// Whether there are projects in which none is.
+    pub(super) fn is_any_stopped(&self) -> bool {
+        self.read(|inner| inner.lineages.values().any(|lineage| lineage.stopped.is_cancelled()))
+    }
+
+    /// Takes in all projects as they were read: those that can be used. Whether one is not there any more.
+    pub(super) fn replace(&self, projects: &[Project]) -> bool {
+        let there: HashSet<&str> = projects
+            .iter()
+            .filter(|project| project.state != ProjectState::Deleted)
+            .map(|project| project.definition.slug.as_str())
+            .collect();
         self.write(|inner| {
-            let is_there = |slug: &String| projects.iter().any(|project| project.definition.slug == *slug);
-            inner.nodes.retain(|slug, _| is_there(slug));
+            let gone = inner.nodes.extract_if(|slug, _| !there.contains(slug.as_str()));
+            let gone: Vec<_> = gone.map(|(slug, node)| (slug, Arc::clone(&node.rates))).collect();
+            let some_went = !gone.is_empty();
+            inner.counted.extend(gone);
             for project in projects {
                 inner.put(project);
             }
-        });
+            some_went
+        })
     }
 
     fn read<T>(&self, look: impl FnOnce(&Inner) -> T) -> T {
         look(&self.inner.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn write(&self, change: impl FnOnce(&mut Inner)) {
+    fn write<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
         // What panics half-way leaves lineages that are not current.
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        change(&mut inner);
+        let told = change(&mut inner);
         inner.draw_lines();
+        told
     }
 }
 
@@ -86,11 +111,13 @@ impl Inner {
         let slug = &project.definition.slug;
         if project.state == ProjectState::Deleted {
             self.nodes.remove(slug);
+            self.counted.remove(slug);
             return;
         }
         let old = self.nodes.get(slug);
         if old.is_none_or(|old| old.project.version != project.version) {
-            let node = Node::new(project.clone(), old.map(Arc::as_ref));
+            let rates = old.map(|old| Arc::clone(&old.rates)).or_else(|| self.counted.remove(slug));
+            let node = Node::new(project.clone(), rates.as_deref());
             self.nodes.insert(slug.clone(), Arc::new(node));
         }
     }
@@ -207,6 +234,30 @@ mod tests {
         assert_eq!(forest.lineage("leaf").standing(), &Standing::Active);
         forest.changed(&project("leaf", None, 2, ProjectState::Deleted));
         assert!(matches!(forest.lineage("leaf").standing(), Standing::Unusable { .. }));
+    }
+
+    #[test]
+    fn what_a_project_counted_outlasts_its_being_unusable_for_a_while() {
+        let limited = |version| {
+            let mut one = project("top", None, version, ProjectState::Active);
+            let limit = serde_json::json!([{"metric": "requests", "limit": 1, "per": "day"}]);
+            one.definition.rate_limits = serde_json::from_value(limit).unwrap();
+            one
+        };
+        let enter = |forest: &Forest| {
+            let metered: Vec<_> = forest.lineage("top").metered().collect();
+            let entered = crate::service::InFlight::enter(&metered, DateTime::UNIX_EPOCH);
+            entered.map(|mut sent| sent.mark_sent()).is_ok()
+        };
+        let forest = Forest::default();
+        forest.replace(&[limited(1)]);
+        assert!(enter(&forest) && !enter(&forest));
+        forest.replace(&[]);
+        assert!(matches!(forest.lineage("top").standing(), Standing::Unusable { .. }));
+        for version in [1, 2] {
+            forest.replace(&[limited(version)]);
+            assert!(!enter(&forest), "it opens no fresh window");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) struct Node {
     pub(super) project: Project,
     ceiling: Option<Ceiling>,
-    rates: Arc<Rates>,
+    pub(super) rates: Arc<Rates>,
 }
 
 /// A project and those above it.
@@ -46,13 +46,13 @@ pub enum Standing {
 }
 
 impl Node {
-    /// The project as it is now; what its rates counted goes on.
-    pub(super) fn new(project: Project, old: Option<&Self>) -> Self {
+    /// The project as it is now; what its rates have counted goes on.
+    pub(super) fn new(project: Project, counted: Option<&Rates>) -> Self {
         let ProjectDefinition { slug, ceiling, rate_limits, .. } = &project.definition;
         let scope = ceiling.as_ref().map(crate::subkey::Ceiling::scope);
         let ceiling = scope.map(|scope| Ceiling { project: slug.clone(), scope });
-        let rates = match old {
-            Some(old) => old.rates.carry_over(rate_limits.clone(), u64::MAX),
+        let rates = match counted {
+            Some(counted) => counted.carry_over(rate_limits.clone(), u64::MAX),
             None => Rates::new(rate_limits.clone(), u64::MAX),
         };
         Self { project, ceiling, rates: Arc::new(rates) }
@@ -113,9 +113,11 @@ impl Lineage {
         Bounds::new(own, &self.ceilings)
     }
 
-    /// The dearest single request that is admitted, at its worst case.
-    pub fn max_request_usd(&self, own: Option<NanoUsd>) -> Option<NanoUsd> {
-        self.request_caps().map(|(_, max)| max).chain(own).min()
+    /// The dearest single request that is admitted, at its worst case, and the project whose ceiling says so; `None` of a
+    /// sub-key's own bound.
+    pub fn request_cap(&self, own: Option<NanoUsd>) -> Option<(Option<&str>, NanoUsd)> {
+        let own = own.map(|max| (None, max)).into_iter();
+        own.chain(self.request_caps().map(|(project, max)| (Some(project), max))).min_by_key(|(_, max)| *max)
     }
 
     /// The ceilings' bounds on a single request, by project.

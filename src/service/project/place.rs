@@ -5,7 +5,7 @@ use crate::service::{GuardError, StoreError};
 use crate::store::{self, Conn};
 use crate::subkey::{DEPTH_MAX, Definition, DefinitionError, Project, ProjectDefinition, ProjectState};
 use chrono::{DateTime, Utc};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A sub-key asks for more than a project above it allows.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +22,10 @@ pub struct ExceedsCeiling {
 }
 
 /// All projects that are not deleted, as the database has them.
-pub(super) struct Tree(BTreeMap<String, Project>);
+pub(super) struct Tree {
+    projects: BTreeMap<String, Project>,
+    below: HashMap<String, Vec<String>>,
+}
 
 impl Tree {
     /// Reads it. What makes no sense is left out, as if it were not there.
@@ -30,17 +33,24 @@ impl Tree {
         let all = store::project::list(conn).await?;
         let projects = all.iter().filter_map(|record| record.read().ok());
         let there = projects.filter(|project| project.state != ProjectState::Deleted);
-        Ok(Self(there.map(|project| (project.definition.slug.clone(), project)).collect()))
+        let projects: BTreeMap<String, Project> =
+            there.map(|project| (project.definition.slug.clone(), project)).collect();
+        let mut below: HashMap<String, Vec<String>> = HashMap::new();
+        for (slug, project) in &projects {
+            if let Some(parent) = &project.definition.parent {
+                below.entry(parent.clone()).or_default().push(slug.clone());
+            }
+        }
+        Ok(Self { projects, below })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.projects.len()
     }
 
     /// The projects right below one.
     pub(super) fn children(&self, slug: &str) -> impl Iterator<Item = &str> {
-        let below = self.0.values().filter(move |one| one.definition.parent.as_deref() == Some(slug));
-        below.map(|one| one.definition.slug.as_str())
+        self.below.get(slug).into_iter().flatten().map(String::as_str)
     }
 }
 
@@ -50,8 +60,11 @@ pub(super) async fn check_place(
     tree: &Tree,
     definition: &ProjectDefinition,
 ) -> Result<Result<(), DefinitionError>, GuardError> {
-    let placed =
-        Project::check_place(definition, |slug| tree.0.get(slug), |slug| tree.children(slug).collect());
+    let placed = Project::check_place(
+        definition,
+        |slug| tree.projects.get(slug),
+        |slug| tree.children(slug).collect(),
+    );
     if placed.is_ok()
         && let Some(parent) = &definition.parent
     {

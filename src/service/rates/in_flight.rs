@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use std::sync::{Arc, MutexGuard};
 
 /// Whose limits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RateOwner {
     /// The sub-key's own.
     Subkey,
@@ -111,6 +111,11 @@ impl InFlight {
     /// From now on the request counts, whatever comes of it.
     pub fn mark_sent(&mut self) {
         self.state = State::Sent;
+    }
+
+    /// Nothing was sent after all: it counts as little as what never was on its way.
+    pub fn mark_unsent(&mut self) {
+        self.state = State::Unsent;
     }
 
     /// The request is refused by a rate, or decided anew: nothing of it counts, not for the sub-key either.

@@ -327,3 +327,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_turns_out_not_to_be_sent_counts_as_little_as_what_never_was_on_its_way() {
+    let per_day = |metric, max| limit(metric, max, Some(RatePeriod::Day));
+    let limits = || vec![per_day(RateMetric::Requests, 5), per_day(RateMetric::Tokens, 100)];
+    let (key, account) = (subkey(limits()), provider(limits()));
+    let mut in_flight = enter(&key, now()).unwrap();
+    in_flight.join(std::slice::from_ref(&account), 60, now()).unwrap();
+    in_flight.mark_sent();
+    in_flight.mark_unsent();
+    drop(in_flight);
+    assert_eq!((left(&key), left(&account)), (vec![4, 100], vec![5, 100]));
+}

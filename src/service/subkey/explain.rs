@@ -15,13 +15,12 @@ use crate::provider::resolve::{Candidate, Choice, ResolveError, Resolved, resolv
 use crate::provider::worst_case::{Estimate, Terms, worst_case};
 use crate::provider::{Dialect, Slug};
 use crate::service::{
-    Actor, BudgetState, Lineage, Metered, RateOwner, Rates, Services, Snapshot, Standing, StoreError,
+    Actor, BudgetState, Lineage, Metered, RateOwner, Services, Snapshot, Standing, StoreError,
 };
 use crate::store::budget::BudgetOwner;
 use crate::subkey::{Definition, SubKeyId};
 use crate::vault::Quarantine;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 /// A request that nobody makes.
 #[derive(Clone, Debug)]
@@ -86,9 +85,7 @@ impl Services {
             .map(|one| (BudgetOwner::project(&one.slug), one.budgets.as_slice()))
             .collect();
         let budgets = self.budgets_of(&mut self.store.read().await?.conn(), &owners).await?;
-        // What is not in memory has counted nothing.
-        let fresh = || Arc::new(Rates::new(state.subkey.definition.rate_limits.clone(), u64::MAX));
-        let rates = self.registry.rates(id).unwrap_or_else(fresh);
+        let rates = self.registry.rates(&state.subkey);
         let own = Metered { owner: RateOwner::Subkey, rates };
         let metered: Vec<Metered> = std::iter::once(own).chain(lineage.metered()).collect();
         let binding = Binding { state: &state, lineage: &lineage, budgets: &budgets, metered: &metered };
@@ -260,8 +257,10 @@ fn output_bound(definition: &Definition, found: Option<&Resolved>, question: &Qu
         return None;
     }
     let ceiling = found.and_then(|found| found.entry.as_ref()).and_then(|model| model.max_output_tokens);
-    let stated = question.max_output_tokens.or(definition.default_max_output_tokens);
-    Some(stated.or(ceiling).unwrap_or(u64::MAX))
+    // A default above the ceiling would be refused by the provider.
+    let default = definition.default_max_output_tokens;
+    let default = default.map(|default| ceiling.map_or(default, |ceiling| default.min(ceiling)));
+    Some(question.max_output_tokens.or(default).or(ceiling).unwrap_or(u64::MAX))
 }
 
 /// The price, and whether one request may cost that.
@@ -285,7 +284,7 @@ fn price(binding: &Binding<'_>, estimate: &Estimate) -> Vec<Step> {
 /// The most tokens, with the output bound lowered to what one request may cost.
 fn tokens(binding: &Binding<'_>, estimate: &Estimate) -> u64 {
     let Binding { state, lineage, .. } = *binding;
-    let max = lineage.max_request_usd(state.subkey.definition.max_request_usd);
+    let max = lineage.request_cap(state.subkey.definition.max_request_usd).map(|(_, max)| max);
     let bound = max.filter(|max| estimate.total > *max).and_then(|max| estimate.clamp(max));
     let output =
         bound.map_or(estimate.output_tokens, |bound| estimate.clone().with_output_bound(bound).output_tokens);

@@ -261,6 +261,11 @@ on_both! {
         assert_eq!(names(&list, "id"), [mine["subkey"]["id"].as_str().unwrap()]);
         assert_eq!(as_issuer("GET", "/api/v1/subkeys?project=leaf", None).await.status, 200);
         assert_eq!(as_issuer("GET", "/api/v1/subkeys?project=other", None).await.status, 403);
+        // Logs and usage are those of all that is reached, where none is named.
+        let auditor = plane.operator(Role::Auditor, Some(&["mid"])).await;
+        for path in ["/api/v1/access-log", "/api/v1/usage?group_by=project", "/api/v1/access-log/export?format=jsonl"] {
+            assert_eq!(plane.ask_as(&auditor, "GET", path, None).await.status, 200, "{path}");
+        }
         let new = |project: &str| Some(json!({"name": "new", "models": [], "project": project}));
         assert_eq!(as_issuer("POST", "/api/v1/subkeys", new("leaf")).await.status, 201);
         assert_eq!(as_issuer("POST", "/api/v1/subkeys", new("top")).await.status, 403);
@@ -282,6 +287,24 @@ on_both! {
             let refused = as_admin("PATCH", &format!("{PROJECTS}/leaf"), Some(json!({"parent": parent}))).await;
             assert_eq!(refused.refusal().1, "forbidden", "{parent}");
         }
+        // What binds a project is up to those above it; below it, everything is.
+        for cap in [
+            json!({"budgets": [{"limit_usd": "1", "window": "day"}]}),
+            json!({"ceiling": {"allow_tools": false}}),
+            json!({"rate_limits": [{"metric": "requests", "limit": 1, "per": "day"}]}),
+            json!({"max_subkey_ttl_seconds": 3_600}),
+        ] {
+            let refused = as_admin("PATCH", &format!("{PROJECTS}/mid"), Some(cap.clone())).await;
+            assert_eq!(refused.refusal().1, "forbidden", "{cap}");
+            as_admin("PATCH", &format!("{PROJECTS}/leaf"), Some(cap)).await.expect(200);
+        }
+        as_admin("PATCH", &format!("{PROJECTS}/mid"), Some(json!({"owner": "mia", "defaults": {"models": []}}))).await.expect(200);
+        // A slug that was somebody's comes with its past: only those who reach everything bring it back.
+        put(&plane, "past", Some("other")).await;
+        plane.ask("DELETE", &format!("{PROJECTS}/past"), None).await.expect(204);
+        let again = json!({"slug": "past", "parent": "leaf"});
+        assert_eq!(as_admin("POST", PROJECTS, Some(again.clone())).await.refusal().1, "forbidden");
+        make(&plane, again).await;
         assert_eq!(as_admin("POST", &format!("{PROJECTS}/other/suspend"), None).await.status, 404);
         let responder = plane.operator(Role::Responder, None).await;
         let suspend = format!("{PROJECTS}/mid/suspend");

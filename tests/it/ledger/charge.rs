@@ -96,6 +96,35 @@ on_both! {
         server.end().await;
     }
 
+    async fn what_an_error_says_was_used_is_charged(test: TestStore) {
+        let server = TestServer::start(test).await;
+        for (status, seen_as) in [(400, 400), (429, 429), (500, 500), (529, 529), (403, 502)] {
+            let seen = see(&server, &format!("sandbox-mini+status={status},error_usage,tokens=9")).await;
+            assert_eq!((seen.told().0, seen.told().2), (seen_as, "reported"), "{:?}", seen.entry);
+            assert!(seen.billed > NanoUsd::ZERO);
+            assert_eq!(seen.cost(), seen.billed, "{:?}", seen.entry);
+        }
+        let seen = see(&server, "sandbox-mini+status=400,error_usage,cost=20123").await;
+        assert_eq!(seen.cost(), NanoUsd::from_nano(20_123));
+        server.end().await;
+    }
+
+    async fn p3_usage_that_a_broken_stream_told_is_the_least_that_it_costs(test: TestStore) {
+        let server = TestServer::start(test).await;
+        // Everything but the last event, of two candidates: nobody sees what they reasoned, and the catalog does not know.
+        let model = "sandbox-mini+tokens=1,hidden_reasoning=900,cut=7";
+        list_model(&server, "sandbox", model).await;
+        let (id, secret) = server.mint(total("1")).await;
+        let mut body = streamed(model);
+        (body["n"], body["max_tokens"]) = (json!(2), json!(1_000));
+        let response = server.send(server.proxied(&secret, "/v1/chat/completions", body.to_string())).await;
+        assert!(!read_to_end(response).await.1);
+        let entry = server.entries(&id).await.remove(0);
+        assert_eq!(entry["outcome"], "upstream_failed", "{entry}");
+        assert_eq!((usd(&entry["cost_usd"]), &entry["usage_source"]), (server.sandbox.bill().cost_usd, &json!("reported")), "{entry}");
+        server.end().await;
+    }
+
     async fn no_first_byte_in_time_is_charged_in_full(test: TestStore) {
         let server = TestServer::start(test).await;
         let patch = json!({"timeouts": {"first_byte_ms": 200}});
@@ -153,18 +182,41 @@ on_both! {
         let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/v1", unused.local_addr().unwrap());
         drop(unused);
-        let made = server.admin_post("/api/v1/providers", &json!({"slug": "nowhere", "dialects": {"openai": url}})).await;
+        let limits = json!([{"metric": "requests", "limit": 10, "per": "day"}, {"metric": "tokens", "limit": 100_000, "per": "day"}]);
+        let provider = json!({"slug": "nowhere", "dialects": {"openai": url}, "rate_limits": limits});
+        let made = server.admin_post("/api/v1/providers", &provider).await;
         assert_eq!(made.status, 201, "{:?}", made.json());
-        let key = json!({"name": "main", "secret": "nobody-listens-5f8b2c91d7e64a03"});
+        let team = json!({"slug": "team", "rate_limits": limits});
+        assert_eq!(server.admin_post("/api/v1/projects", &team).await.status, 201);
+        let key = json!({"name": "main", "secret": "nobody-listens-5f8b2c91d7e64a03", "rate_limits": limits});
         assert_eq!(server.admin_post("/api/v1/providers/nowhere/credentials", &key).await.status, 201);
         list_model(&server, "nowhere", "m").await;
-        let (id, secret) = server.mint(json!({"models": ["nowhere/*"], "budgets": [{"limit_usd": "1", "window": "total"}]})).await;
+        let budget = json!([{"limit_usd": "1", "window": "total"}]);
+        let key = json!({"models": ["nowhere/*"], "project": "team", "budgets": budget, "rate_limits": limits});
+        let (id, secret) = server.mint(key).await;
         let answer = server.post(&secret, "/v1/chat/completions", &chat("nowhere/m")).await;
         assert_eq!(answer.refusal(), (502, "upstream_error".to_owned()));
         assert_ne!(answer.header("x-should-retry"), Some("false"));
         let entries = server.entries(&id).await;
         assert_eq!((entries.len(), &entries[0]["cost_usd"], &entries[0]["outcome"]), (1, &json!("0.00"), &json!("upstream_failed")));
         assert_eq!(books(&server, &id).await, (NanoUsd::ZERO, NanoUsd::ZERO));
+        // Nothing of it counts for anybody, but as a request of the key that asked.
+        let question = json!({"operation": "chat", "model": "nowhere/m", "max_output_tokens": 16});
+        let explained = server.admin_post(&format!("/api/v1/subkeys/{id}/explain"), &question).await.json();
+        let steps = explained["trace"].as_array().unwrap().iter();
+        let rates: Vec<(&str, &str)> = steps
+            .map(|step| (step["rule"].as_str().unwrap(), step["value"].as_str().unwrap()))
+            .filter(|(rule, _)| rule.contains("rate_limits/"))
+            .collect();
+        assert_eq!(rates.len(), 8, "{explained}");
+        for (rule, value) in rates {
+            let left = match rule {
+                "rate_limits/requests/day" => "of 9 left of 10",
+                _ if rule.contains("requests") => "of 10 left of 10",
+                _ => "of 100000 left of 100000",
+            };
+            assert!(value.contains(left), "{rule}: {value}");
+        }
         server.end().await;
     }
 

@@ -195,11 +195,15 @@ on_both! {
     async fn p3_a_window_whose_provider_billed_above_its_bound_is_blocked(test: TestStore) {
         let server = TestServer::start(test).await;
         list_model(&server, "sandbox", "sandbox-mini+usage_times=1000").await;
-        let (_, secret) = server.mint(total("1")).await;
+        let (id, secret) = server.mint(total("1")).await;
         let answer = server.chat(&secret, "sandbox-mini+usage_times=1000").await;
         assert_eq!(answer.status, 200, "{:?}", answer.json());
         let alarm = server.alarms_once("bill_above_bound").await.remove(0);
-        assert_eq!(server.chat(&secret, "sandbox-mini").await.refusal().0, 402, "{alarm}");
+        let refused = server.chat(&secret, "sandbox-mini").await;
+        assert_eq!(refused.refusal(), (402, "budget_exceeded".to_owned()), "{alarm}");
+        let details = &refused.json()["error"]["details"];
+        assert_eq!((usd(&details["limit_usd"]), usd(&details["held_usd"])), ("1".parse().unwrap(), NanoUsd::ZERO), "{details}");
+        assert_eq!(usd(&details["spent_usd"]), books(&server, &id).await.0, "{details}");
         let path = format!("/api/v1/alarms/{}/close", alarm["id"].as_str().unwrap());
         assert_eq!(server.admin_post(&path, &json!({"reason": "the catalog was wrong"})).await.status, 200);
         assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200);

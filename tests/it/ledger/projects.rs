@@ -353,6 +353,7 @@ on_both! {
         tree(&server, total("1"), json!({}), json!({"budgets": [{"limit_usd": "0.5", "window": "day"}]})).await;
         let (_, secret) = key(&server, "leaf", Some("2")).await;
         let (_, other) = key(&server, "top", None).await;
+        patch(&server, "top", json!({"ceiling": {"max_request_usd": "0.5", "allow_files": false}})).await;
         let answer = ask(&server, &secret).await;
         is_served(&server, &other).await;
         let cost = usd(&json!(answer.header("x-bitting-cost-usd").unwrap()));
@@ -367,13 +368,16 @@ on_both! {
         assert_eq!(names, ["leaf", "top"]);
         assert_eq!(usd(&projects[0]["budgets"][0]["remaining_usd"]), left);
         assert!(projects[0]["budgets"][0]["resets_at"].is_string());
+        let ceiling = &projects[1]["ceiling"];
+        assert_eq!((&ceiling["max_request_usd"], &ceiling["allow_files"]), (&json!("0.50"), &json!(false)), "{told}");
+        assert_eq!(projects[0]["ceiling"], Value::Null);
         let both = cost.saturating_add(cost);
         assert_eq!(usd(&projects[1]["budgets"][0]["remaining_usd"]), dollars("1").saturating_sub(both));
         assert!(projects[1]["budgets"][0].get("spent_usd").is_none(), "others' spend is theirs: {told}");
 
         let unpriced = server.chat(&other, "sandbox/nobody-knows-this").await;
         assert_eq!(unpriced.refusal(), (403, "model_unpriced".to_owned()));
-        patch(&server, "top", json!({"budgets": []})).await;
+        patch(&server, "top", json!({"budgets": [], "ceiling": null})).await;
         let free = server.chat(&other, "sandbox/nobody-knows-this").await;
         assert_ne!(free.refusal().1, "model_unpriced");
         server.end().await;

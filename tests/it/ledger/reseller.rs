@@ -4,6 +4,7 @@ use super::{books, list_model, total, usd};
 use crate::support::server::{TestServer, chat};
 use crate::support::store::on_both;
 use bitting::base::NanoUsd;
+use http::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -122,6 +123,30 @@ on_both! {
         chat_at(&server, own + 5_000, &json!({}), &id, &secret).await;
         server.alarm_about("cost_disagreement", &format!("sandbox/sandbox-mini+cost={}", own + 5_000)).await;
         assert_eq!(server.alarms_once("cost_disagreement").await.len(), 2);
+        server.end().await;
+    }
+
+    async fn p3_a_model_without_a_price_tag_that_is_billed_for_all_the_same_blocks_the_window(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let (id, secret) = server.mint(total("1")).await;
+        let free = json!({"operations": ["chat"], "context_window": 128_000, "max_output_tokens": 16_384,
+            "prices": {"input_per_mtok_usd": "0", "output_per_mtok_usd": "0"}});
+        let (gift, billed) = ("sandbox-mini+tokens=3", "sandbox-mini+cost=10000000");
+        for name in [gift, billed] {
+            let put = server.admin_call(Method::PUT, &format!("/api/v1/models/sandbox/{name}"), Some(&free)).await;
+            assert!(put.status.is_success(), "{:?}", put.json());
+        }
+        for _ in 0..3 {
+            assert_eq!(server.chat(&secret, gift).await.status, 200);
+        }
+        assert_eq!(books(&server, &id).await, (NanoUsd::ZERO, NanoUsd::ZERO));
+        assert_eq!(server.chat(&secret, billed).await.status, 200);
+        assert_eq!(books(&server, &id).await, ("0.01".parse().unwrap(), NanoUsd::ZERO), "what was taken is spent");
+        assert_eq!(server.alarms_once("bill_above_bound").await[0]["subject"], "sandbox");
+        let bill = server.sandbox.bill().requests;
+        assert_eq!(server.chat(&secret, billed).await.refusal(), (402, "budget_exceeded".to_owned()));
+        assert_eq!(server.sandbox.bill().requests, bill);
+        assert_eq!(server.services.ledger.audit().await.unwrap(), 0);
         server.end().await;
     }
 

@@ -18,6 +18,7 @@ async fn explain_agrees_with_what_the_proxy_does() {
         json!({"max_output_tokens": 10}),
         json!({"max_output_tokens": 10, "clamp_output": true}),
         json!({"default_max_output_tokens": 10, "max_output_tokens": 20}),
+        json!({"default_max_output_tokens": 100_000, "max_output_tokens": 20_000}),
         json!({"max_request_usd": "0.000000001"}),
         json!({"max_request_usd": "1"}),
         json!({"max_request_usd": "0.00001", "clamp_to_budget": true}),

@@ -75,6 +75,10 @@ impl Dice {
                 *field = Some(self.one_of(&words).to_owned());
             }
         }
+        if self.below(4) == 0 {
+            let within = ["default", "web", "nobody"].map(str::to_owned);
+            filter.within = Some(within.into_iter().filter(|_| self.below(2) == 0).collect());
+        }
         filter
     }
 

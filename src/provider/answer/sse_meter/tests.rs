@@ -62,6 +62,7 @@ fn usage_that_the_client_did_not_ask_for_is_taken_out() {
             finish_reason: Some("tool_calls".into()),
             service_tier: Some("default".into()),
             visible_output_bytes: 3 + 2,
+            usage_is_final: true,
             complete: true,
             ..Reading::default()
         };
@@ -106,10 +107,34 @@ fn an_anthropic_stream_tells_all_and_is_never_changed() {
             seen: [("web_search".to_owned(), 1)].into(),
         }),
         speed: Some("fast".into()),
+        usage_is_final: true,
         complete: true,
         ..Reading::default()
     };
     assert_eq!(reading, wanted);
+}
+
+#[test]
+fn usage_is_final_once_it_is_told_why_the_output_ended() {
+    let final_at = |row, stream: &str, end: &str| {
+        let cut = stream.find(end).unwrap();
+        let reading = meter(row, false, &stream.as_bytes()[..cut], &[]).1;
+        (reading.complete, reading.usage.is_some(), reading.usage_is_final)
+    };
+    assert_eq!(final_at(&ROWS[3], ANTHROPIC, "event: message_delta"), (false, false, false));
+    assert_eq!(final_at(&ROWS[3], ANTHROPIC, "event: message_stop"), (false, true, true));
+    let growing = concat!(
+        "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\n",
+        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+        ": one\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n",
+        ": two\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"b\"}}]}\n\n",
+        ": three\n\n",
+    );
+    assert_eq!(final_at(&ROWS[0], growing, ": one"), (false, true, false), "it is older than the end");
+    assert_eq!(final_at(&ROWS[0], growing, ": two"), (false, true, true));
+    assert_eq!(final_at(&ROWS[0], growing, ": three"), (false, true, false), "it goes on");
 }
 
 #[test]
@@ -313,7 +338,7 @@ proptest! {
         let (out, reading) = meter(&ROWS[0], true, stream.as_bytes(), &sizes);
         let (again, left) = meter(&ROWS[0], true, &out, &sizes);
         prop_assert_eq!(again, out);
-        prop_assert_eq!(left, Reading { usage: None, ..reading });
+        prop_assert_eq!(left, Reading { usage: None, usage_is_final: false, ..reading });
     }
 
     #[test]
