@@ -214,6 +214,7 @@ async fn introduce(
     println!();
     println!("OpenAI SDKs     {proxy}/v1");
     println!("Anthropic SDKs  {proxy}");
+    println!("Google GenAI    {proxy}");
     println!("admin API       {}", server.admin_url());
     println!("sub-key         {secret}");
     println!("                5 USD a month, models {}; shown once", models.join(" "));
@@ -266,6 +267,7 @@ async fn again(server: &Server, settings: &Settings) -> Result<(), AppError> {
     println!("{} is set up already; nothing was changed.", settings.data_dir.display());
     println!("OpenAI SDKs     {}/v1", server.proxy_url());
     println!("Anthropic SDKs  {}", server.proxy_url());
+    println!("Google GenAI    {}", server.proxy_url());
     println!("admin API       {}", server.admin_url());
     if let Some(id) = subkey {
         println!("new secret      BITTING_TOKEN=bo_... bitting subkey rotate {id}");

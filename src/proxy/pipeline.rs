@@ -164,6 +164,8 @@ async fn admitted(
         }
     };
     trail.close();
+    // Where the body was changed, the client's own is not needed any more.
+    drop(admission);
     // 9 open the credential; 10 forward; 11 meter; 12 settle and record
     match forward::prepare(proxy, arrival, &matched, &admitted) {
         Ok(call) => Ok(exchange::conduct(proxy, arrival, row, call, (admitted, place)).await),
