@@ -202,7 +202,7 @@ pub(super) fn response(dice: &mut Dice) -> Sent {
         (sent.searches_max, sent.beyond, sent.tools) = (Some(calls), true, 1);
         sent.set("tools", json!([{"type": "web_search"}]));
         sent.set("max_tool_calls", calls);
-    } else if dice.one_in(3) {
+    } else if dice.one_in(2) {
         let description = dice.text();
         sent.tools = 1;
         sent.add_text(&description);
