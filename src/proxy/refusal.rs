@@ -4,8 +4,8 @@
 //! what to do and never holds a key.
 
 use crate::base::hide_tokens_in;
-use crate::provider::Dialect;
 use crate::provider::answer::{ArrayPlace, Place};
+use crate::provider::{Dialect, ObjectKind, Reading};
 use chrono::TimeDelta;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -318,17 +318,23 @@ impl Refusal {
     }
 
     /// What ends an answer that was already under way; `None` where nothing can be said at its place.
-    pub(super) fn stream_event(&self, dialect: Dialect, request_id: &str, place: Place) -> Option<String> {
+    pub(super) fn stream_event(
+        &self,
+        dialect: Dialect,
+        request_id: &str,
+        (place, reading): (Place, &Reading),
+    ) -> Option<String> {
         let body = self.body(dialect, request_id);
         match (place, dialect) {
             (Place::Events, Dialect::OpenAi | Dialect::Gemini) => Some(format!("data: {body}\n\n")),
             (Place::Events, Dialect::Anthropic) => Some(format!("event: error\ndata: {body}\n\n")),
-            (Place::Responses { sequence_number, id, model }, _) => {
-                let id = id.unwrap_or_else(|| format!("resp_{request_id}"));
+            (Place::Responses { sequence_number }, _) => {
+                let response = reading.made.iter().find(|made| made.kind == ObjectKind::Response);
+                let id = response.map_or_else(|| format!("resp_{request_id}"), |made| made.id.clone());
                 let number = sequence_number.map_or(0, |last| last.saturating_add(1));
                 let error = json!({"code": self.code.as_str(), "message": body["error"]["message"]});
                 let response = json!({
-                    "id": id, "object": "response", "status": "failed", "model": model, "error": error,
+                    "id": id, "object": "response", "status": "failed", "model": reading.model, "error": error,
                     "output": [], "incomplete_details": null, "usage": null,
                 });
                 let event = json!({
@@ -355,12 +361,14 @@ mod tests {
             r#"{"error":{"code":"model_not_allowed","message":"ask for it","param":"model","type":"permission_error"}}"#
         );
         assert_eq!(
-            refusal.stream_event(Dialect::Anthropic, "req_1", Place::Events).unwrap(),
+            refusal.stream_event(Dialect::Anthropic, "req_1", (Place::Events, &Reading::default())).unwrap(),
             "event: error\ndata: {\"error\":{\"code\":\"model_not_allowed\",\"message\":\"ask for it\",\
              \"type\":\"permission_error\"},\"request_id\":\"req_1\",\"type\":\"error\"}\n\n"
         );
         let body = refusal.body(Dialect::Gemini, "req_1");
-        let array = |place| refusal.stream_event(Dialect::Gemini, "req_1", Place::Array(place));
+        let array = |place| {
+            refusal.stream_event(Dialect::Gemini, "req_1", (Place::Array(place), &Reading::default()))
+        };
         assert_eq!(array(ArrayPlace::Start), Some(format!("[{body}]")));
         assert_eq!(array(ArrayPlace::Between), Some(format!(",\r\n{body}]")));
         assert_eq!(array(ArrayPlace::Inside), None);

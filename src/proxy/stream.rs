@@ -11,7 +11,7 @@ use super::settle::{Bill, note_reading, settle_with};
 use crate::base::NanoUsd;
 use crate::http::HangUp;
 use crate::log::Outcome;
-use crate::provider::answer::{Meter, MeterError, TextWatch};
+use crate::provider::answer::{Meter, MeterError, Place, TextWatch};
 use crate::provider::{Reading, Usage};
 use crate::vault::{EchoGuard, TextGuard};
 use axum::body::Body;
@@ -107,17 +107,25 @@ pub(super) async fn pass(
         Kind::Array => Meter::array(exchange.row, watch),
         Kind::Opaque => Meter::opaque(),
     };
-    let mut passage =
-        Passage { exchange: &exchange, body, guard, deadline, pieces: &pieces, drains, told: None };
+    let mut passage = Passage {
+        exchange: &exchange,
+        body,
+        guard,
+        deadline,
+        pieces: &pieces,
+        drains,
+        told: None,
+        place: meter.place(),
+    };
     let end = passage.run(&mut meter).await;
     let is_cut_short = match end {
         End::Upstream | End::BrokenOff => false,
         End::ClientGone | End::Cut(_) => !passage.hear_out(&mut meter).await,
         End::Unreadable(_) => true,
     };
+    let place = passage.place;
     // Closes the connection to a provider that is not done.
     drop(passage);
-    let place = meter.place();
     let reading = Reading { is_cut_short, ..meter.finish() };
 
     let mut entry = exchange.admitted.entry.clone();
@@ -138,8 +146,9 @@ pub(super) async fn pass(
     entry.outcome = Some(outcome);
     entry.rule = last.as_ref().map(|refusal| refusal.code.as_str().to_owned());
     let is_cut = last.is_some();
-    let event = last
-        .and_then(|refusal| refusal.stream_event(exchange.row.dialect, exchange.arrival.id.as_str(), place));
+    let event = last.and_then(|refusal| {
+        refusal.stream_event(exchange.row.dialect, exchange.arrival.id.as_str(), (place, &reading))
+    });
     let bill = if exchange.row.is_free() { Bill::nothing() } else { Bill::of(&exchange.admitted, &reading) };
     let hang_up = exchange.arrival.hang_up.clone();
     settle_with(exchange, bill, entry, &reading).await;
@@ -203,6 +212,8 @@ struct Passage<'a> {
     drains: bool,
     /// What the provider had told of the cost when that was last compared with what is held.
     told: Option<(Option<Usage>, Option<NanoUsd>)>,
+    /// Where what the client was given ends.
+    place: Place,
 }
 
 impl Passage<'_> {
@@ -241,12 +252,14 @@ impl Passage<'_> {
             }
             if let Err(error) = metered {
                 // The events before it are whole and clean.
-                if !client_gone
-                    && !out.is_empty()
-                    && let Err(Unsent::Cut(refusal)) = self.send(out.freeze()).await
-                    && error != MeterError::Withheld
-                {
-                    return End::Cut(refusal);
+                if !client_gone && !out.is_empty() {
+                    match self.send(out.freeze()).await {
+                        Err(Unsent::Cut(refusal)) if error != MeterError::Withheld => {
+                            return End::Cut(refusal);
+                        }
+                        Ok(()) => self.place = meter.place(),
+                        Err(Unsent::Cut(_) | Unsent::ClientGone) => {}
+                    }
                 }
                 return match error {
                     MeterError::Withheld => self.echoed(),
@@ -260,7 +273,7 @@ impl Passage<'_> {
             }
             if !client_gone && !out.is_empty() {
                 match self.send(out.freeze()).await {
-                    Ok(()) => {}
+                    Ok(()) => self.place = meter.place(),
                     Err(Unsent::Cut(refusal)) => return End::Cut(refusal),
                     Err(Unsent::ClientGone) if self.drains => client_gone = true,
                     Err(Unsent::ClientGone) => return End::ClientGone,

@@ -4,7 +4,7 @@ use super::array_meter::{ArrayMeter, ArrayPlace};
 use super::opaque::OpaqueMeter;
 use super::sse_meter::{MeterError, SseMeter};
 use super::strand::TextWatch;
-use crate::provider::{ObjectKind, Reading, operation::Row};
+use crate::provider::{Reading, operation::Row};
 use bytes::BytesMut;
 
 /// Reads one answer that passes piece by piece.
@@ -18,7 +18,7 @@ pub enum Meter {
 }
 
 /// Where an answer stands that has to be ended from here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// An event can follow.
     Events,
@@ -26,10 +26,6 @@ pub enum Place {
     Responses {
         /// The number of the last one.
         sequence_number: Option<u64>,
-        /// The id of the response.
-        id: Option<String>,
-        /// The model that it says it is of.
-        model: Option<String>,
     },
     /// In an array.
     Array(ArrayPlace),
@@ -52,10 +48,7 @@ impl Meter {
     pub fn place(&self) -> Place {
         match self {
             Self::Events(meter) if meter.is_of_responses() => {
-                let Reading { sequence_number, made, model, .. } = meter.reading();
-                let response = made.iter().find(|made| made.kind == ObjectKind::Response);
-                let id = response.map(|made| made.id.clone());
-                Place::Responses { sequence_number: *sequence_number, id, model: model.clone() }
+                Place::Responses { sequence_number: meter.reading().sequence_number }
             }
             Self::Events(_) => Place::Events,
             Self::Array(meter) => Place::Array(meter.place()),
