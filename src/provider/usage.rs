@@ -62,6 +62,18 @@ pub struct Made {
     pub document: Option<String>,
 }
 
+/// An answer that makes more things than this names none of them.
+const MADE_MAX: usize = 1_000;
+
+impl Reading {
+    /// Notes something that the answer says the provider keeps, once.
+    pub(super) fn make(&mut self, made: Made) {
+        if self.made.len() < MADE_MAX && !self.made.iter().any(|known| known.id == made.id) {
+            self.made.push(made);
+        }
+    }
+}
+
 impl Made {
     /// Something that stands by itself and is kept until it is deleted.
     pub fn new(kind: ObjectKind, id: String) -> Self {

@@ -3,8 +3,9 @@
 use super::{text, usage, wide, written_bytes};
 use crate::{
     base::json::Value,
-    provider::{Reading, Usage},
+    provider::{Made, ObjectKind, Reading, Usage},
 };
+use chrono::TimeDelta;
 
 /// Reads a whole message.
 pub(super) fn read_body(root: Value<'_>, reading: &mut Reading) {
@@ -44,6 +45,7 @@ pub(super) fn read_event(name: &str, root: Value<'_>, tally: &mut Tally, reading
             }
         }
         "message_delta" => {
+            root.get("delta").into_iter().for_each(|delta| note_container(delta, reading));
             if let Some(reason) = root.get("delta").and_then(|delta| text(delta, "stop_reason")) {
                 reading.finish_reason = Some(reason);
             }
@@ -78,10 +80,23 @@ impl Tally {
 
 fn read_head(message: Value<'_>, reading: &mut Reading) {
     reading.model = text(message, "model");
+    note_container(message, reading);
     if let Some(reported) = message.get("usage") {
         note_circumstances(reported, reading);
     }
 }
+
+/// The place where the provider ran code, which a later request may name.
+fn note_container(holder: Value<'_>, reading: &mut Reading) {
+    let id = holder.get("container").and_then(|container| container.get("id")).and_then(Value::as_str);
+    if let Some(id) = id {
+        let made = Made::new(ObjectKind::Container, id.into_owned());
+        reading.make(Made { expires_after: Some(CONTAINER_KEPT), ..made });
+    }
+}
+
+/// The longest that a container is kept, by Anthropic's documentation of code execution.
+const CONTAINER_KEPT: TimeDelta = TimeDelta::days(30);
 
 /// What a usage object tells beside tokens; of a stream the later event holds. The calls are told whenever the usage
 /// is: where the count is left out, there were those that were seen.

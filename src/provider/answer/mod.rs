@@ -99,7 +99,7 @@ fn wide(bytes: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{Usage, operation::ROWS};
+    use crate::provider::{ObjectKind, Usage, operation::ROWS};
 
     fn chat(body: &str) -> Reading {
         read_json(&ROWS[0], body.as_bytes())
@@ -175,6 +175,21 @@ mod tests {
         let seen = message(r#""server_tool_use":null"#).hosted_calls.unwrap();
         assert_eq!(seen.of("web_search"), 2, "what was seen, where nothing was reported");
         assert_eq!(chat(r#"{"usage":{"prompt_tokens":1,"completion_tokens":1}}"#).hosted_calls, None);
+    }
+
+    #[test]
+    fn what_a_later_request_may_name_is_the_makers() {
+        let of =
+            |reading: Reading| reading.made.into_iter().map(|made| (made.kind, made.id)).collect::<Vec<_>>();
+        let spoken =
+            chat(r#"{"choices":[{"message":{"audio":{"id":"audio_1","data":"AAAA","transcript":"hi"}}}]}"#);
+        assert_eq!(of(spoken), [(ObjectKind::Item, "audio_1".to_owned())]);
+        let ran = read_json(
+            &ROWS[3],
+            br#"{"type":"message","container":{"id":"container_1","expires_at":"x"},"content":[]}"#,
+        );
+        assert_eq!(of(ran), [(ObjectKind::Container, "container_1".to_owned())]);
+        assert!(chat(r#"{"choices":[{"message":{"audio":null}}]}"#).made.is_empty());
     }
 
     #[test]

@@ -3,9 +3,13 @@
 use super::{text, usage, written_bytes};
 use crate::{
     base::json::{Kind, Value},
-    provider::Reading,
+    provider::{Made, ObjectKind, Reading},
 };
+use chrono::TimeDelta;
 use std::ops::Range;
+
+/// Longer than any sound is kept to be named again; its `expires_at` says about an hour.
+const SOUND_KEPT: TimeDelta = TimeDelta::days(1);
 
 /// Reads a whole answer.
 pub(super) fn read_body(root: Value<'_>, reading: &mut Reading) {
@@ -66,6 +70,12 @@ fn read_common(root: Value<'_>, reading: &mut Reading) {
 fn read_choices(root: Value<'_>, message_field: &str, reading: &mut Reading) {
     let Some(choices) = root.get("choices") else { return };
     for choice in choices.items() {
+        let sound = choice.get(message_field).and_then(|message| message.get("audio"));
+        if let Some(id) = sound.and_then(|sound| sound.get("id")).and_then(Value::as_str) {
+            // Said again in a later request, it stands for what was spoken.
+            let made = Made::new(ObjectKind::Item, id.into_owned());
+            reading.make(Made { expires_after: Some(SOUND_KEPT), ..made });
+        }
         for written in [message_field, "text"].into_iter().filter_map(|field| choice.get(field)) {
             let bytes = written_bytes(written);
             reading.visible_output_bytes = reading.visible_output_bytes.saturating_add(bytes);

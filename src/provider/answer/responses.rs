@@ -11,8 +11,6 @@ use chrono::TimeDelta;
 const KEPT: TimeDelta = TimeDelta::days(30);
 /// Ids that are shorter are no ids of an account but numbers within a response, as smaller servers give them.
 const ID_BYTES_MIN: usize = 16;
-/// Of more items nobody can name one.
-const MADE_MAX: usize = 1_000;
 
 /// Reads a whole response.
 pub(super) fn read_body(root: Value<'_>, reading: &mut Reading) {
@@ -86,7 +84,7 @@ fn note_response(response: Value<'_>, reading: &mut Reading) {
     if is_kept(response)
         && let Some(id) = id(response)
     {
-        make(Made { expires_after: Some(KEPT), ..Made::new(ObjectKind::Response, id) }, reading);
+        reading.make(Made { expires_after: Some(KEPT), ..Made::new(ObjectKind::Response, id) });
     }
 }
 
@@ -107,25 +105,19 @@ fn note_item(item: Value<'_>, response: Value<'_>, reading: &mut Reading) {
     let parent = id(response);
     if let Some(id) = id(item) {
         let parent = parent.clone();
-        make(Made { parent, expires_after: Some(KEPT), ..Made::new(ObjectKind::Item, id) }, reading);
+        reading.make(Made { parent, expires_after: Some(KEPT), ..Made::new(ObjectKind::Item, id) });
     }
     if let Some(container) = item.get("container_id").and_then(Value::as_str) {
-        make(
-            Made { expires_after: Some(KEPT), ..Made::new(ObjectKind::Container, container.into_owned()) },
-            reading,
-        );
+        reading.make(Made {
+            expires_after: Some(KEPT),
+            ..Made::new(ObjectKind::Container, container.into_owned())
+        });
     }
 }
 
 fn id(value: Value<'_>) -> Option<String> {
     let id = value.get("id")?.as_str()?;
     (id.len() >= ID_BYTES_MIN).then(|| id.into_owned())
-}
-
-fn make(made: Made, reading: &mut Reading) {
-    if reading.made.len() < MADE_MAX && !reading.made.iter().any(|known| known.id == made.id) {
-        reading.made.push(made);
-    }
 }
 
 /// The bytes of an item that the model wrote; what tools brought is not.

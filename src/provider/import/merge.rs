@@ -100,7 +100,8 @@ pub fn zeros_over_prices(known: &ModelDocument, listed: &ModelDocument) -> BTree
 
 fn without_zeros(known: &Prices, listed: &Prices) -> (Prices, BTreeSet<&'static str>) {
     let (mut kept, mut zeros) = (listed.clone(), BTreeSet::new());
-    for (class, direction) in [(Class::Input, "input"), (Class::Output, "output")] {
+    for class in Class::ALL {
+        let direction = if class.main() == Class::Input { "input" } else { "output" };
         let mut drop_zero = |price: &mut Option<NanoUsd>, input_tokens| {
             if *price == Some(NanoUsd::ZERO) && class.cost(known, input_tokens) > Some(NanoUsd::ZERO) {
                 *price = None;
