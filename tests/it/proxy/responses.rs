@@ -123,8 +123,11 @@ on_both! {
         let path = format!("{RESPONSES}/{}", id(response));
         assert_eq!(call(&server, &b, "GET", &path).await.status, 200);
         made(&server, &b, &json!({"previous_response_id": id(response)})).await;
+        let own = made(&server, &alone, &json!({})).await;
         let seen = server.sandbox.requests().len();
         is_nobodys(&server, &call(&server, &alone, "GET", &path).await, seen, "not shared with it");
+        let own = call(&server, &a, "GET", &format!("{RESPONSES}/{}", id(&own))).await;
+        is_nobodys(&server, &own, seen, "not shared by its maker");
     }
 }
 
@@ -152,12 +155,52 @@ async fn what_names_an_object_goes_with_the_credential_that_made_it() {
     }
     let of_other = seen.iter().find(|(maker, _)| maker.ends_with("sandbox-other-account-key"));
     let (_, response) = of_other.expect("requests are spread over both accounts");
+    let of_first = seen.iter().find(|(maker, _)| !maker.ends_with("sandbox-other-account-key"));
+    let (_, of_first) = of_first.expect("requests are spread over both accounts");
+    let item = json!([{"type": "item_reference", "id": of_first["output"][0]["id"]}]);
+    let both = hello(&json!({"previous_response_id": id(response), "input": item}));
+    let before = server.sandbox.requests().len();
+    is_nobodys(&server, &server.post(&secret, RESPONSES, &both).await, before, "no account has both");
     let id_of_other = added.json()["id"].as_str().unwrap().to_owned();
     let path = format!("/api/v1/providers/sandbox/credentials/{id_of_other}/disable");
     assert_eq!(server.admin_post(&path, &json!({})).await.status, 200);
     let before = server.sandbox.requests().len();
     let shown = call(&server, &secret, "GET", &format!("{RESPONSES}/{}", id(response))).await;
     is_nobodys(&server, &shown, before, "its credential is gone");
+}
+
+#[tokio::test]
+async fn what_names_an_object_goes_to_the_provider_that_keeps_it_or_nowhere() {
+    let server = TestServer::start(TestStore::sqlite().await).await;
+    let second = json!({"slug": "second", "dialects": {"openai": format!("{}/v1", server.sandbox_url)}});
+    assert_eq!(server.admin_post("/api/v1/providers", &second).await.status, 201);
+    let key = json!({"name": "main", "secret": "sandbox-second-account-key"});
+    assert_eq!(server.admin_post("/api/v1/providers/second/credentials", &key).await.status, 201);
+    let model = json!({"operations": ["responses"], "context_window": 1_000, "max_output_tokens": 400,
+        "prices": {"input_per_mtok_usd": "1", "output_per_mtok_usd": "2"}});
+    let put = server.admin_call(Method::PUT, "/api/v1/models/second/sandbox-mini", Some(&model)).await;
+    assert!(put.status.is_success(), "{:?}", put.json());
+    let order = json!(["sandbox", "second"]);
+    let (_, secret) =
+        server.mint(json!({"models": ["sandbox/*", "second/*"], "provider_order": order})).await;
+    let response = made(&server, &secret, &json!({"model": "second/sandbox-mini"})).await;
+    let seen = server.sandbox.requests().len();
+    // Not to another provider, though the model or the path says so.
+    let other = hello(&json!({"model": "sandbox/sandbox-mini", "previous_response_id": id(&response)}));
+    is_nobodys(
+        &server,
+        &server.post(&secret, RESPONSES, &other).await,
+        seen,
+        "the model is another provider's",
+    );
+    let path = format!("{RESPONSES}/{}", id(&response));
+    let elsewhere = call(&server, &secret, "GET", &format!("/p/sandbox{path}")).await;
+    is_nobodys(&server, &elsewhere, seen, "another provider's path");
+    // A model that several have is the keeper's, whatever the order.
+    made(&server, &secret, &json!({"previous_response_id": id(&response)})).await;
+    let sent = server.sandbox.requests().pop().unwrap();
+    assert!(sent.header("authorization").unwrap().ends_with("sandbox-second-account-key"));
+    assert_eq!(call(&server, &secret, "GET", &format!("/p/second{path}")).await.status, 200);
 }
 
 #[tokio::test]
