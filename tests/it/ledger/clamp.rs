@@ -62,6 +62,28 @@ on_both! {
         server.end().await;
     }
 
+    async fn what_is_given_fits_every_budget_and_not_only_the_one_that_is_asked_first(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let body = five_cents(&server, "sandbox-large+hold").await;
+        // The one cap leaves 0.15 beside the 0.05 in flight, the other 0.13; 0.16 would fit both of them later.
+        for (slug, of_project, of_key) in [("one", "0.18", "0.2"), ("two", "0.2", "0.18")] {
+            project(&server, slug, None, total(of_project)).await;
+            let mut definition = total(of_key);
+            (definition["clamp_to_budget"], definition["project"]) = (json!(true), json!(slug));
+            let (_, secret) = server.mint(definition).await;
+            let second = async {
+                server.sandbox.wait_held(1).await;
+                let answer = server.post(&secret, CHAT, &long()).await;
+                let changed = answer.header("x-bitting-changed");
+                assert_eq!((answer.status.as_u16(), changed), (200, Some("max_tokens")), "{slug}: {:?}", answer.json());
+                server.sandbox.release();
+            };
+            let (first, ()) = tokio::join!(server.post(&secret, CHAT, &body), second);
+            assert_eq!(first.status, 200, "{:?}", first.json());
+        }
+        server.end().await;
+    }
+
     async fn a_request_that_is_too_dear_is_told_whose_bound_it_passes(test: TestStore) {
         let server = TestServer::start(test).await;
         list_model(&server, "sandbox", "sandbox-large").await;
@@ -69,6 +91,8 @@ on_both! {
         project(&server, "leaf", Some("top"), json!({})).await;
         let (_, unbound) = server.mint(json!({"project": "leaf"})).await;
         let (_, bound) = server.mint(json!({"project": "leaf", "max_request_usd": "0.05"})).await;
+        let clamps = json!({"project": "leaf", "max_request_usd": "0.05", "clamp_to_budget": true});
+        let (clamps, clamped) = server.mint(clamps).await;
         for (slug, max) in [("top", "0.1"), ("leaf", "0.15")] {
             let ceiling = json!({"ceiling": {"max_request_usd": max}});
             let patched = server.admin_call(Method::PATCH, &format!("/api/v1/projects/{slug}"), Some(&ceiling)).await;
@@ -85,6 +109,10 @@ on_both! {
             assert_eq!(message.contains("the project top"), ceiling.is_some(), "{message}");
             assert_eq!(message.contains("this sub-key may"), ceiling.is_none(), "{message}");
         }
+        let answer = server.post(&clamped, CHAT, &long()).await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-bitting-changed")), (200, Some("max_tokens")), "{:?}", answer.json());
+        let reserved = usd(&server.entries(&clamps).await[0]["reserved_usd"]);
+        assert!(reserved <= "0.05".parse().unwrap() && reserved > "0.049".parse().unwrap(), "{reserved}");
         server.end().await;
     }
 }
