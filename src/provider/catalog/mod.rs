@@ -338,6 +338,21 @@ mod tests {
     }
 
     #[test]
+    fn the_facts_that_were_said_last_hold_in_whatever_order_they_come() {
+        let bounded = |version, max_output_tokens: u64| {
+            set(
+                "gpt-4o",
+                version,
+                json!({"operations": ["chat"], "max_output_tokens": max_output_tokens,
+                "prices": {"input_per_mtok_usd": "1", "output_per_mtok_usd": "2"}}),
+            )
+        };
+        let said = [bounded(3, 300), bounded(1, 100), bounded(2, 200)];
+        let catalog = Catalog::built_in().unwrap().with(&said).unwrap();
+        assert_eq!(catalog.find("openai", "gpt-4o").unwrap().max_output_tokens, Some(300));
+    }
+
+    #[test]
     fn a_model_that_makes_no_sense_is_refused_with_the_field() {
         let catalog = Catalog::built_in().unwrap();
         let cases = [

@@ -294,6 +294,19 @@ fn an_answer_without_usage_costs_what_was_seen_and_a_reasoners_the_whole_bound()
     assert_eq!(estimate.without_usage(&model(facts()), &cut_short).cost, estimate.total);
 }
 
+#[test]
+fn output_that_shows_no_byte_costs_the_whole_bound_where_its_usage_is_not_told() {
+    let bounded = || ask(100, 1_000);
+    let sound = Ask { output: OutputAsk { sound: true, ..bounded().output }, ..bounded() };
+    let withheld = Ask { output: OutputAsk { is_withheld: true, ..bounded().output }, ..bounded() };
+    let spoken = Ask { features: [Feature::Audio].into_iter().collect(), ..bounded() };
+    for (ask, is_unseen) in [(bounded(), false), (sound, true), (withheld, true), (spoken, true)] {
+        let estimate = chat(facts(), &ask).unwrap();
+        let guessed = estimate.without_usage(&model(facts()), &Reading::default()).cost;
+        assert_eq!(guessed == estimate.total, is_unseen, "{ask:?}");
+    }
+}
+
 prop_compose! {
     fn any_price()(price in prop_oneof![
         Just(None), (0..100_000_u64).prop_map(Some), (0..50_000_u64).prop_map(|milli| Some(milli * 1_000_000))

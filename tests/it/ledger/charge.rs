@@ -125,6 +125,19 @@ on_both! {
         server.end().await;
     }
 
+    async fn p3_a_stream_that_tells_of_more_than_is_held_for_it_is_cut(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let model = "sandbox-mini+usage_times=1000,gap=5,tokens=50";
+        list_model(&server, "sandbox", model).await;
+        let (id, secret) = server.mint(total("1")).await;
+        let response = server.send(server.proxied(&secret, "/v1/messages", streamed(model).to_string())).await;
+        let (text, is_clean) = read_to_end(response).await;
+        assert!(!is_clean && !text.contains("message_stop") && text.contains("budget_exceeded"), "{text}");
+        let entry = server.entries(&id).await.remove(0);
+        assert_eq!((&entry["outcome"], &entry["rule"]), (&json!("cut"), &json!("budget_exceeded")), "{entry}");
+        server.end().await;
+    }
+
     async fn no_first_byte_in_time_is_charged_in_full(test: TestStore) {
         let server = TestServer::start(test).await;
         let patch = json!({"timeouts": {"first_byte_ms": 200}});

@@ -241,4 +241,34 @@ on_both! {
         assert_eq!(server.services.ledger.audit().await.unwrap(), 0);
         server.end().await;
     }
+
+    async fn p3_a_project_goes_on_bearing_what_another_key_may_have_spent(test: TestStore) {
+        let mut server = TestServer::start(test).await;
+        let team = json!({"slug": "team", "budgets": [{"limit_usd": "2", "window": "total"}]});
+        assert!(server.admin_post("/api/v1/projects", &team).await.status.is_success());
+        let document = json!({"project": "team", "budgets": [{"limit_usd": "1", "window": "total"}]});
+        let mut keys = [server.mint(document.clone()).await.0, server.mint(document).await.0];
+        // What they lost is told in the order of their ids: the first has most of what the project lost.
+        keys.sort();
+        server.pause().await;
+        let always = |owner: BudgetOwner| WindowId {
+            budget: BudgetId::new(&owner, Window::Total),
+            window_start: DateTime::UNIX_EPOCH,
+        };
+        let of_key = |id: &str| always(BudgetOwner::subkey(&SubKeyId::parse(id).unwrap()));
+        let of_team = always(BudgetOwner::project("team"));
+        // One crash; each of the keys may have spent all but a little of what the project had.
+        leave(&server, &[(of_key(&keys[0]), "0.1"), (of_key(&keys[1]), "0.1"), (of_team.clone(), "0.12")]).await;
+        server.resume().await;
+        let all = server.admin_get("/api/v1/access-log").await.json();
+        for (id, stays) in keys.iter().zip(["0.1", "0"]) {
+            let of_it = |entry: &&Value| entry["rule"] == "crash_charge" && entry["subkey_id"] == **id;
+            let charge = all["items"].as_array().unwrap().iter().find(of_it).unwrap();
+            let release = json!({"request_id": charge["request_id"], "reason": "x"});
+            assert_eq!(server.admin_post(PATH, &release).await.status, 201);
+            assert_eq!((spent(&server, &of_key(id)).await, spent(&server, &of_team).await), (NanoUsd::ZERO, amount(stays)));
+        }
+        assert_eq!(server.services.ledger.audit().await.unwrap(), 0);
+        server.end().await;
+    }
 }

@@ -1,6 +1,6 @@
 //! Resellers: their model list as ours, and what they say a request cost beside what we say.
 
-use super::{books, list_model, total, usd};
+use super::{books, list_model, read_to_end, streamed, total, usd};
 use crate::support::server::{TestServer, chat};
 use crate::support::store::on_both;
 use bitting::base::NanoUsd;
@@ -16,9 +16,13 @@ async fn fake(answers: Vec<String>) -> String {
     tokio::spawn(async move {
         for answer in answers {
             let (mut connection, _) = listener.accept().await.unwrap();
-            let mut bytes = vec![0; 16 * 1024];
-            let count = connection.read(&mut bytes).await.unwrap();
-            assert!(bytes[..count].starts_with(b"GET /v1/models HTTP/1.1\r\n"));
+            let mut read = Vec::new();
+            // A chat ends with its body, which is an object.
+            while !(read.starts_with(b"GET /v1/models HTTP/1.1\r\n") && read.ends_with(b"\r\n\r\n"))
+                && !(read.starts_with(b"POST /v1/chat/completions HTTP/1.1\r\n") && read.ends_with(b"}"))
+            {
+                assert!(connection.read_buf(&mut read).await.unwrap() > 0);
+            }
             connection.write_all(answer.as_bytes()).await.unwrap();
         }
     });
@@ -50,6 +54,20 @@ async fn chat_at(server: &TestServer, nano: u64, more: &Value, id: &str, secret:
     let answer = server.post(secret, "/v1/chat/completions", &body).await;
     assert_eq!(answer.status, 200, "{:?}", answer.json());
     server.entries(id).await.pop().unwrap()
+}
+
+/// A capped key for a provider that answers its one request with this.
+async fn key_of(server: &TestServer, answer: String) -> (String, String) {
+    let url = fake(vec![answer]).await;
+    let provider = json!({"slug": "reseller", "dialects": {"openai": url}});
+    let made = server.admin_post("/api/v1/providers", &provider).await;
+    assert_eq!(made.status, 201, "{:?}", made.json());
+    let key = json!({"name": "main", "secret": "reseller-key-5f8b2c91d7e64a03"});
+    assert_eq!(server.admin_post("/api/v1/providers/reseller/credentials", &key).await.status, 201);
+    list_model(server, "reseller", "m").await;
+    let mut definition = total("1");
+    definition["models"] = json!(["reseller/*"]);
+    server.mint(definition).await
 }
 
 on_both! {
@@ -108,6 +126,38 @@ on_both! {
             assert_eq!((usd(&alarm["detail"]["reported_cost_usd"]), usd(&alarm["detail"]["own_cost_usd"])), (reported, own));
         }
         assert_eq!(server.services.ledger.audit().await.unwrap(), 0);
+        server.end().await;
+    }
+
+    async fn what_a_reseller_took_for_a_request_that_it_refused_is_charged(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let refused = json!({"error": {"message": "no", "code": 400}, "usage": {"cost": 0.000_020_123}});
+        let (id, secret) = key_of(&server, answer("400 Bad Request", &refused.to_string())).await;
+        assert_eq!(server.chat(&secret, "reseller/m").await.status, 400);
+        let entry = server.entries(&id).await.remove(0);
+        assert_eq!((usd(&entry["cost_usd"]), &entry["usage_source"]), (NanoUsd::from_nano(20_123), &json!("reported")), "{entry}");
+        assert_eq!(books(&server, &id).await, (NanoUsd::from_nano(20_123), NanoUsd::ZERO));
+        server.end().await;
+    }
+
+    async fn p3_usage_that_a_stream_told_before_it_broke_is_not_all_that_it_costs(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let text = "word ".repeat(60);
+        let chunk = json!({"id": "c", "object": "chat.completion.chunk", "model": "m",
+            "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}],
+            "usage": {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}});
+        let event = format!("data: {chunk}\n\n");
+        // More was to come.
+        let length = event.len() + 100;
+        let broken = format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {length}\r\n\r\n{event}");
+        let (id, secret) = key_of(&server, broken).await;
+        let mut body = streamed("reseller/m");
+        body["max_tokens"] = json!(1_000);
+        let response = server.send(server.proxied(&secret, "/v1/chat/completions", body.to_string())).await;
+        assert!(!read_to_end(response).await.1);
+        let entry = server.entries(&id).await.remove(0);
+        assert_eq!((&entry["outcome"], &entry["usage_source"]), (&json!("upstream_failed"), &json!("estimated")), "{entry}");
+        assert!(entry["output_tokens"].as_u64().unwrap() >= 300, "{entry}");
         server.end().await;
     }
 
