@@ -450,8 +450,11 @@ impl Admission<'_> {
             Some(ModelPlace::Body(name)) => name,
             Some(ModelPlace::Path(_)) | None => &resolved.model,
         };
+        // Azure's clients say the deployment in the body once more: it is as good a name there as the model's.
+        let is_deployment = |name: &str| matches!(&place, Some(ModelPlace::Path(path)) if path == name);
+        let renames = self.ask.models.iter().any(|model| !is_deployment(&model.name));
         let mut splices: Vec<Splice> = Vec::new();
-        if !self.ask.models.is_empty() || !in_path && self.names_model() {
+        if renames || !in_path && self.names_model() {
             splices.extend(self.ask.model_splices(sent));
         }
         if let Some(tokens) = given {

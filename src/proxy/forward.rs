@@ -12,8 +12,8 @@ use crate::service::{Credential, KeyVersion, Snapshot};
 use crate::vault::{Binding, EchoGuard, open_credential};
 use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Uri};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Uri};
 use http_body_util::Full;
 use ring::digest;
 use std::time::Duration;
@@ -78,7 +78,12 @@ pub(super) fn prepare(
     let place = entry.provider.model_place(matched.row.dialect, &admitted.resolved.model);
     let uri = uri(endpoint, matched, (&place, &admitted.resolved.model), arrival.query.as_deref());
     let uri = uri.ok_or_else(|| unusable("no address"))?;
-    let headers = headers(arrival, endpoint, credential, admitted).ok_or_else(|| unusable("no header"))?;
+    let mut headers =
+        headers(arrival, endpoint, credential, admitted).ok_or_else(|| unusable("no header"))?;
+    if matched.row.method == Method::POST && admitted.body.is_empty() {
+        // Servers answer 411 to a POST that does not say that nothing follows.
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
 
     let mut bare = Request::new(Full::new(admitted.body.clone()));
     *bare.method_mut() = matched.row.method.clone();

@@ -130,6 +130,22 @@ class Bitting:
             },
         )
 
+    def add_azure(self, slug: str, deployments: dict) -> None:
+        """Registers the sandbox once more, as a resource of Azure with these deployments of models."""
+        endpoint = {"base_url": f"{self.sandbox}/openai", "auth": "api-key"}
+        self._answer(
+            "POST",
+            "/api/v1/providers",
+            {"slug": slug, "dialects": {"openai": endpoint}, "deployments": deployments},
+        )
+        self._answer("POST", f"/api/v1/providers/{slug}/credentials", {"name": "main", "secret": "sandbox-azure"})
+
+    def recorded(self, act):
+        """Does something; returns what it returned, and the requests that reached the sandbox meanwhile."""
+        httpx2.post(f"{self.sandbox}/sandbox/reset").raise_for_status()
+        returned = act()
+        return returned, httpx2.get(f"{self.sandbox}/sandbox/requests").json()
+
     def sandbox_bill(self) -> dict:
         """What the sandbox says it has received and charged."""
         return httpx2.get(f"{self.sandbox}/sandbox/bill").json()

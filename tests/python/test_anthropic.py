@@ -3,6 +3,7 @@
 import asyncio
 
 import anthropic
+import pytest
 from pictures import RED_POINT
 
 HELLO = [{"role": "user", "content": "Say hello."}]
@@ -135,3 +136,25 @@ def test_the_async_client_works(same_anthropic):
 
     one, streamed = same_anthropic(act, anthropic.AsyncAnthropic)
     assert one.content[0].text == streamed.content[0].text
+
+
+def test_cached_tokens_are_told_as_the_provider_tells_them(same_anthropic):
+    ask = dict(model="sandbox-mini+cached=2,cache_write=1", max_tokens=64)
+    system = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
+    usage = same_anthropic(lambda client: client.messages.create(messages=HELLO, system=system, **ask)).usage
+    assert (usage.cache_read_input_tokens, usage.cache_creation_input_tokens) == (2, 1)
+
+
+def test_a_beta_is_asked_for_as_the_library_asks(same_anthropic):
+    ask = dict(model="sandbox-mini", max_tokens=64, messages=HELLO, betas=["context-1m-2025-08-07"])
+    answer = same_anthropic(lambda client: client.beta.messages.create(**ask))
+    assert "Say hello." in answer.content[0].text
+
+
+def test_the_providers_error_is_its_own(same_anthropic):
+    def act(client):
+        with pytest.raises(anthropic.InternalServerError) as raised:
+            client.messages.create(model="sandbox-mini+status=500", max_tokens=64, messages=HELLO)
+        return raised.value.body
+
+    assert same_anthropic(act)["error"]["type"] == "api_error"

@@ -6,6 +6,7 @@ import json
 import struct
 
 import openai
+import pytest
 from pictures import RED_POINT_URL
 from pydantic import BaseModel
 
@@ -212,3 +213,42 @@ def test_the_raw_answer_names_the_request(openai_at, subkey):
     assert raw.headers["x-bitting-request-id"]
     assert raw.headers["x-bitting-provider"] == "sandbox" and raw.headers["x-bitting-model"] == "sandbox-mini"
     assert json.loads(raw.text)["object"] == "chat.completion"
+
+
+def test_a_refusal_comes_through_whole_and_streamed(same_openai):
+    ask = dict(model="sandbox-mini+refusal", messages=HELLO)
+    whole, chunks = same_openai(
+        lambda client: (
+            client.chat.completions.create(**ask),
+            list(client.chat.completions.create(stream=True, **ask)),
+        )
+    )
+    refusal = whole.choices[0].message.refusal
+    assert refusal and refusal == "".join(chunk.choices[0].delta.refusal or "" for chunk in chunks)
+
+
+def test_cached_and_reasoning_tokens_are_told_as_the_provider_tells_them(same_openai):
+    ask = dict(model="sandbox-reasoning+cached=2,hidden_reasoning=40", messages=HELLO)
+    usage = same_openai(lambda client: client.chat.completions.create(**ask)).usage
+    assert usage.prompt_tokens_details.cached_tokens == 2
+    assert usage.completion_tokens_details.reasoning_tokens == 40
+
+
+def test_a_429_is_tried_again_and_the_provider_is_told(same_openai):
+    def act(client):
+        with pytest.raises(openai.RateLimitError) as raised:
+            trying = client.with_options(max_retries=1).chat.completions
+            trying.create(model="sandbox-mini+status=429", messages=HELLO)
+        return raised.value.status_code, raised.value.body
+
+    same_openai(act)
+
+
+def test_a_stream_that_is_left_early_is_left(same_openai):
+    def act(client):
+        with client.chat.completions.create(
+            model="sandbox-mini+tokens=5000,gap=20", messages=HELLO, stream=True
+        ) as stream:
+            return [chunk for chunk, _ in zip(stream, range(3))]
+
+    assert len(same_openai(act)) == 3

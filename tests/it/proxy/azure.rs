@@ -79,6 +79,10 @@ async fn a_provider_that_names_deployments_is_reached_by_the_models_name() {
         let query = last.query.as_deref().map(|query| format!("?{query}")).unwrap_or_default();
         assert_eq!(format!("{}{query}", last.path), arrives, "{path}");
     }
+    // Azure's own clients say the deployment in the body too: nothing is to be changed there.
+    let answer = asked(&server, &secret, &told("ours", "2024-10-21"), Some("ours")).await;
+    assert_eq!(answer.header("x-bitting-changed"), None);
+    assert_eq!(arrived(&server).1, json!("ours"));
 }
 
 #[tokio::test]

@@ -132,6 +132,16 @@ on_both! {
 }
 
 #[tokio::test]
+async fn a_cancellation_says_that_nothing_follows() {
+    let server = TestServer::start(TestStore::sqlite().await).await;
+    let (_, secret) = server.mint(json!({})).await;
+    let response = made(&server, &secret, &json!({"background": true})).await;
+    let path = format!("{RESPONSES}/{}/cancel", id(&response));
+    assert_eq!(call(&server, &secret, "POST", &path).await.status, 200);
+    assert_eq!(server.sandbox.requests().pop().unwrap().header("content-length"), Some("0"));
+}
+
+#[tokio::test]
 async fn what_names_an_object_goes_with_the_credential_that_made_it() {
     let server = TestServer::start(TestStore::sqlite().await).await;
     let other = json!({"name": "other", "secret": "sandbox-other-account-key"});

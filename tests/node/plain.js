@@ -1,0 +1,36 @@
+// What two answers, and two requests, have in common: all but the ids and times that a provider makes up, and
+// what a proxy must change.
+
+const MADE_UP_ID = /\b(resp|chatcmpl|msg|call|fc|rs)([-_])[0-9a-f]{16,}/g;
+const RECENT_SECONDS = 3600;
+// The client's business with the server that it talks to. Everything else that it sends must arrive.
+const NOT_SENT_ON = new Set(["accept-encoding", "accept-language", "connection", "cookie", "sec-fetch-mode"]);
+const CREDENTIALS = new Set(["authorization", "x-api-key", "x-goog-api-key", "api-key"]);
+// Without it a stream reports no usage, so Bitting asks for it, in front, where the client does not.
+const USAGE_ASKED = '"stream_options":{"include_usage":true},';
+
+// A value as plain data, with made-up ids and the present time blotted out.
+export function plain(value) {
+  return JSON.parse(JSON.stringify(value ?? null), (_, inner) => {
+    if (typeof inner === "string") return inner.replace(MADE_UP_ID, "$1$2id");
+    const isNow = typeof inner === "number" && Math.abs(inner - Date.now() / 1000) < RECENT_SECONDS;
+    return isNow ? "now" : inner;
+  });
+}
+
+// A request that the sandbox recorded, as it is compared.
+export function essence(request) {
+  const headers = request.headers.filter(([name]) => !NOT_SENT_ON.has(name) && !CREDENTIALS.has(name));
+  const keys = request.headers.filter(([name]) => CREDENTIALS.has(name)).length;
+  return plain({ ...request, headers: headers.sort(), keys });
+}
+
+// A request straight from a client, as Bitting has to write it.
+export function asSentOn(request) {
+  const streamsChat = request.path.endsWith("/completions") && request.body.includes('"stream":true');
+  if (!streamsChat || request.body.includes('"stream_options"')) return request;
+  const body_bytes = request.body_bytes + USAGE_ASKED.length;
+  const longer = ([name, value]) => [name, name === "content-length" ? String(body_bytes) : value];
+  const body = `{${USAGE_ASKED}${request.body.slice(1)}`;
+  return { ...request, body, body_bytes, headers: request.headers.map(longer) };
+}
