@@ -452,9 +452,9 @@ impl Admission<'_> {
         };
         // Azure's clients say the deployment in the body once more: it is as good a name there as the model's.
         let is_deployment = |name: &str| matches!(&place, Some(ModelPlace::Path(path)) if path == name);
-        let renames = self.ask.models.iter().any(|model| !is_deployment(&model.name));
+        let says_another = self.ask.models.iter().any(|model| !is_deployment(&model.name));
         let mut splices: Vec<Splice> = Vec::new();
-        if renames || !in_path && self.names_model() {
+        if says_another || !in_path && self.names_model() {
             splices.extend(self.ask.model_splices(sent));
         }
         if let Some(tokens) = given {

@@ -18,9 +18,12 @@ async fn fake(answers: Vec<String>) -> String {
             let (mut connection, _) = listener.accept().await.unwrap();
             let mut read = Vec::new();
             // A chat ends with its body, which is an object.
-            while !(read.starts_with(b"GET /v1/models HTTP/1.1\r\n") && read.ends_with(b"\r\n\r\n"))
-                && !(read.starts_with(b"POST /v1/chat/completions HTTP/1.1\r\n") && read.ends_with(b"}"))
-            {
+            let is_whole = |read: &[u8]| {
+                let asks = read.starts_with(b"GET /v1/models HTTP/1.1\r\n") && read.ends_with(b"\r\n\r\n");
+                let chats = read.starts_with(b"POST /v1/chat/completions HTTP/1.1\r\n");
+                asks || chats && read.ends_with(b"}")
+            };
+            while !is_whole(&read) {
                 assert!(connection.read_buf(&mut read).await.unwrap() > 0);
             }
             connection.write_all(answer.as_bytes()).await.unwrap();
