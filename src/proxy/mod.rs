@@ -16,6 +16,7 @@ mod respond;
 mod settle;
 mod stops;
 mod stream;
+mod upload;
 pub mod upstream;
 mod voice;
 mod whole;

@@ -15,7 +15,8 @@ use super::rates;
 use super::reasons;
 use super::refusal::{Code, Refusal};
 use super::respond;
-use crate::http::{BodyError, read_body};
+use super::upload::Upload;
+use crate::http::BodyError;
 use crate::log::{Entry, Outcome};
 use crate::policy::{self, Head, HeadFacts, Operation, Permit};
 use crate::provider::Dialect;
@@ -34,26 +35,33 @@ const STALE_TRIES_MAX: usize = 4;
 /// Serves one request, from the socket to the answer's head.
 pub(super) async fn serve(proxy: Proxy, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
+    let (version, mut upload) = (parts.version, Upload::Unread(body));
     let spoken = Dialect::spoken(&parts.headers);
     let arrival = match Arrival::new(parts, proxy.services.clock.now(), &proxy.settings.trusted_proxies) {
         Ok(arrival) => Arc::new(arrival),
         Err(refusal) => return respond::refusal(&refusal, spoken, "", None),
     };
+    let mut response = answer(&proxy, &arrival, &mut upload).await;
+    upload.end(&arrival.headers, version, &mut response).await;
+    response
+}
+
+async fn answer(proxy: &Proxy, arrival: &Arc<Arrival>, upload: &mut Upload) -> Response {
     let matched = operation::find(&arrival.method, &arrival.path, arrival.spoken());
     let dialect = matched.as_ref().map_or_else(|| arrival.spoken(), |matched| matched.row.dialect);
 
-    let recognised = recognise(&proxy, &arrival).await;
+    let recognised = recognise(proxy, arrival).await;
     let (token, caller) = match recognised {
         Ok(recognised) => recognised,
         Err(refusal) => return respond::refusal(&refusal, dialect, arrival.id.as_str(), None),
     };
     let entry = arrival.entry(&caller, &proxy.services.node, dialect);
     let mut trail = Trail { proxy: proxy.clone(), entry, is_open: true };
-    match admitted(&proxy, &arrival, &token, &caller, matched, body, &mut trail).await {
+    match admitted(proxy, arrival, &token, &caller, matched, upload, &mut trail).await {
         Ok(response) => response,
         Err(refusal) => {
             let entry = trail.close();
-            refuse(&proxy, &arrival, &caller, dialect, &refusal, entry).await
+            refuse(proxy, arrival, &caller, dialect, &refusal, entry).await
         }
     }
 }
@@ -117,7 +125,7 @@ async fn admitted(
     token: &SubKeyToken,
     caller: &Caller,
     matched: Option<operation::Matched<'_>>,
-    body: Body,
+    upload: &mut Upload,
     trail: &mut Trail,
 ) -> Result<Response, Refusal> {
     let place = proxy.enter().ok_or_else(|| {
@@ -140,7 +148,7 @@ async fn admitted(
     }
     // 5 read the ask; 6 decide; 7 price; 8 reserve
     let bound = proxy.settings.body.clone();
-    let bytes = read_body(&arrival.headers, body, bound).await.map_err(|error| unreadable(&error))?;
+    let bytes = upload.read(&arrival.headers, bound).await.map_err(|error| unreadable(&error))?;
     let ask = admit::read_ask(&matched, arrival, &bytes)?;
     let mut admission = Admission { proxy, arrival, matched: &matched, ask, bytes };
     let mut current = (caller.clone(), head, in_flight);

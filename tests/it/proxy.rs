@@ -26,6 +26,7 @@ mod rotation;
 mod shared_rates;
 mod slow;
 mod smuggling;
+mod upload;
 
 use crate::support::server::{Answer, TestServer};
 use crate::support::store::{TestStore, on_both};
