@@ -126,7 +126,7 @@ impl Admission<'_> {
         entry.provider = Some(resolved.provider.to_string());
         self.stays(caller, kept.as_ref(), &resolved).await?;
 
-        let permit = self.decide(caller, head, &resolved)?;
+        let permit = self.decide(caller, head, &resolved, kept.as_ref())?;
         let priced = self.price(caller, &resolved)?;
         let place = (resolved, kept);
         self.reserve(caller, &snapshot, place, permit, priced, in_flight, entry).await
@@ -223,9 +223,12 @@ impl Admission<'_> {
         caller: &Caller,
         head: &Permit<Head>,
         resolved: &Resolved,
+        kept: Option<&Kept>,
     ) -> Result<Permit<Whole>, Refusal> {
+        let maker = kept.and_then(|kept| kept.model.as_ref());
+        let model = if self.names_model() { Some(&resolved.model) } else { maker };
         let facts = BodyFacts {
-            model: self.names_model().then(|| format!("{}/{}", resolved.provider, resolved.model)),
+            model: model.map(|model| format!("{}/{model}", resolved.provider)),
             features: self.ask.features,
             hosted_tools: self.ask.hosted_tools.iter().map(|tool| tool.kind.clone()).collect(),
             service_tier: self.ask.service_tier.clone(),

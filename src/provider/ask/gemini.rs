@@ -287,16 +287,19 @@ fn read_file(value: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     }
     let Some(uri) = proto::get(value, "fileUri") else { return Ok(()) };
     let text = uri.as_str().ok_or_else(|| AskError::expected("fileData.fileUri", "a string"))?;
-    let kept = text.split_once("/files/").filter(|(before, _)| is_google(before)).map(|(_, id)| id);
-    if let Some(id) = kept.or(text.strip_prefix("files/")) {
-        return ask.add_object("fileData.fileUri", &format!("files/{id}"));
+    if is_remote(&text) && !is_google(&text) {
+        ask.features.insert(Feature::RemoteUrls);
+        return Ok(());
     }
-    ask.features.insert(Feature::RemoteUrls);
-    Ok(())
+    let id = text.rsplit_once("files/").map_or(&*text, |(_, id)| id);
+    ask.add_object("fileData.fileUri", &format!("files/{id}"))
 }
 
-fn is_google(before: &str) -> bool {
-    before.starts_with("https://generativelanguage.googleapis.com/")
+/// Whether a URL could lead to what Google keeps, in any way of writing its host.
+fn is_google(url: &str) -> bool {
+    let below = url.split_once(':').map_or(url, |(_, below)| below).trim_start_matches(['/', '\\']);
+    let authority = below.split(['/', '\\', '?', '#']).next().unwrap_or_default();
+    authority.contains('%') || authority.to_ascii_lowercase().contains("generativelanguage")
 }
 
 fn read_tools(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {

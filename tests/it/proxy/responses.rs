@@ -142,6 +142,23 @@ async fn a_cancellation_says_that_nothing_follows() {
 }
 
 #[tokio::test]
+async fn p2_what_a_model_made_is_for_keys_that_may_use_the_model() {
+    let server = TestServer::start(TestStore::sqlite().await).await;
+    let shares = |models: &str| json!({"share_objects": true, "models": [models]});
+    let (_, wide) = server.mint(shares("sandbox/*")).await;
+    let (_, narrow) = server.mint(shares("sandbox/sandbox-large")).await;
+    let response = made(&server, &wide, &json!({})).await;
+    let path = format!("{RESPONSES}/{}", id(&response));
+    let seen = server.sandbox.requests().len();
+    for method in ["GET", "DELETE"] {
+        let refused = call(&server, &narrow, method, &path).await;
+        assert_eq!(refused.refusal(), (403, "model_not_allowed".to_owned()), "{method}");
+    }
+    assert_eq!(server.sandbox.requests().len(), seen);
+    assert_eq!(call(&server, &wide, "GET", &path).await.status, 200);
+}
+
+#[tokio::test]
 async fn what_names_an_object_goes_with_the_credential_that_made_it() {
     let server = TestServer::start(TestStore::sqlite().await).await;
     let other = json!({"name": "other", "secret": "sandbox-other-account-key"});

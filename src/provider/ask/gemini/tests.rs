@@ -103,7 +103,15 @@ fn media_are_read_by_their_type_and_place() {
         assert!(one.input.beyond_body && one.input.text_bytes < 200, "{kind}");
     }
     let google = "https://generativelanguage.googleapis.com/v1beta/files/abc";
-    for uri in [google, "files/abc"] {
+    let others = [
+        "HTTPS://GenerativeLanguage.googleapis.com:443/v1beta/files/abc",
+        "https://generativelanguage.googleapis.com./v1beta//files/abc",
+        "https://x@generativelanguage.googleapis.com/files/abc",
+        "https://%67enerativelanguage.googleapis.com/v1beta/files/abc",
+        "https:\\\\generativelanguage.googleapis.com/files/abc",
+        "/v1beta/files/abc",
+    ];
+    for uri in [google, "files/abc"].into_iter().chain(others) {
         let kept = part(&format!(r#"{{"file_data":{{"file_uri":"{uri}"}}}}"#));
         assert_eq!(
             (kept.objects[0].field.as_str(), kept.objects[0].id.as_str()),
