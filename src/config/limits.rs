@@ -65,6 +65,8 @@ limits! {
     body_read_seconds = 120, 1..=DAY_SECONDS;
     /// A JSON body on the proxy: room for pictures.
     json_body_bytes = 33_554_432, 1_024..=GIB;
+    /// A form on the proxy: room for files.
+    multipart_body_bytes = 67_108_864, 1_024..=GIB;
     /// Request bodies in memory together, from all applications; above it 503. Operators have as much beside it.
     request_bodies_bytes = 1_073_741_824, 1 << 20..=1 << 40;
     /// A body on the admin plane.

@@ -118,6 +118,24 @@ pub enum Form {
     Embed,
     /// Several of Google's embeddings.
     EmbedBatch,
+    /// A form of several parts.
+    Parts(Parts),
+}
+
+/// How a body of several parts (`multipart/form-data`) reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// A file to keep.
+    Upload,
+}
+
+impl Parts {
+    /// Whether it is refused without a model.
+    pub fn needs_model(self) -> bool {
+        match self {
+            Self::Upload => false,
+        }
+    }
 }
 
 /// A row that a request matched, and what its path says.

@@ -6,23 +6,18 @@ use super::objects::Kept;
 use super::rates::tokens_at_most;
 use super::reasons::{
     books_in_disorder, budget_exceeded, budget_held, budget_tampered, denied, too_expensive, unpriced,
-    unresolved,
 };
-use super::refusal::{Code, Refusal};
+use super::refusal::Refusal;
 use super::respond;
 use crate::base::{NanoUsd, clip};
 use crate::budget::Balance;
 use crate::log::{Decision, Entry};
-use crate::policy::{self, BodyFacts, Feature, Head, Operation, Permit, Whole};
-use crate::provider::ask::{self, Ask, AskError, Splice};
-use crate::provider::operation::{self, Form, Hole};
-use crate::provider::{
-    Candidate, Choice, Dialect, Estimate, Model, ModelPlace, PriceVersion, ResolveError, Resolved, Slug,
-    Terms, Unpriced, deployed, output_bound_field, resolve, resolve_provider, worst_case,
-};
+use crate::policy::{self, BodyFacts, Head, Permit, Whole};
+use crate::provider::ask::Ask;
+use crate::provider::operation;
+use crate::provider::{Estimate, Model, PriceVersion, Resolved, Terms, Unpriced, worst_case};
 use crate::service::{Caller, Demand, InFlight, Reservation, ReserveError, Snapshot};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use std::sync::Arc;
 
 const CLAMP_TRIES_MAX: usize = 3;
@@ -58,53 +53,11 @@ pub(super) struct Priced {
     pub(super) estimate: Estimate,
 }
 
-/// What a request's path and body say of its model.
-struct Written {
-    model: String,
-    provider: Option<String>,
-}
-
 /// What came of an admission.
 pub(super) enum Outcome {
     Admitted(Box<Admitted>),
     /// The sub-key was changed meanwhile: decide again by what it is now.
     Stale,
-}
-
-/// Step 5: strict JSON, read once.
-pub(super) fn read_ask(
-    matched: &operation::Matched<'_>,
-    arrival: &Arrival,
-    bytes: &Bytes,
-) -> Result<Ask, Refusal> {
-    if let Some(query) = &arrival.query {
-        matched.check_query(query).map_err(|error| Refusal::new(Code::InvalidBody, error.to_string()))?;
-    }
-    if matched.row.form == Form::Empty && !bytes.is_empty() {
-        return Err(Refusal::new(Code::InvalidBody, "This operation has no body. Send none."));
-    }
-    let is_json = arrival.headers.get(CONTENT_TYPE).filter(|_| !bytes.is_empty()).is_none_or(|value| {
-        let essence =
-            value.to_str().unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        essence == "application/json"
-    });
-    if !is_json {
-        return Err(Refusal::new(Code::UnsupportedEncoding, "Send the body as application/json."));
-    }
-    let mut ask = ask::read(matched.row, bytes).map_err(|error| {
-        let code =
-            if matches!(error, AskError::ModelRequired) { Code::ModelRequired } else { Code::InvalidBody };
-        let refusal = Refusal::new(code, error.to_string());
-        match error.param() {
-            Some(param) => refusal.param(param),
-            None => refusal,
-        }
-    })?;
-    if arrival.query.as_deref().is_some_and(|query| query.split('&').any(|pair| pair == "stream=true")) {
-        ask.stream = true;
-        ask.features.insert(Feature::Streaming);
-    }
-    Ok(ask)
 }
 
 impl Admission<'_> {
@@ -130,92 +83,6 @@ impl Admission<'_> {
         let priced = self.price(caller, &resolved)?;
         let place = (resolved, kept);
         self.reserve(caller, &snapshot, place, permit, priced, in_flight, entry).await
-    }
-
-    fn resolve(
-        &self,
-        caller: &Caller,
-        snapshot: &Snapshot,
-        kept: Option<&Kept>,
-    ) -> Result<Resolved, Refusal> {
-        let definition = &caller.key.subkey.definition;
-        let dialects: Vec<Vec<Dialect>> = snapshot
-            .providers
-            .values()
-            .map(|entry| entry.provider.dialects.keys().copied().collect())
-            .collect();
-        let usable = |entry: &crate::service::ProviderEntry| {
-            let pin = definition.credential.as_deref();
-            entry.active && entry.credentials.iter().any(|one| one.is_usable(&caller.lineage, pin))
-        };
-        let candidates: Vec<Candidate<'_>> = snapshot
-            .providers
-            .iter()
-            .zip(&dialects)
-            .map(|((slug, entry), dialects)| Candidate { slug, dialects, usable: usable(entry) })
-            .collect();
-        let key_order = definition.provider_order.iter().filter_map(|slug| slug.parse::<Slug>().ok());
-        // Who keeps what the request names goes before anybody's order.
-        let keeper = kept.map(|kept| kept.provider.clone()).into_iter();
-        let order: Vec<Slug> =
-            keeper.chain(key_order).chain(self.proxy.settings.provider_order.iter().cloned()).collect();
-        let written = self.written(snapshot)?;
-        let choice = |allowed: &dyn Fn(&str) -> bool| {
-            let choice = Choice {
-                catalog: &snapshot.catalog,
-                providers: &candidates,
-                dialect: self.matched.row.dialect,
-                operation: self.matched.row.operation,
-                fixed: written.provider.as_deref(),
-                allowed,
-                provider_order: &order,
-            };
-            if !self.names_model() {
-                let provider = match kept {
-                    Some(kept) => kept.provider.clone(),
-                    None => resolve_provider(&choice)?,
-                };
-                return Ok(Resolved { provider, model: String::new(), entry: None, changed: false });
-            }
-            resolve(&choice, &written.model)
-        };
-        // What a ceiling alone refuses goes on to the decision, which names the ceiling.
-        let meant = choice(&|name| caller.bounds().admits_model(name)).or_else(|error| match error {
-            ResolveError::ModelNotAllowed { .. } => {
-                choice(&|name| caller.key.scope.admits_model(name)).map_err(|_| error)
-            }
-            error => Err(error),
-        });
-        meant.map_err(|error| unresolved(&error))
-    }
-
-    /// Whether there is a model to be found: what is done with an object is done wherever that is.
-    fn names_model(&self) -> bool {
-        self.matched.row.form != Form::Empty
-    }
-
-    /// The model that the request means, and the provider that the path fixes, before any alias is resolved.
-    fn written(&self, snapshot: &Snapshot) -> Result<Written, Refusal> {
-        let mut in_body = self.ask.models.iter().map(|model| model.name.as_str());
-        let fixed = self.matched.provider;
-        let Some(named) = self.matched.model() else {
-            let model = in_body.next().unwrap_or_default().to_owned();
-            return Ok(Written { model, provider: fixed.map(str::to_owned) });
-        };
-        let (model, provider) = if self.matched.row.template.hole() == Some(Hole::Deployment) {
-            let among = snapshot.providers.values().map(|entry| &entry.provider);
-            let among = among.filter(|one| fixed.is_none_or(|fixed| fixed == one.slug.as_str()));
-            let means = deployed(among, named)
-                .map_err(|error| Refusal::new(Code::ModelAmbiguous, clip(&error.to_string(), 600)))?;
-            (means.model, means.provider.map(|slug| slug.to_string()))
-        } else {
-            (named.to_owned(), None)
-        };
-        if let Some(other) = in_body.find(|other| *other != named && *other != model) {
-            let message = format!("The path names the model {named}, the body {other}. Name one.");
-            return Err(Refusal::new(Code::ModelAmbiguous, clip(&message, 600)).param("model"));
-        }
-        Ok(Written { model, provider: provider.or(fixed.map(str::to_owned)) })
     }
 
     fn decide(
@@ -436,62 +303,6 @@ impl Admission<'_> {
             amount,
             entry,
         }
-    }
-
-    /// The body as it is sent, and what was changed in it.
-    fn body(
-        &self,
-        snapshot: &Snapshot,
-        resolved: &Resolved,
-        given: Option<u64>,
-    ) -> Result<(Bytes, Vec<String>, bool), Refusal> {
-        let provider = snapshot.providers.get(&resolved.provider).map(|entry| &entry.provider);
-        let row = self.matched.row;
-        let place = provider.map(|provider| provider.model_place(row.dialect, &resolved.model));
-        let in_path = row.upstream.hole() == Some(Hole::Model) || matches!(place, Some(ModelPlace::Path(_)));
-        let sent = match &place {
-            Some(ModelPlace::Body(name)) => name,
-            Some(ModelPlace::Path(_)) | None => &resolved.model,
-        };
-        // Azure's clients say the deployment in the body once more: it is as good a name there as the model's.
-        let is_deployment = |name: &str| matches!(&place, Some(ModelPlace::Path(path)) if path == name);
-        let says_another = self.ask.models.iter().any(|model| !is_deployment(&model.name));
-        let mut splices: Vec<Splice> = Vec::new();
-        if says_another || !in_path && self.names_model() {
-            splices.extend(self.ask.model_splices(sent));
-        }
-        if let Some(tokens) = given {
-            let too_large = self.ask.output.bounds.iter().filter(|bound| bound.tokens > tokens);
-            splices.extend(too_large.map(|bound| bound.splice(tokens)));
-            if self.ask.output.bounds.is_empty() {
-                let field = match (row.dialect, row.operation) {
-                    (Dialect::OpenAi, Operation::Chat) => output_bound_field(resolved.provider.as_str()),
-                    (Dialect::OpenAi, Operation::Responses) => "max_output_tokens",
-                    _ => "max_tokens",
-                };
-                splices.push(self.ask.bound_splice(field, tokens));
-            }
-        }
-        let supports = provider.is_some_and(|provider| provider.supports_stream_options);
-        let report = self.ask.report_usage.as_ref().filter(|_| supports);
-        splices.extend(report.cloned());
-        let renamed = self.matched.model().is_some_and(|named| in_path && named != resolved.model);
-        let renamed = (renamed && !self.matched.is_azure).then_some("model");
-        let mut changed: Vec<String> = Vec::new();
-        for field in renamed.into_iter().chain(splices.iter().map(|splice| splice.field)) {
-            if !changed.iter().any(|told| told == field) {
-                changed.push(field.to_owned());
-            }
-        }
-        if splices.is_empty() {
-            // A large body is not copied to be sent as it is.
-            return Ok((self.bytes.clone(), changed, false));
-        }
-        let body = ask::splice(&self.bytes, splices).map_err(|error| {
-            tracing::error!(%error, request_id = self.arrival.id.as_str(), "a request's changes do not fit together");
-            Refusal::new(Code::InvalidBody, "The request's fields do not fit together.")
-        })?;
-        Ok((body, changed, report.is_some()))
     }
 }
 

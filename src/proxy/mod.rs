@@ -2,6 +2,7 @@
 
 mod admit;
 mod arrival;
+mod change;
 mod exchange;
 mod forward;
 mod headers;
@@ -9,7 +10,9 @@ mod identify;
 mod local;
 mod objects;
 mod pipeline;
+mod place;
 mod rates;
+mod read;
 mod reasons;
 mod refusal;
 mod respond;
@@ -48,6 +51,8 @@ pub struct ProxySettings {
     pub provider_order: Vec<Slug>,
     /// How much of a request's body is read, and for how long.
     pub body: BodyBound,
+    /// How much of it where it is a form, which may carry files, in bytes.
+    pub form_bytes_max: usize,
     /// The largest answer that is passed on unstreamed, in bytes.
     pub answer_bytes_max: usize,
     /// The largest error of a provider that is passed on, in bytes.

@@ -12,15 +12,16 @@ use super::forward;
 use super::identify;
 use super::local;
 use super::rates;
+use super::read;
 use super::reasons;
 use super::refusal::{Code, Refusal};
 use super::respond;
 use super::upload::Upload;
-use crate::http::BodyError;
+use crate::http::{BodyBound, BodyError};
 use crate::log::{Entry, Outcome};
 use crate::policy::{self, Head, HeadFacts, Operation, Permit};
 use crate::provider::Dialect;
-use crate::provider::operation::{self, Effect};
+use crate::provider::operation::{self, Effect, Form};
 use crate::service::{AuthenticateError, Caller, InFlight, Standing};
 use crate::subkey::{State, SubKeyToken};
 use axum::body::Body;
@@ -147,9 +148,13 @@ async fn admitted(
         return Ok(response);
     }
     // 5 read the ask; 6 decide; 7 price; 8 reserve
-    let bound = proxy.settings.body.clone();
+    let body = proxy.settings.body.clone();
+    let bound = match row.form {
+        Form::Parts(_) => BodyBound { bytes_max: proxy.settings.form_bytes_max, ..body },
+        _ => body,
+    };
     let bytes = upload.read(&arrival.headers, bound).await.map_err(|error| unreadable(&error))?;
-    let ask = admit::read_ask(&matched, arrival, &bytes)?;
+    let ask = read::read_ask(&matched, arrival, &bytes)?;
     let mut admission = Admission { proxy, arrival, matched: &matched, ask, bytes };
     let mut current = (caller.clone(), head, in_flight);
     let mut tries = 0;

@@ -1,5 +1,6 @@
 //! Why a body is not understood.
 
+use super::MultipartError;
 use crate::base::json::JsonError;
 
 /// Why an ask could not be read.
@@ -8,6 +9,15 @@ pub enum AskError {
     /// Not strict JSON.
     #[error(transparent)]
     Json(#[from] JsonError),
+    /// Not a form that every reader reads alike.
+    #[error(transparent)]
+    Multipart(#[from] MultipartError),
+    /// The content type is another.
+    #[error("the body has another content type: send it as {0}")]
+    ContentType(&'static str),
+    /// There is a body, and the operation has none.
+    #[error("this operation has no body: send none")]
+    NoBody,
     /// JSON, but not an object.
     #[error("the body is not a JSON object: send one")]
     NotAnObject,
@@ -36,6 +46,12 @@ pub enum FieldProblem {
     /// Some parsers would take it for the other field.
     #[error("differs from `{0}` only by letter case or underscores: write it as `{0}`")]
     CaseVariant(&'static str),
+    /// Some parsers would take it for the other field, or a part of it.
+    #[error("can be taken for `{0}`: write it so, or leave it out")]
+    Variant(&'static str),
+    /// The field stands there twice.
+    #[error("is given twice: give it once")]
+    Twice,
     /// The field stands there twice, spelt in two ways.
     #[error("is given twice, in both of its spellings: give it once")]
     SpeltTwice,
@@ -51,7 +67,9 @@ impl AskError {
     /// The field at fault, where there is one.
     pub fn param(&self) -> Option<&str> {
         match self {
-            Self::Json(_) | Self::NotAnObject => None,
+            Self::Json(_) | Self::Multipart(_) | Self::ContentType(_) | Self::NoBody | Self::NotAnObject => {
+                None
+            }
             Self::ModelRequired => Some("model"),
             Self::Field { field, .. } => Some(field),
         }

@@ -41,6 +41,8 @@ pub enum Role {
     NamesModel,
     /// Names an object that the provider keeps: its id, or an object with an `id`, or several of either.
     NamesObject,
+    /// A file of a form; the operation's own code reads it.
+    File,
 }
 
 /// Unknown fields are listed up to this number; one is enough to refuse.
@@ -95,7 +97,13 @@ pub(super) fn apply(field: &'static Field, value: Value<'_>, ask: &mut Ask) -> R
             return Err(AskError::field(field.name, FieldProblem::NamesModel));
         }
         Role::NamesObject => ask.add_objects(field.name, value)?,
-        Role::Neutral | Role::Own | Role::Uses(_) | Role::Priced | Role::Hosted(_) | Role::NamesModel => {}
+        Role::Neutral
+        | Role::Own
+        | Role::File
+        | Role::Uses(_)
+        | Role::Priced
+        | Role::Hosted(_)
+        | Role::NamesModel => {}
     }
     Ok(())
 }
@@ -115,13 +123,18 @@ fn note_unknown(
 
 /// Notes a field that is known under no spelling.
 pub(super) fn note_unlisted(name: &str, value: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
-    let bare: String = fold(name).chars().filter(|ch| !matches!(ch, '_' | '-')).collect();
-    if NAMES_UPSTREAM.contains(&bare.as_str()) {
+    if is_upstream_name(name) {
         return Err(AskError::field(name, FieldProblem::NamesUpstream));
     }
     ask.input.add_rewritten(value);
     ask.add_unknown(name);
     Ok(())
+}
+
+/// Whether a field of this name would choose the upstream or its key, for some server.
+pub(super) fn is_upstream_name(name: &str) -> bool {
+    let bare: String = fold(name).chars().filter(|ch| !matches!(ch, '_' | '-')).collect();
+    NAMES_UPSTREAM.contains(&bare.as_str())
 }
 
 impl Ask {

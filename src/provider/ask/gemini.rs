@@ -114,7 +114,7 @@ pub(super) fn read_model(holder: Value<'_>, ask: &mut Ask) -> Result<(), AskErro
     if !super::is_model_name(name) {
         return Err(AskError::field("model", FieldProblem::NotAModelName));
     }
-    ask.models.push(ModelField { name: name.to_owned(), prefix, span: value.span() });
+    ask.models.push(ModelField { name: name.to_owned(), prefix, span: value.span(), is_json: true });
     Ok(())
 }
 

@@ -20,6 +20,11 @@ impl InputMeasure {
         self.note_cache_lifetime(value);
     }
 
+    /// Counts a field of a form.
+    pub(super) fn add_plain(&mut self, text: &str) {
+        self.text_bytes = self.text_bytes.saturating_add(wide(text.len())).saturating_add(1);
+    }
+
     /// Counts a value that becomes input as JSON, written anew.
     pub(super) fn add_rewritten(&mut self, value: Value<'_>) {
         self.text_bytes = self.text_bytes.saturating_add(rewritten_bytes(value));

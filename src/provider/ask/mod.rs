@@ -8,16 +8,19 @@ mod completions;
 mod embeddings;
 mod error;
 mod field;
+mod form;
 mod gemini;
 mod gemini_embeddings;
 mod measure;
 mod messages;
+mod multipart;
 mod part;
 mod proto;
 mod read;
 mod responses;
 mod splice;
 mod tool;
+mod upload;
 
 pub use chat::CHAT;
 pub use completions::COMPLETIONS;
@@ -27,9 +30,11 @@ pub use field::{Field, Role};
 pub use gemini::{COUNT_TOKENS, GENERATE};
 pub use gemini_embeddings::{EMBED, EMBED_BATCH};
 pub use messages::MESSAGES;
-pub use read::{is_model_name, read};
+pub use multipart::{HeadProblem, Multipart, MultipartError, Part};
+pub use read::{is_model_name, read, read_body};
 pub use responses::RESPONSES;
 pub use splice::{SpliceError, splice};
+pub use upload::UPLOAD;
 
 use super::ObjectKind;
 use crate::policy::FeatureSet;
@@ -74,6 +79,8 @@ pub struct Ask {
     pub insert_at: usize,
     /// The body's object has no members, so an inserted one takes no comma after it.
     pub is_empty_object: bool,
+    /// What separates the parts, where the body is a form.
+    pub boundary: Option<String>,
 }
 
 /// An object that a request names.
@@ -87,7 +94,7 @@ pub struct Named {
     pub kind: Option<ObjectKind>,
 }
 
-/// The model as written, and where its JSON string (quotes included) stands in the body.
+/// The model as written, and where it stands in the body: a JSON string with its quotes, or the plain text of a form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelField {
     /// The unescaped text, without the prefix.
@@ -96,6 +103,8 @@ pub struct ModelField {
     pub prefix: &'static str,
     /// The byte range of the value in the body.
     pub span: Range<usize>,
+    /// It is written as a JSON string.
+    pub is_json: bool,
 }
 
 /// A tool that the provider executes.

@@ -2,7 +2,9 @@
 //! its own. Also what all forms share.
 
 use super::{Ask, AskError, Bound, FieldProblem, ModelField, NullBound, Splice};
-use super::{chat, completions, embeddings, field, gemini, gemini_embeddings, messages, proto, responses};
+use super::{
+    chat, completions, embeddings, field, form, gemini, gemini_embeddings, messages, proto, responses,
+};
 use crate::{
     base::json::{Document, Kind, Limits, Value},
     policy::Feature,
@@ -12,14 +14,33 @@ use crate::{
     },
 };
 
+const JSON_TYPE: &str = "application/json";
+const FORM_TYPE: &str = "multipart/form-data";
 const MODEL_NAME_BYTES_MAX: usize = 256;
 /// The most answers to one prompt that a provider documents.
 pub(super) const CANDIDATES_MAX: u64 = 128;
 
-/// Reads the body of a request that matched `row`. A row without a body asks for nothing.
+/// Reads the body of a request that matched `row`, in the form that the row has. A row without a body asks for nothing;
+/// a JSON body may come without a content type, a form cannot.
+pub fn read_body(row: &Row, content_type: Option<&str>, body: &[u8]) -> Result<Ask, AskError> {
+    let essence = content_type.map(|value| value.split(';').next().unwrap_or("").trim());
+    let is = |wanted: &str| essence.is_some_and(|essence| essence.eq_ignore_ascii_case(wanted));
+    match (row.form, content_type) {
+        (Form::Empty, _) if body.is_empty() => Ok(Ask::default()),
+        (Form::Empty, _) => Err(AskError::NoBody),
+        (Form::Parts(parts), Some(content_type)) if is(FORM_TYPE) => {
+            form::read(row, parts, content_type, body)
+        }
+        (Form::Parts(_), _) => Err(AskError::ContentType(FORM_TYPE)),
+        (_, Some(_)) if !body.is_empty() && !is(JSON_TYPE) => Err(AskError::ContentType(JSON_TYPE)),
+        _ => read(row, body),
+    }
+}
+
+/// Reads a JSON body of a request that matched `row`.
 pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
     let form = match row.form {
-        Form::Empty => return Ok(Ask::default()),
+        Form::Empty | Form::Parts(_) => return Err(AskError::NotAnObject),
         Form::Chat => chat::read,
         Form::Completions => completions::read,
         Form::Embeddings => embeddings::read,
@@ -75,7 +96,7 @@ fn model(root: Value<'_>) -> Result<Option<ModelField>, AskError> {
     if !is_model_name(&name) {
         return Err(AskError::field("model", FieldProblem::NotAModelName));
     }
-    Ok(Some(ModelField { name: name.into_owned(), prefix: "", span: value.span() }))
+    Ok(Some(ModelField { name: name.into_owned(), prefix: "", span: value.span(), is_json: true }))
 }
 
 impl Ask {

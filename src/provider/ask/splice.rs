@@ -1,6 +1,6 @@
 //! Changes of a body: only the named bytes give way, all others stay.
 
-use super::{Ask, Bound, BoundSlot, ModelField, Splice};
+use super::{Ask, Bound, BoundSlot, ModelField, Multipart, Splice};
 use bytes::Bytes;
 
 /// Why changes were not made.
@@ -56,7 +56,12 @@ impl Ask {
 
     /// What it takes for the body to name this model wherever it names one: nothing where it does.
     pub fn model_splices(&self, name: &str) -> impl Iterator<Item = Splice> {
-        let insertion = || self.insertion("model", &format!("\"model\":{}", quoted(name)));
+        let insertion = || match &self.boundary {
+            Some(boundary) => {
+                Splice { field: "model", span: 0..0, with: Multipart::written(boundary, "model", name) }
+            }
+            None => self.insertion("model", &format!("\"model\":{}", quoted(name))),
+        };
         let missing = self.models.is_empty().then(insertion);
         let others = self.models.iter().filter(move |model| model.name != name);
         others.map(move |model| model.splice(name)).chain(missing)
@@ -79,7 +84,8 @@ impl Bound {
 impl ModelField {
     /// Names another model.
     fn splice(&self, name: &str) -> Splice {
-        let with = quoted(&format!("{}{name}", self.prefix));
+        let name = format!("{}{name}", self.prefix);
+        let with = if self.is_json { quoted(&name) } else { name };
         Splice { field: "model", span: self.span.clone(), with }
     }
 }
