@@ -140,6 +140,11 @@ class Bitting:
         )
         self._answer("POST", f"/api/v1/providers/{slug}/credentials", {"name": "main", "secret": "sandbox-azure"})
 
+    def add_provider(self, slug: str, dialects: dict) -> None:
+        """Registers a provider that speaks these dialects at these base URLs."""
+        self._answer("POST", "/api/v1/providers", {"slug": slug, "dialects": dialects})
+        self._answer("POST", f"/api/v1/providers/{slug}/credentials", {"name": "main", "secret": "sandbox-replayed"})
+
     def recorded(self, act):
         """Does something; returns what it returned, and the requests that reached the sandbox meanwhile."""
         httpx2.post(f"{self.sandbox}/sandbox/reset").raise_for_status()

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 MADE_UP_ID = re.compile(r"^([a-z]+)[-_][0-9a-f]{16,}$")
 RECENT_SECONDS = 3600
 # Headers of an answer that a client of Google's sees. Bitting's are its own, and these of a provider stay with it.
-NOT_PASSED = {"date", "server-timing", "set-cookie", "transfer-encoding", "x-request-id"}
+NOT_PASSED = {"date", "server", "server-timing", "set-cookie", "transfer-encoding", "x-request-id"}
 
 
 def plain(value):
