@@ -84,7 +84,6 @@ impl Server {
             upstream,
             ProxySettings {
                 trusted_proxies: settings.trusted_proxies.clone(),
-                provider_order: Vec::new(),
                 body: settings.bounds.json_body(),
                 form_bytes_max: usize::try_from(settings.bounds.multipart_body_bytes).unwrap_or(usize::MAX),
                 answer_bytes_max: usize::try_from(settings.bounds.answer_body_bytes).unwrap_or(usize::MAX),
@@ -218,6 +217,7 @@ pub(super) async fn start_services(
         entropy,
         node: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         private_upstreams: settings.private_upstreams.clone(),
+        provider_order: settings.provider_order.clone(),
         key_probe: Arc::new(upstream.clone()),
         credential_drain: seconds(settings.bounds.credential_drain_seconds),
         metrics: Metrics::new().map_err(|error| AppError::setup("metrics", error))?,

@@ -18,8 +18,11 @@ pub use source::Origin;
 pub use webhook::{WebhookSettings, WebhookUrl};
 
 use crate::base::CidrSet;
+use crate::provider::Slug;
 pub use crate::service::Durability;
-use read::{durability, flag, listen, log_filter, log_format, networks, path, proxy_protocol};
+use read::{
+    durability, flag, listen, log_filter, log_format, networks, path, provider_order, proxy_protocol,
+};
 use source::{PREFIX, Source};
 use std::collections::BTreeMap;
 use std::io;
@@ -49,6 +52,8 @@ pub struct Settings {
     pub proxy_protocol: bool,
     /// Private networks that providers may be in, and be reached by plain http.
     pub private_upstreams: CidrSet,
+    /// Whom bare model names prefer, after what a key and its projects say.
+    pub provider_order: Vec<Slug>,
     /// Who is told of alerts and alarms.
     pub webhook: Option<WebhookSettings>,
     /// What is durable before what.
@@ -263,6 +268,7 @@ fn settings(
         proxy_protocol: proxy_protocol(source, &trusted_proxies)?,
         trusted_proxies,
         private_upstreams: networks(source, "private_upstreams")?,
+        provider_order: provider_order(source)?,
         webhook: webhook::webhook(source)?,
         durability: durability(source)?,
         log: log_filter(source)?.unwrap_or("info").to_owned(),

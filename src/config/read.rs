@@ -3,6 +3,7 @@
 use super::source::{Given, Source};
 use super::{ConfigError, Durability, LogFormat};
 use crate::base::CidrSet;
+use crate::provider::Slug;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use toml::Value;
@@ -59,18 +60,32 @@ pub(super) fn networks(source: &Source, key: &str) -> Result<CidrSet, ConfigErro
         let write = "a list like [\"10.0.0.0/8\"], in the environment 10.0.0.0/8,192.168.0.0/16";
         ConfigError::invalid(&given.origin, "it is not a list of networks", write)
     };
-    let written: Vec<&str> = match &given.value {
-        Value::Array(items) => {
-            items.iter().map(Value::as_str).collect::<Option<_>>().ok_or_else(not_a_list)?
-        }
-        Value::String(text) if text.trim().is_empty() => vec![],
-        Value::String(text) => text.split(',').map(str::trim).collect(),
-        _ => return Err(not_a_list()),
-    };
+    let written = words(&given.value).ok_or_else(not_a_list)?;
     CidrSet::parse(&written).map_err(|(index, error)| {
         let problem = format!("entry {}: {error}", index + 1);
         ConfigError::invalid(&given.origin, problem, "networks in CIDR notation")
     })
+}
+
+/// The slugs of providers, in an order that means something. Whether they exist only the store knows.
+pub(super) fn provider_order(source: &Source) -> Result<Vec<Slug>, ConfigError> {
+    let Some(given) = source.get("provider_order") else { return Ok(Vec::new()) };
+    let slugs =
+        words(&given.value).and_then(|words| words.into_iter().map(|word| word.parse().ok()).collect());
+    slugs.ok_or_else(|| {
+        let write = "a list like [\"openai\", \"azure\"], in the environment openai,azure";
+        ConfigError::invalid(&given.origin, "it is not a list of providers' slugs", write)
+    })
+}
+
+/// A list of strings, or their list with commas as the environment has it.
+fn words(value: &Value) -> Option<Vec<&str>> {
+    match value {
+        Value::Array(items) => items.iter().map(Value::as_str).collect(),
+        Value::String(text) if text.trim().is_empty() => Some(vec![]),
+        Value::String(text) => Some(text.split(',').map(str::trim).collect()),
+        _ => None,
+    }
 }
 
 /// Whether trusted proxies speak the PROXY protocol: of nobody else could it be taken.

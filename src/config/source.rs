@@ -31,6 +31,7 @@ pub(super) const KEYS: &[&str] = &[
     "metrics_listen",
     "plaintext",
     "private_upstreams",
+    "provider_order",
     "proxy_listen",
     "proxy_protocol",
     "proxy_tls_cert_file",

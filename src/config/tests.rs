@@ -52,6 +52,7 @@ fn every_setting_is_read_from_the_file_and_the_environment_wins() {
         trusted_proxies = ["10.0.0.0/8", "fd00::/8"]
         proxy_protocol = true
         private_upstreams = []
+        provider_order = ["openai", "house"]
         durability = "before_forward"
         log = "warn"
         log_format = "json"
@@ -66,6 +67,10 @@ fn every_setting_is_read_from_the_file_and_the_environment_wins() {
     assert_eq!(settings.proxy.tls.unwrap().key_file, Path::new("/k.pem"));
     assert_eq!(settings.proxy.listen.to_string(), "0.0.0.0:443");
     assert_eq!((settings.trusted_proxies.iter().count(), settings.proxy_protocol), (2, true));
+    assert_eq!(
+        settings.provider_order.iter().map(crate::provider::Slug::as_str).collect::<Vec<_>>(),
+        ["openai", "house"]
+    );
     assert_eq!(settings.durability, Durability::BeforeForward);
     assert_eq!(settings.log_format, Some(LogFormat::Json));
     assert_eq!(settings.bounds, Bounds { connect_seconds: 9, ..Bounds::default() });
@@ -77,6 +82,7 @@ fn every_setting_is_read_from_the_file_and_the_environment_wins() {
         ("BITTING_ADMIN_LISTEN", "0.0.0.0:1"),
         ("BITTING_PLAINTEXT", "true"),
         ("BITTING_LOG_FORMAT", "text"),
+        ("BITTING_PROVIDER_ORDER", "azure, openai"),
     ];
     let settings = load(Some(file), &environment).unwrap();
     assert_eq!(settings.database.to_string(), "sqlite:///tmp/x.db");
@@ -85,12 +91,13 @@ fn every_setting_is_read_from_the_file_and_the_environment_wins() {
     assert!(settings.private_upstreams.contains("127.0.0.1".parse().unwrap()));
     assert_eq!(settings.admin.listen.to_string(), "0.0.0.0:1");
     assert_eq!(settings.log_format, Some(LogFormat::Text));
+    assert_eq!(settings.provider_order[0].as_str(), "azure");
 }
 
 #[test]
 fn an_error_says_where_what_and_what_to_write() {
     type Row<'a> = (Option<&'a str>, &'a [(&'a str, &'a str)], &'a [&'a str]);
-    let table: [Row<'_>; 22] = [
+    let table: [Row<'_>; 24] = [
         (
             Some("proxy_listn = \"x\""),
             &[],
@@ -113,6 +120,8 @@ fn an_error_says_where_what_and_what_to_write() {
         (Some("plaintext = \"yes\""), &[], &["true or false"]),
         (Some("trusted_proxies = \"10.0.0.1/8\""), &[], &["entry 1", "host bits", "10.0.0.0/8"]),
         (Some("trusted_proxies = [1]"), &[], &["not a list of networks"]),
+        (Some("provider_order = \"Open AI\""), &[], &["not a list of providers' slugs", "openai,azure"]),
+        (Some("provider_order = [1]"), &[], &["not a list of providers' slugs"]),
         (
             Some("proxy_listen = \"localhost:8400\""),
             &[],

@@ -28,7 +28,6 @@ pub use voice::voice;
 
 use crate::base::CidrSet;
 use crate::http::BodyBound;
-use crate::provider::Slug;
 use crate::service::Services;
 use axum::Router;
 use axum::body::Body;
@@ -47,8 +46,6 @@ use upstream::Upstream;
 pub struct ProxySettings {
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: CidrSet,
-    /// Providers to prefer for bare model names, after the key's own order.
-    pub provider_order: Vec<Slug>,
     /// How much of a request's body is read, and for how long.
     pub body: BodyBound,
     /// How much of it where it is a form, which may carry files, in bytes.

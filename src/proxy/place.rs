@@ -40,11 +40,11 @@ impl Admission<'_> {
             .zip(&dialects)
             .map(|((slug, entry), dialects)| Candidate { slug, dialects, usable: usable(entry) })
             .collect();
-        let key_order = definition.provider_order.iter().filter_map(|slug| slug.parse::<Slug>().ok());
         // Who keeps what the request names goes before anybody's order.
         let keeper = kept.map(|kept| kept.provider.clone()).into_iter();
+        let preferred = caller.lineage.provider_order(&definition.provider_order);
         let order: Vec<Slug> =
-            keeper.chain(key_order).chain(self.proxy.settings.provider_order.iter().cloned()).collect();
+            keeper.chain(preferred).chain(self.proxy.services.provider_order.iter().cloned()).collect();
         let written = self.written(snapshot)?;
         let choice = |allowed: &dyn Fn(&str) -> bool| {
             let choice = Choice {

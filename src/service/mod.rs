@@ -34,6 +34,7 @@ mod usage;
 mod vault;
 
 use crate::base::{CidrSet, Clock, Entropy};
+use crate::provider::Slug;
 use crate::store::Store;
 use chrono::TimeDelta;
 use std::ops::Deref;
@@ -117,6 +118,8 @@ pub struct Inner {
     pub alarms: Alarms,
     /// Networks that upstreams may be in although they are private.
     pub private_upstreams: CidrSet,
+    /// Whom bare model names prefer, after what a key and its projects say.
+    pub provider_order: Vec<Slug>,
     kek: Arc<dyn KekSource>,
     book: Arc<Mutex<vault::Book>>,
     doubts: vault::Doubts,
@@ -151,6 +154,8 @@ pub struct Settings {
     pub node: String,
     /// Networks that upstreams may be in although they are private.
     pub private_upstreams: CidrSet,
+    /// Whom bare model names prefer, after what a key and its projects say.
+    pub provider_order: Vec<Slug>,
     /// Tries keys before they are used.
     pub key_probe: Arc<dyn KeyProbe>,
     /// How long the key before may be used after a rotation that says nothing else.
@@ -236,6 +241,7 @@ impl Services {
             alarms,
             metrics: settings.metrics,
             private_upstreams: settings.private_upstreams,
+            provider_order: settings.provider_order,
             kek,
             book: Arc::default(),
             quarantined,

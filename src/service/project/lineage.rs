@@ -2,6 +2,7 @@
 
 use crate::base::NanoUsd;
 use crate::policy::{Bounds, Ceiling, Scope};
+use crate::provider::Slug;
 use crate::service::{Hold, Metered, RateOwner, Rates};
 use crate::store::budget::BudgetOwner;
 use crate::subkey::{Project, ProjectDefinition};
@@ -106,6 +107,14 @@ impl Lineage {
     /// Slug and version of each: an admission is written only while these are the current ones.
     pub fn versions(&self) -> Arc<[(String, i64)]> {
         Arc::clone(&self.versions)
+    }
+
+    /// Whom bare model names prefer: a sub-key's own order, then what each project gives its keys.
+    pub fn provider_order(&self, own: &[String]) -> Vec<Slug> {
+        let given =
+            self.definitions().filter_map(|project| project.defaults.get("provider_order")?.as_array());
+        let given = given.flatten().filter_map(serde_json::Value::as_str);
+        own.iter().map(String::as_str).chain(given).filter_map(|slug| slug.parse().ok()).collect()
     }
 
     /// A sub-key's scope under the ceilings.

@@ -88,7 +88,13 @@ impl Services {
         let rates = self.registry.rates(&state.subkey);
         let own = Metered { owner: RateOwner::Subkey, rates };
         let metered: Vec<Metered> = std::iter::once(own).chain(lineage.metered()).collect();
-        let binding = Binding { state: &state, lineage: &lineage, budgets: &budgets, metered: &metered };
+        let binding = Binding {
+            state: &state,
+            lineage: &lineage,
+            budgets: &budgets,
+            metered: &metered,
+            provider_order: &self.provider_order,
+        };
         let moments = (self.clock.now(), self.ledger.rate_now());
         let mut explanation = explain(&binding, &self.snapshot(), question, moments);
         if let Some(quarantine) = self.quarantine() {
@@ -113,6 +119,8 @@ struct Binding<'a> {
     budgets: &'a [Vec<BudgetState>],
     /// The rates of the sub-key, and of each project of the lineage.
     metered: &'a [Metered],
+    /// Whom bare model names prefer at last.
+    provider_order: &'a [Slug],
 }
 
 /// Whether the projects admit anything, told by the one that does not, or else by the nearest.
@@ -210,7 +218,8 @@ fn resolve_any(
             Candidate { slug, dialects, usable: entry.active && entry.credentials.iter().any(fits) }
         })
         .collect();
-    let order: Vec<Slug> = definition.provider_order.iter().filter_map(|slug| slug.parse().ok()).collect();
+    let mut order = lineage.provider_order(&definition.provider_order);
+    order.extend_from_slice(binding.provider_order);
     let own = definition.scope();
     let bounds = lineage.bounds(&own);
     let in_dialect = |dialect, allowed: &dyn Fn(&str) -> bool| {

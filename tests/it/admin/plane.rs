@@ -88,6 +88,7 @@ pub(crate) fn settings(clock: Clock, entropy: Entropy, private: &[&str], folder:
         entropy,
         node: "test".to_owned(),
         private_upstreams: CidrSet::parse(private).unwrap(),
+        provider_order: Vec::new(),
         key_probe: Arc::new(NoNetwork),
         credential_drain: TimeDelta::minutes(15),
         metrics: Metrics::new().unwrap(),

@@ -3,6 +3,7 @@
 use super::spoken;
 use crate::support::server::{TestServer, chat};
 use crate::support::store::{TestStore, on_both};
+use bitting::base::Clock;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -11,7 +12,10 @@ const CHAT: &str = "/v1/chat/completions";
 /// A server with a second provider `twin` before the same sandbox, under another key, and `plain`, which
 /// speaks OpenAI's dialect only.
 async fn with_twin(test: TestStore) -> TestServer {
-    let server = TestServer::start(test).await;
+    with_twin_of(TestServer::start(test).await).await
+}
+
+async fn with_twin_of(server: TestServer) -> TestServer {
     let url = &server.sandbox_url;
     let all = json!({"openai": format!("{url}/v1"), "anthropic": url, "gemini": url});
     for (slug, dialects) in [("twin", all), ("plain", json!({"openai": format!("{url}/v1")}))] {
@@ -109,6 +113,60 @@ async fn the_keys_order_decides_between_providers_that_are_known_to_serve() {
     let before = server.sandbox.requests().len();
     assert_eq!(server.chat(&secret, "twin/sandbox-mini").await.refusal().0, 403);
     assert_eq!(server.sandbox.requests().len(), before);
+}
+
+#[tokio::test]
+async fn after_the_keys_order_comes_its_projects_then_the_configurations() {
+    let order = [("BITTING_PROVIDER_ORDER", "plain,twin,sandbox")];
+    let store = TestStore::sqlite().await;
+    let server = with_twin_of(TestServer::start_with(store, Clock::system(), &order).await).await;
+    let parent = json!({"slug": "parent", "defaults": {"provider_order": ["sandbox"]}});
+    let child = json!({"slug": "child", "parent": "parent", "defaults": {"provider_order": ["openai"]}});
+    for project in [parent, child] {
+        let made = server.admin_post("/api/v1/projects", &project).await;
+        assert_eq!(made.status, 201, "{:?}", made.json());
+    }
+    for (project, own, provider) in [
+        ("default", json!([]), "twin"),
+        ("default", json!(["sandbox"]), "sandbox"),
+        ("child", json!([]), "sandbox"),
+        ("child", json!(["twin"]), "twin"),
+        ("child", json!(["plain"]), "sandbox"),
+    ] {
+        let key = json!({"models": ["*"], "project": project, "provider_order": own});
+        let (id, secret) = server.mint(key).await;
+        let answer = server.chat(&secret, "sandbox-mini").await;
+        assert_eq!(answer.header("x-bitting-provider"), Some(provider), "{project} {own}: {}", answer.json());
+        let asked = json!({"operation": "chat", "model": "sandbox-mini"});
+        let explained = server.admin_post(&format!("/api/v1/subkeys/{id}/explain"), &asked).await.json();
+        let trace = explained["trace"].as_array().unwrap().clone();
+        let models = trace.iter().find(|step| step["rule"] == "models").unwrap();
+        assert_eq!(models["value"], format!("{provider}/sandbox-mini"), "{explained}");
+    }
+}
+
+on_both! {
+    async fn p6_faithful_raises_an_alarm_when_another_model_answers(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let (id, secret) = server.mint(json!({"models": ["sandbox/*"]})).await;
+        for model in ["sandbox-mini", "sandbox-dated", "sandbox-mini+status=500"] {
+            server.chat(&secret, model).await;
+        }
+        let whole = server.chat(&secret, "sandbox-mini+serve_other").await;
+        assert_eq!(whole.header("x-bitting-model-reported"), Some("sandbox-other"));
+        let mut streamed = chat("sandbox-large+serve_other");
+        streamed["stream"] = json!(true);
+        assert_eq!(server.post(&secret, CHAT, &streamed).await.status, 200);
+        let entry = server.entries(&id).await.pop().unwrap();
+        assert_eq!(entry["model_reported"], "sandbox-other", "{entry}");
+        let subjects = ["sandbox/sandbox-mini+serve_other", "sandbox/sandbox-large+serve_other"];
+        for subject in subjects {
+            let alarm = server.alarm_about("model_substituted", subject).await;
+            assert_eq!(alarm["detail"]["served"], "sandbox-other", "{alarm}");
+        }
+        // The names that providers give one model are no alarm.
+        assert_eq!(server.alarms_once("model_substituted").await.len(), subjects.len());
+    }
 }
 
 #[tokio::test]
