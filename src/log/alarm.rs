@@ -45,6 +45,8 @@ kinds! {
     /// An answer reports a service tier, speed or region for which the model has no factor; it was charged as what was
     /// reserved, which may be too little. Subject: provider and model.
     FactorUnknown = "factor_unknown";
+    /// An answer names another model than the one that was asked for, checked and priced. Subject: provider and model.
+    ModelSubstituted = "model_substituted";
     /// What an operator said of a model makes no sense beside the rest and is not used; the model has no price until it is
     /// set anew. Subject: provider and model.
     ModelUnusable = "model_unusable";

@@ -16,6 +16,7 @@ mod object;
 pub mod operation;
 pub mod price;
 pub mod resolve;
+pub mod served;
 mod slug;
 mod usage;
 pub mod usage_export;

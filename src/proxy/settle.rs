@@ -7,7 +7,9 @@ use super::objects;
 use crate::base::{NanoUsd, clip};
 use crate::budget::Balance;
 use crate::log::{AlarmKind, Entry, UsageSource};
-use crate::provider::{Estimated, Reading, Usage, modifier};
+use crate::provider::operation::Effect;
+use crate::provider::served::is_expected;
+use crate::provider::{Estimated, Reading, Resolved, Usage, modifier};
 use serde_json::json;
 
 /// What is charged, and by what it is known.
@@ -120,6 +122,15 @@ pub(super) async fn settle_with(
         &entry,
         exchange.proxy.services.clock.now(),
     );
+    if let Some(served) = substituted(&exchange, &entry) {
+        let Exchange { arrival, admitted, .. } = &exchange;
+        let detail = json!({
+            "request_id": arrival.id.as_str(), "served": served,
+            "detail": "if both are one model, make the other name an alias of it in the catalog",
+        });
+        let subject = format!("{}/{}", admitted.resolved.provider, admitted.resolved.model);
+        exchange.proxy.services.alarms.raise(AlarmKind::ModelSubstituted, &subject, &detail);
+    }
     let overhead_us = exchange.overhead_us();
     let Exchange { proxy, arrival, admitted, .. } = exchange;
     let Admitted { reservation, mut in_flight, resolved, .. } = *admitted;
@@ -183,6 +194,17 @@ pub(super) async fn settle_with(
     }
     drop(in_flight);
     reservation.settle_with(bill.cost, entry, objects).durable().await
+}
+
+/// The model that the answer names, where that is another one than was asked for. A deployment's name is an operator's
+/// own, and says nothing of the model behind it.
+fn substituted<'e>(exchange: &Exchange, entry: &'e Entry) -> Option<&'e str> {
+    let Resolved { provider, model, entry: known, .. } = &exchange.admitted.resolved;
+    let served = entry.model_reported.as_deref().filter(|_| exchange.row.effect == Effect::Generates)?;
+    let snapshot = exchange.proxy.services.snapshot();
+    let provider = &snapshot.providers.get(provider)?.provider;
+    (!provider.deployments.contains_key(model) && !is_expected(known.as_deref(), model, served))
+        .then_some(served)
 }
 
 #[cfg(test)]

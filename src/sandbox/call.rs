@@ -7,7 +7,7 @@ use super::Sandbox;
 use super::bill::{InFlight, Meter, Usage};
 use super::directive::{Directive, Directives};
 use super::endpoint::{self, Target};
-use super::models::Model;
+use super::models::{Model, OTHER};
 use super::multipart::Form;
 use super::refusal::{Dialect, Refusal};
 use super::seal::{JSON, Seal, closed};
@@ -86,6 +86,9 @@ impl Call {
 
     /// The model's name as the answer reports it.
     pub(super) fn model_name(&self) -> &str {
+        if self.directives.has(Directive::ServeOther) {
+            return OTHER;
+        }
         self.model.as_ref().map_or("", Model::reported)
     }
 

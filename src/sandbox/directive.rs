@@ -37,6 +37,8 @@ pub(super) enum Directive {
     Searches,
     /// Calls of the code interpreter, each in a container of its own.
     Containers,
+    /// Answers as another model.
+    ServeOther,
     /// Declines to answer, politely.
     Refusal,
     /// Fails when everything is said: a response's status is `failed`.
@@ -114,6 +116,7 @@ const KNOWN: &[(&str, Directive, Takes)] = &[
     ("serve_flex", Directive::ServeFlex, None),
     ("serve_default", Directive::ServeDefault, None),
     ("serve_us", Directive::ServeUs, None),
+    ("serve_other", Directive::ServeOther, None),
     ("unknown_tier", Directive::UnknownTier, None),
     ("unreported_tier", Directive::UnreportedTier, None),
     ("hidden_reasoning", Directive::HiddenReasoning, Some((0, 1_000_000_000))),

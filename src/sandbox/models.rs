@@ -22,6 +22,8 @@ const LISTED: [&str; 12] = [
 ];
 /// Answers as a dated snapshot of itself, as aliases of real models do.
 const DATED: (&str, &str) = ("sandbox-dated", "sandbox-dated-2026-01-01");
+/// What answers in the place of another model.
+pub(super) const OTHER: &str = "sandbox-other";
 const NAME_BYTES_MAX: usize = 512;
 const CONTEXT_TOKENS: u64 = 128_000;
 const OUTPUT_TOKENS: u64 = 16_384;
