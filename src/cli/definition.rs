@@ -26,6 +26,9 @@ pub(super) struct DefinitionFlags {
     /// Models refused all the same, like "openai/*-preview"
     #[arg(long, value_name = "GLOB", num_args = 1.., help_heading = "Scope")]
     deny_model: Vec<String>,
+    /// Beta values that requests may not ask for, like "context-1m-*"
+    #[arg(long, value_name = "GLOB", num_args = 1.., help_heading = "Scope")]
+    deny_beta: Vec<String>,
     /// Operations admitted [default: all]: chat, completions, responses, embeddings, images, audio, ...
     #[arg(long, value_name = "OPERATION", num_args = 1.., help_heading = "Scope")]
     operation: Vec<String>,
@@ -135,6 +138,7 @@ impl DefinitionFlags {
         }
         let lists = [
             ("deny_models", self.deny_model),
+            ("deny_betas", self.deny_beta),
             ("operations", self.operation),
             ("ip_allow", self.ip),
             ("provider_order", self.provider_order),

@@ -152,7 +152,7 @@ mod tests {
     fn every_flag_of_mint_becomes_the_field_of_the_contract() {
         let line = "bitting subkey mint --name ci --project p --model openai/gpt-4o-mini anthropic/* --model a/b --operation chat \
             --operation embeddings --ip 10.0.0.0/8 --cap 25/month --cap 5/day@Europe/Berlin --expires 90d --label team=search \
-            --label env=ci --description d --owner o --deny-model a/x --not-before 2026-12-01 --provider-order a b \
+            --label env=ci --description d --owner o --deny-model a/x --deny-beta context-1m-* --not-before 2026-12-01 --provider-order a b \
             --credential c --rate 60/minute --rate concurrent:8 --max-request-usd 0.5 --max-output-tokens 4096 \
             --default-max-output-tokens 1024 --clamp-output --clamp-to-budget --no-streaming --no-tools --no-images \
             --no-audio --no-files --no-remote-urls --no-store --allow-truncation --hosted-tool web_search --service-tier flex \
@@ -166,7 +166,7 @@ mod tests {
                 {"limit_usd": "5.00", "window": "day", "timezone": "Europe/Berlin"},
             ],
             "expires_at": "2027-02-20T16:00:00Z", "labels": {"team": "search", "env": "ci"}, "description": "d", "owner": "o",
-            "deny_models": ["a/x"], "not_before": "2026-12-01T00:00:00Z", "provider_order": ["a", "b"], "credential": "c",
+            "deny_models": ["a/x"], "deny_betas": ["context-1m-*"], "not_before": "2026-12-01T00:00:00Z", "provider_order": ["a", "b"], "credential": "c",
             "rate_limits": [
                 {"metric": "requests", "limit": 60, "per": "minute"}, {"metric": "concurrent_requests", "limit": 8},
             ],

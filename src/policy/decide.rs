@@ -30,6 +30,8 @@ pub struct BodyFacts {
     pub features: FeatureSet,
     /// Kinds of provider-executed tools.
     pub hosted_tools: Vec<String>,
+    /// The beta values asked for, in lower case.
+    pub betas: Vec<String>,
     /// The service tier named.
     pub service_tier: Option<String>,
     /// Fields that no list knows.
@@ -55,6 +57,8 @@ pub enum Rule {
     Feature,
     /// `hosted_tools`
     HostedTool,
+    /// `deny_betas`
+    Beta,
     /// `service_tiers`
     ServiceTier,
     /// `strict_fields`
@@ -64,8 +68,15 @@ pub enum Rule {
 }
 
 const HEAD: [Rule; 4] = [Rule::NotBefore, Rule::Expiry, Rule::ClientIp, Rule::Operation];
-const BODY: [Rule; 6] =
-    [Rule::Model, Rule::Feature, Rule::HostedTool, Rule::ServiceTier, Rule::StrictFields, Rule::OutputBound];
+const BODY: [Rule; 7] = [
+    Rule::Model,
+    Rule::Feature,
+    Rule::HostedTool,
+    Rule::Beta,
+    Rule::ServiceTier,
+    Rule::StrictFields,
+    Rule::OutputBound,
+];
 
 impl Rule {
     /// The field of the sub-key that holds the rule.
@@ -78,6 +89,7 @@ impl Rule {
             Self::Model => "models",
             Self::Feature => "features",
             Self::HostedTool => "hosted_tools",
+            Self::Beta => "deny_betas",
             Self::ServiceTier => "service_tiers",
             Self::StrictFields => "strict_fields",
             Self::OutputBound => "max_output_tokens",
@@ -191,6 +203,7 @@ fn judge_head<'a>(rule: Rule, one: Bound<'_>, head: &HeadFacts) -> Result<Seen<'
         Rule::Model
         | Rule::Feature
         | Rule::HostedTool
+        | Rule::Beta
         | Rule::ServiceTier
         | Rule::StrictFields
         | Rule::OutputBound => (true, Seen::Text("")),
@@ -213,6 +226,10 @@ fn judge_body<'a>(rule: Rule, one: Bound<'_>, body: &'a BodyFacts) -> Result<See
         Rule::HostedTool => match body.hosted_tools.iter().find(|kind| !scope.hosted_tools.admits(*kind)) {
             Some(kind) => refuse(kind),
             None => Ok(Seen::Many(body.hosted_tools.iter().map(String::as_str).collect())),
+        },
+        Rule::Beta => match body.betas.iter().find(|value| !scope.admits_beta(value)) {
+            Some(value) => refuse(value),
+            None => Ok(Seen::Many(body.betas.iter().map(String::as_str).collect())),
         },
         Rule::ServiceTier => match &body.service_tier {
             Some(tier) if !scope.service_tiers.admits(tier) => refuse(tier),

@@ -25,14 +25,20 @@ pub enum GlobError {
 impl Glob {
     /// Reads a pattern.
     pub fn parse(text: &str) -> Result<Self, GlobError> {
+        let glob = Self::of(text)?;
+        if !text.contains('/') && !text.starts_with('*') {
+            return Err(GlobError::NoProvider);
+        }
+        Ok(glob)
+    }
+
+    /// Reads a pattern over other names than those of models.
+    pub(super) fn of(text: &str) -> Result<Self, GlobError> {
         if text.is_empty() || text.len() > LENGTH_MAX_BYTES {
             return Err(GlobError::Length);
         }
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(GlobError::Characters);
-        }
-        if !text.contains('/') && !text.starts_with('*') {
-            return Err(GlobError::NoProvider);
         }
         Ok(Self(text.to_owned()))
     }

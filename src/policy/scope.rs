@@ -1,6 +1,6 @@
 //! A scope: the part of a policy that a request is held against; and the ceilings over it, which it does not exceed.
 
-use super::{Feature, FeatureSet, Glob, Operation};
+use super::{BetaGlob, Feature, FeatureSet, Glob, Operation};
 use crate::base::CidrSet;
 use chrono::{DateTime, Utc};
 
@@ -19,6 +19,8 @@ pub struct Scope {
     pub features: FeatureSet,
     /// Kinds of provider-executed tools admitted.
     pub hosted_tools: OneOf<String>,
+    /// Beta values refused.
+    pub deny_betas: Vec<BetaGlob>,
     /// Service tiers that a request may name.
     pub service_tiers: OneOf<String>,
     /// The largest output bound a request may state, in tokens, for each candidate.
@@ -121,6 +123,11 @@ impl Scope {
     pub fn admits_model(&self, name: &str) -> bool {
         self.models.iter().any(|glob| glob.matches(name))
             && !self.deny_models.iter().any(|glob| glob.matches(name))
+    }
+
+    /// Whether a request may ask for the beta value, which is in lower case.
+    pub fn admits_beta(&self, value: &str) -> bool {
+        !self.deny_betas.iter().any(|glob| glob.matches(value))
     }
 
     /// The features of a scope that says nothing about them: all but truncation.

@@ -35,6 +35,8 @@ pub struct Estimate {
     pub output_bound: u64,
     /// Reasoning tokens of one candidate that the bound does not cover.
     pub reasoning_on_top: u64,
+    /// What a candidate may come to whatever the bound.
+    pub output_floor: u64,
     /// What pictures in the input cost by the piece, known beforehand.
     pub picture_fees: NanoUsd,
     /// The hosted tools that can be called.
@@ -103,7 +105,7 @@ pub fn worst_case(
     let factors = Factors::reserved(&prices.multipliers, ask, terms.service_tiers)?;
     let hosted = bound::hosted_tools(prices, ask)?;
     let picture_fees = bound::picture_fees(prices, ask, output.tokens() > 0)?;
-    let input_tokens = bound::input_tokens(model, operation, ask, &hosted)?;
+    let input_tokens = bound::input_tokens(model, prices, operation, ask, &hosted)?;
 
     let input = dearest(prices, factors, input_tokens, &input_classes(ask))?;
     let output_price = match output.tokens() {
@@ -123,6 +125,7 @@ pub fn worst_case(
         candidates: output.candidates,
         output_bound: output.bound,
         reasoning_on_top: output.reasoning_on_top,
+        output_floor: output.floor,
         picture_fees,
         hosted,
         factors,
@@ -153,7 +156,8 @@ impl Estimate {
         let price = u128::try_from(self.output_per_mtok.as_nano()).ok().filter(|price| *price > 0)?;
         let tokens = left * 1_000_000 / price;
         let each = (tokens / u128::from(self.candidates)).checked_sub(u128::from(self.reasoning_on_top))?;
-        u64::try_from(each).ok().map(|each| each.min(self.output_bound)).filter(|each| *each > 0)
+        let each = u64::try_from(each).ok().filter(|each| *each >= self.output_floor)?;
+        Some(each.min(self.output_bound)).filter(|each| *each > 0)
     }
 
     /// What a call costs by what the provider reported: its tokens in the circumstances that the answer tells, the
@@ -187,6 +191,7 @@ impl Estimate {
             candidates: self.candidates,
             bound: self.output_bound,
             reasoning_on_top: self.reasoning_on_top,
+            floor: self.output_floor,
         }
     }
 
@@ -198,6 +203,7 @@ impl Estimate {
             candidates: 1,
             output_bound: 0,
             reasoning_on_top: 0,
+            output_floor: 0,
             picture_fees: NanoUsd::ZERO,
             hosted: Vec::new(),
             factors: Factors::LIST,

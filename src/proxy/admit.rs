@@ -94,13 +94,15 @@ impl Admission<'_> {
     ) -> Result<Permit<Whole>, Refusal> {
         let maker = kept.and_then(|kept| kept.model.as_ref());
         let model = if self.names_model() { Some(&resolved.model) } else { maker };
+        let floor = self.ask.output.floor;
         let facts = BodyFacts {
             model: model.map(|model| format!("{}/{model}", resolved.provider)),
             features: self.ask.features,
             hosted_tools: self.ask.hosted_tools.iter().map(|tool| tool.kind.clone()).collect(),
+            betas: self.ask.betas.clone(),
             service_tier: self.ask.service_tier.clone(),
             unknown_fields: self.ask.unknown_fields.clone(),
-            output_bound: self.effective_output_bound(caller, resolved),
+            output_bound: self.effective_output_bound(caller, resolved).map(|bound| bound.max(floor)),
         };
         policy::decide(caller.bounds(), head, &facts).map_err(|denial| denied(&denial))
     }
@@ -111,7 +113,8 @@ impl Admission<'_> {
         if !self.matched.row.takes_bound() {
             return None;
         }
-        let ceiling = resolved.entry.as_ref().and_then(|model| model.max_output_tokens);
+        let listed = resolved.entry.as_ref().and_then(|model| model.max_output_tokens);
+        let ceiling = self.ask.output_ceiling(listed);
         let stated = self.ask.output.bounds.iter().map(|bound| bound.tokens).max();
         // A default above the ceiling would be refused by the provider.
         let default = caller.key.subkey.definition.default_max_output_tokens;

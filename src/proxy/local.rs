@@ -200,6 +200,7 @@ async fn describe_caller(
         "project",
         "models",
         "deny_models",
+        "deny_betas",
         "operations",
         "ip_allow",
         "max_request_usd",

@@ -23,6 +23,7 @@ pub(super) fn read_ask(
         return Err(Refusal::new(Code::UnsupportedEncoding, "Send one Content-Type."));
     }
     let mut ask = ask::read_body(matched.row, content_type, bytes).map_err(|error| unread(&error))?;
+    ask.read_betas(&arrival.headers).map_err(|error| unread(&error))?;
     if arrival.query.as_deref().is_some_and(|query| query.split('&').any(|pair| pair == "stream=true")) {
         ask.stream = true;
         ask.features.insert(Feature::Streaming);

@@ -61,6 +61,10 @@ fn by_rule(denial: &Denial) -> Refusal {
             format!("This sub-key may not have the provider run the tool {value}."),
         )
         .param("tools"),
+        Rule::Beta => {
+            let message = format!("This sub-key may not ask for the beta {value}. Leave it out.");
+            Refusal::new(Code::FeatureNotAllowed, message).param("betas")
+        }
         Rule::ServiceTier => {
             let message = format!("This sub-key may not ask for the service tier {value}.");
             Refusal::new(Code::FeatureNotAllowed, message).param("service_tier")

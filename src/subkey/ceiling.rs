@@ -6,7 +6,7 @@
 use super::definition::{any, one_of_out, operations_in, texts_in, yes};
 use super::{Definition, DefinitionError};
 use crate::base::{CidrSet, NanoUsd};
-use crate::policy::{Feature, Glob, OneOf, Operation, Scope};
+use crate::policy::{BetaGlob, Feature, Glob, OneOf, Operation, Scope};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ pub struct Ceiling {
     /// Models that may not, all the same.
     #[serde(default)]
     pub deny_models: Vec<Glob>,
+    /// Beta values that requests may not ask for.
+    #[serde(default)]
+    pub deny_betas: Vec<BetaGlob>,
     /// Operations that may be admitted.
     #[serde(default = "any", serialize_with = "one_of_out", deserialize_with = "operations_in")]
     pub operations: OneOf<Operation>,
@@ -88,6 +91,7 @@ impl Default for Ceiling {
         Self {
             models: any_model(),
             deny_models: Vec::new(),
+            deny_betas: Vec::new(),
             operations: OneOf::Any,
             ip_allow: None,
             max_request_usd: None,
@@ -115,6 +119,7 @@ impl Ceiling {
         for (field, count) in [
             ("/models", self.models.len()),
             ("/deny_models", self.deny_models.len()),
+            ("/deny_betas", self.deny_betas.len()),
             ("/ip_allow", self.ip_allow.as_ref().map_or(0, |set| set.iter().count())),
         ] {
             if count > LIST_MAX {
@@ -141,6 +146,7 @@ impl Ceiling {
             ip_allow: self.ip_allow.clone(),
             features: self.switches().into_iter().filter_map(|(feature, on)| on.then_some(feature)).collect(),
             hosted_tools: self.hosted_tools.clone(),
+            deny_betas: self.deny_betas.clone(),
             service_tiers: self.service_tiers.clone(),
             max_output_tokens: self.max_output_tokens,
             clamp_output: false,
@@ -160,6 +166,10 @@ impl Ceiling {
                 found.push(Excess { field, allowed: allowed() });
             }
         };
+        let missing =
+            self.deny_betas.iter().filter(|over| !own.deny_betas.iter().any(|deny| deny.covers(over)));
+        let missing: Vec<String> = missing.map(|one| one.as_str().to_owned()).collect();
+        exceeds(!missing.is_empty(), "/deny_betas", &|| format!("with {}", shown(missing.iter().cloned())));
         exceeds(!is_within(&own.operations, &self.operations), "/operations", &|| {
             listed(&self.operations, |operation| operation.as_str().to_owned())
         });

@@ -2,7 +2,7 @@
 
 use crate::base::{CidrSet, NanoUsd};
 use crate::budget::{ALERTS_MAX, BudgetSpec, RateLimit, check_rate_limits};
-use crate::policy::{Feature, Glob, OneOf, Operation, Scope};
+use crate::policy::{BetaGlob, Feature, Glob, OneOf, Operation, Scope};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +28,9 @@ pub struct Definition {
     /// Models refused all the same.
     #[serde(default)]
     pub deny_models: Vec<Glob>,
+    /// Beta values that requests may not ask for.
+    #[serde(default)]
+    pub deny_betas: Vec<BetaGlob>,
     /// Operations admitted.
     #[serde(default = "any", serialize_with = "one_of_out", deserialize_with = "operations_in")]
     pub operations: OneOf<Operation>,
@@ -150,6 +153,7 @@ impl Definition {
         for (field, list, max) in [
             ("/models", self.models.len(), 256),
             ("/deny_models", self.deny_models.len(), 256),
+            ("/deny_betas", self.deny_betas.len(), 256),
             ("/ip_allow", self.ip_allow.as_ref().map_or(0, |set| set.iter().count()), 256),
             ("/labels", self.labels.len(), 32),
             ("/provider_order", self.provider_order.len(), 32),
@@ -205,6 +209,7 @@ impl Definition {
             ip_allow: self.ip_allow.clone(),
             features: switches.into_iter().filter_map(|(feature, on)| on.then_some(feature)).collect(),
             hosted_tools: self.hosted_tools.clone(),
+            deny_betas: self.deny_betas.clone(),
             service_tiers: OneOf::Listed(self.service_tiers.iter().cloned().collect()),
             max_output_tokens: self.max_output_tokens,
             clamp_output: self.clamp_output,
@@ -386,6 +391,7 @@ mod tests {
         assert!(with("budgets", twice).starts_with("/budgets/1/window"));
         assert!(with("ip_allow", json!(["10.0.0.1/8"])).contains("host bits"));
         assert!(with("models", json!(["gpt-4o"])).contains("provider/model"));
+        assert!(with("deny_betas", json!(["Context-1M"])).contains("a beta pattern"));
         assert!(with("operations", json!(["chats"])).contains("an operation"));
         assert!(with("rate_limits", json!([{"metric": "requests", "limit": 1}])).contains("per"));
         assert!(with("may_delegate", json!(true)).starts_with("/may_delegate"));

@@ -5,6 +5,7 @@
 mod address;
 mod azure;
 mod bad_input;
+mod betas;
 mod bodies;
 mod canary;
 mod credentials;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::CidrSet;
-use crate::policy::{Bounds, Ceiling, Feature, Glob, OneOf, Scope};
+use crate::policy::{BetaGlob, Bounds, Ceiling, Feature, Glob, OneOf, Scope};
 use proptest::prelude::*;
 
 fn at(seconds: i64) -> DateTime<Utc> {
@@ -21,6 +21,7 @@ fn open_scope() -> Scope {
         ip_allow: None,
         features: Scope::default_features(),
         hosted_tools: OneOf::Listed(vec![]),
+        deny_betas: vec![],
         service_tiers: OneOf::Listed(vec!["auto".to_owned(), "default".to_owned()]),
         max_output_tokens: None,
         clamp_output: false,
@@ -87,6 +88,14 @@ fn each_rule_refuses_what_it_does_not_admit() {
     for (body, rule) in cases {
         assert_eq!(refusal(&bounded, &head, &body), Some(rule), "{rule:?}");
     }
+    let mut old = with(|s| s.deny_betas.push(BetaGlob::parse("context-1m-*").unwrap()));
+    assert_eq!(
+        refusal(&old, &head, &ask(|b| b.betas.push("context-1m-2025-08-07".into()))),
+        Some(Rule::Beta)
+    );
+    assert_eq!(refusal(&old, &head, &ask(|b| b.betas.push("files-api-2025-04-14".into()))), None);
+    old.deny_betas.clear();
+    assert_eq!(refusal(&old, &head, &ask(|b| b.betas.push("context-1m-2025-08-07".into()))), None);
     let clamped = Scope { clamp_output: true, ..bounded };
     assert_eq!(refusal(&clamped, &head, &ask(|b| b.output_bound = Some(11))), None);
     let strict = with(|s| s.strict_fields = true);
@@ -130,12 +139,14 @@ prop_compose! {
         ip in prop::option::of(prop::sample::subsequence(vec!["10.0.0.0/8", "192.0.2.0/24"], 0..2)),
         features in prop::sample::subsequence(Feature::ALL.to_vec(), 0..8),
         max in prop::option::of(0..20_u64),
+        betas in prop::sample::subsequence(vec!["x-*", "y", "*"], 0..2),
     ) -> Scope {
         Scope {
             models: globs(&models), deny_models: globs(&deny),
             operations: ops.map_or(OneOf::Any, OneOf::Listed),
             ip_allow: ip.map(|list| CidrSet::parse(&list).unwrap()),
             features: features.into_iter().collect(),
+            deny_betas: betas.into_iter().map(|beta| BetaGlob::parse(beta).unwrap()).collect(),
             max_output_tokens: max, ..open_scope()
         }
     }
@@ -147,9 +158,11 @@ prop_compose! {
         model in prop::sample::select(vec!["a/x", "a/y", "b/x", "c/x"]),
         features in prop::sample::subsequence(Feature::ALL.to_vec(), 0..3),
         output_bound in prop::option::of(0..20_u64),
+        betas in prop::sample::subsequence(vec!["x-1", "x-2", "y"], 0..2),
     ) -> (HeadFacts, BodyFacts) {
         let features = features.into_iter().collect();
-        (HeadFacts { operation, ..chat_from(ip) }, BodyFacts { features, output_bound, ..asking(model) })
+        let betas = betas.into_iter().map(str::to_owned).collect();
+        (HeadFacts { operation, ..chat_from(ip) }, BodyFacts { features, output_bound, betas, ..asking(model) })
     }
 }
 
@@ -183,13 +196,14 @@ proptest! {
 
     /// Taking anything out of a scope never admits more.
     #[test]
-    fn narrowing_never_admits_more(scope in scopes(), (head, body) in requests(), which in 0..5) {
+    fn narrowing_never_admits_more(scope in scopes(), (head, body) in requests(), which in 0..6) {
         let mut narrow = scope.clone();
         match which {
             0 => { narrow.models.pop(); }
             1 => narrow.deny_models.push(Glob::parse("a/*").unwrap()),
             2 => narrow.operations = OneOf::Listed(vec![]),
             3 => narrow.ip_allow = Some(CidrSet::default()),
+            4 => narrow.deny_betas.push(BetaGlob::parse("x-*").unwrap()),
             _ => narrow.features = FeatureSet::default(),
         }
         if refusal(&narrow, &head, &body).is_none() {

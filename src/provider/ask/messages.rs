@@ -6,10 +6,12 @@ use crate::{
     base::json::{Kind, Value},
     policy::Feature,
 };
+use std::borrow::Cow;
 
 /// The fields of a message request.
 pub const MESSAGES: &[Field] = &[
-    f("anthropic_beta", Role::Priced),
+    f("anthropic_beta", Role::Own),
+    f("betas", Role::Own),
     f("cache_control", Role::Own),
     f("container", Role::Own),
     f("context_management", Role::Own),
@@ -29,7 +31,7 @@ pub const MESSAGES: &[Field] = &[
     f("stream", Role::Own),
     f("system", Role::Input),
     f("temperature", Role::Neutral),
-    f("thinking", Role::Neutral),
+    f("thinking", Role::Own),
     f("tool_choice", Role::Input),
     f("tools", Role::Input),
     f("top_k", Role::Neutral),
@@ -66,6 +68,9 @@ pub(super) fn read(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     ask.speed = word(root, "speed")?;
     ask.region = word(root, "inference_geo")?;
     ask.read_bound(root, "max_tokens")?;
+    ask.read_beta_field(root, "anthropic_beta")?;
+    ask.read_beta_field(root, "betas")?;
+    read_thinking(root, ask);
     ask.read_tools(root, "tools", is_anthropic_client_tool)?;
     read_whole_cache_control(root, ask);
     read_container(root, ask)?;
@@ -221,19 +226,33 @@ fn read_container(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     Ok(())
 }
 
+/// Thinking between calls of tools may pass the output bound: its budget then goes for all of it.
+fn read_thinking(root: Value<'_>, ask: &mut Ask) {
+    let budget = present(root, "thinking").and_then(|thinking| thinking.get("budget_tokens"));
+    ask.output.floor = budget.and_then(Value::as_u64).unwrap_or(0);
+}
+
 /// Clearing drops input; compaction generates, and bills, beside the output bound.
 fn read_context_management(root: Value<'_>, ask: &mut Ask) {
     let Some(management) = present(root, "context_management") else { return };
-    ask.features.insert(Feature::Truncation);
     ask.input.add_rewritten(management);
-    let only_clears = management.get("edits").is_some_and(|edits| {
-        edits.items().all(|edit| {
-            edit.get("type").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("clear_"))
-        })
-    });
-    if !only_clears {
+    let edits = management.get("edits").filter(|edits| edits.kind() == Kind::Array);
+    let all = |is_so: fn(Value<'_>) -> bool| edits.is_some_and(|edits| edits.items().all(is_so));
+    if !all(keeps_all) {
+        ask.features.insert(Feature::Truncation);
+    }
+    if !all(|edit| kind_of(edit).starts_with("clear_")) {
         ask.unbounded_prices.push("context_management".into());
     }
+}
+
+/// Whether an edit drops nothing: coding agents say so, because for some models the default is another.
+fn keeps_all(edit: Value<'_>) -> bool {
+    kind_of(edit).starts_with("clear_thinking_") && edit.get("keep").is_some_and(|keep| keep.is_str("all"))
+}
+
+fn kind_of(edit: Value<'_>) -> Cow<'_, str> {
+    edit.get("type").and_then(Value::as_str).unwrap_or_default()
 }
 
 fn read_mcp_servers(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
@@ -341,6 +360,20 @@ mod tests {
             message(r#""context_management":{"edits":[{"type":"clear_tool_uses_20250919"}]}"#).unwrap();
         assert_eq!(features(&clears), [Feature::Truncation]);
         assert!(clears.unbounded_prices.is_empty());
+        let edits = |edits: &str| {
+            let ask = message(&format!(r#""context_management":{{"edits":{edits}}}"#)).unwrap();
+            (features(&ask), ask.unbounded_prices.len())
+        };
+        let keeps = r#"{"type":"clear_thinking_20251015","keep":"all"}"#;
+        assert_eq!(edits(&format!("[{keeps}]")), (vec![], 0), "what clears nothing is no truncation");
+        for drops in
+            [r#"{"type":"clear_thinking_20251015"}"#, r#"{"type":"clear_tool_uses_20250919","keep":"all"}"#]
+        {
+            assert_eq!(edits(&format!("[{keeps},{drops}]")), (vec![Feature::Truncation], 0), "{drops}");
+        }
+        assert_eq!(edits(r#"{"type":"x"}"#), (vec![Feature::Truncation], 1));
+        let thinks = message(r#""max_tokens":9,"thinking":{"type":"enabled","budget_tokens":20}"#).unwrap();
+        assert_eq!((thinks.output.floor, ask_floor(r#""thinking":{"type":"adaptive"}"#)), (20, 0));
         let compacts = r#""context_management":{"edits":[{"type":"compact_20260112"}]}"#;
         assert_eq!(unbounded(compacts), ["context_management"]);
         assert!(message(r#""cache_control":{"type":"ephemeral","ttl":"1h"}"#).unwrap().input.cache_1h);
@@ -351,6 +384,10 @@ mod tests {
                 .cache_1h
         );
         assert_eq!(message(r#""service_tier":"auto""#).unwrap().service_tier.as_deref(), Some("auto"));
+    }
+
+    fn ask_floor(members: &str) -> u64 {
+        message(members).unwrap().output.floor
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Reading never changes the body. What must change is named by byte range ([`Splice`]) and put in
 //! when the request is forwarded, so every other byte reaches the provider as the application wrote it.
 
+mod beta;
 mod chat;
 mod completions;
 mod embeddings;
@@ -51,6 +52,8 @@ pub struct Ask {
     pub features: FeatureSet,
     /// Tools that the provider would execute.
     pub hosted_tools: Vec<HostedTool>,
+    /// The beta values asked for, in lower case.
+    pub betas: Vec<String>,
     /// The service tier asked for.
     pub service_tier: Option<String>,
     /// The speed asked for (Anthropic's `speed`).
@@ -127,11 +130,13 @@ pub struct OutputAsk {
     pub sound: bool,
     /// Of the candidates only the best are given out.
     pub is_withheld: bool,
+    /// What a candidate may come to whatever bounds are stated: a budget for thinking that is larger than they are.
+    pub floor: u64,
 }
 
 impl Default for OutputAsk {
     fn default() -> Self {
-        Self { bounds: Vec::new(), candidates: 1, sound: false, is_withheld: false }
+        Self { bounds: Vec::new(), candidates: 1, sound: false, is_withheld: false, floor: 0 }
     }
 }
 

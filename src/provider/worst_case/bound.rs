@@ -22,11 +22,13 @@ pub(super) struct Output {
     pub(super) candidates: u64,
     pub(super) bound: u64,
     pub(super) reasoning_on_top: u64,
+    /// What a candidate may come to whatever the bound.
+    pub(super) floor: u64,
 }
 
 impl Output {
     pub(super) fn tokens(self) -> u64 {
-        self.candidates.saturating_mul(self.bound.saturating_add(self.reasoning_on_top))
+        self.candidates.saturating_mul(self.bound.max(self.floor).saturating_add(self.reasoning_on_top))
     }
 }
 
@@ -40,7 +42,7 @@ pub(super) fn output(
     match operation {
         Operation::Models | Operation::CountTokens => return Ok(None),
         Operation::Embeddings | Operation::Moderations => {
-            return Ok(Some(Output { candidates: 1, bound: 0, reasoning_on_top: 0 }));
+            return Ok(Some(Output { candidates: 1, bound: 0, reasoning_on_top: 0, floor: 0 }));
         }
         Operation::Images | Operation::Audio | Operation::Files | Operation::Batches => {
             return Err(unbounded(format!("the operation {}", operation.as_str())));
@@ -48,7 +50,8 @@ pub(super) fn output(
         Operation::Chat | Operation::Completions | Operation::Responses => {}
     }
     let stated = ask.output.bounds.iter().map(|bound| bound.tokens).max();
-    let bound = match (stated.or(default_max_output_tokens), model.max_output_tokens) {
+    let ceiling = ask.output_ceiling(model.max_output_tokens);
+    let bound = match (stated.or(default_max_output_tokens), ceiling) {
         (Some(bound), Some(ceiling)) => bound.min(ceiling),
         (Some(only), None) | (None, Some(only)) => only,
         (None, None) => {
@@ -59,10 +62,12 @@ pub(super) fn output(
         0
     } else {
         // Reasoning fills at most the window, however little is known of it.
-        let ceiling = model.max_reasoning_tokens.or(model.context_window);
+        let ceiling = model.max_reasoning_tokens.or(ask.window(model.context_window));
         ceiling.ok_or_else(|| unbounded("the reasoning of this model".to_owned()))?
     };
-    Ok(Some(Output { candidates: ask.output.candidates.max(1), bound, reasoning_on_top }))
+    // Like the bound, a budget that is larger than the ceiling is refused, or ends there.
+    let floor = ceiling.map_or(ask.output.floor, |ceiling| ask.output.floor.min(ceiling));
+    Ok(Some(Output { candidates: ask.output.candidates.max(1), bound, reasoning_on_top, floor }))
 }
 
 /// The hosted tools that can be called, each at most so often. A call that has no bound or no price is refused.
@@ -96,21 +101,36 @@ pub(super) fn picture_fees(prices: &Prices, ask: &Ask, makes_output: bool) -> Re
     Ok(prices.input_per_image_usd.unwrap_or_default().times(ask.input.images))
 }
 
-/// The most input tokens. Pictures come on top of the window: `OpenAI` bills those of some small models as more tokens
-/// than they take of it.
+/// The most input tokens. A window that is wider than the catalog says is open to a request that asks for it by a beta;
+/// what lies beyond the catalog's costs what a context tier says that begins there, or nobody knows.
 pub(super) fn input_tokens(
     model: &Model,
+    prices: &Prices,
     operation: Operation,
     ask: &Ask,
     hosted: &[Hosted],
 ) -> Result<u64, Unpriced> {
+    let tokens = tokens_read(model, operation, ask, hosted)?;
+    let is_priced = |window: u64| prices.context_tiers.iter().any(|tier| tier.above_tokens >= window);
+    let is_wider = ask.window(model.context_window) > model.context_window;
+    match model.context_window.filter(|window| is_wider && tokens > *window && !is_priced(*window)) {
+        Some(window) => {
+            Err(Unpriced::Feature { what: format!("input above {window} tokens, as a beta allows it") })
+        }
+        None => Ok(tokens),
+    }
+}
+
+/// Pictures come on top of the window: `OpenAI` bills those of some small models as more tokens
+/// than they take of it.
+fn tokens_read(model: &Model, operation: Operation, ask: &Ask, hosted: &[Hosted]) -> Result<u64, Unpriced> {
     let input = &ask.input;
     // These take an array of inputs, each of which may fill the window.
     let inputs = match operation {
         Operation::Embeddings | Operation::Moderations | Operation::Completions => input.messages.max(1),
         _ => 1,
     };
-    let window = model.context_window.map(|window| window.saturating_mul(inputs));
+    let window = ask.window(model.context_window).map(|window| window.saturating_mul(inputs));
     let needs_window =
         |what: &str| window.ok_or_else(|| unbounded(format!("{what}: this model's window is not known")));
     let pictures = model.max_image_tokens.map(|ceiling| input.images.saturating_mul(ceiling));

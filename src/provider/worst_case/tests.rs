@@ -111,6 +111,64 @@ fn what_is_not_in_the_body_counts_as_the_window_and_without_one_is_unbounded() {
 }
 
 #[test]
+fn a_beta_that_widens_the_window_reserves_for_it_at_the_price_that_holds_there() {
+    let wide = |text_bytes| Ask {
+        betas: vec!["context-1m-2025-08-07".into()],
+        input: InputMeasure { text_bytes, messages: 1, ..InputMeasure::default() },
+        ..ask(1, 1)
+    };
+    assert_eq!(chat(facts(), &ask(3_000_000, 1)).unwrap().input_tokens, 100_000);
+    assert_eq!(
+        chat(facts(), &wide(90_000)),
+        chat(facts(), &ask(90_000, 1)),
+        "within the window it changes nothing"
+    );
+    let beyond = what(chat(facts(), &wide(3_000_000)));
+    assert!(beyond.contains("above 100000 tokens"), "no price is known there: {beyond}");
+    let tier = |above_tokens| ContextTier {
+        above_tokens,
+        input_per_mtok_usd: usd("2"),
+        output_per_mtok_usd: usd("8"),
+        ..ContextTier::default()
+    };
+    let tiered = |above| Prices { context_tiers: vec![tier(above)], ..prices() };
+    let of = |above, ask: &Ask| {
+        worst_case(&model(facts()), &version(tiered(above)), Operation::Chat, ask, terms(None))
+    };
+    let estimate = of(100_000, &wide(3_000_000)).unwrap();
+    assert_eq!(estimate.input_tokens, 1_000_000);
+    assert!(estimate.fixed > of(100_000, &ask(3_000_000, 1)).unwrap().fixed);
+    assert!(
+        of(50_000, &wide(3_000_000)).is_err(),
+        "a tier below the window says nothing of what lies beyond it"
+    );
+    let known = ModelFacts { context_window: Some(1_000_000), ..facts() };
+    assert_eq!(chat(known, &wide(3_000_000)).unwrap().input_tokens, 1_000_000, "the catalog knows as much");
+    let kept = Ask { input: InputMeasure { beyond_body: true, ..ask(1, 1).input }, ..wide(1) };
+    assert!(of(100_000, &kept).unwrap().input_tokens == 1_000_000 && chat(facts(), &kept).is_err());
+}
+
+#[test]
+fn a_beta_raises_the_ceiling_and_a_budget_for_thinking_counts_where_it_is_the_larger() {
+    let output = |betas: &[&str], tokens: Option<u64>, floor| {
+        let bounds = tokens.map_or_else(OutputAsk::default, bounded);
+        let betas = betas.iter().map(|beta| (*beta).to_owned()).collect();
+        chat(facts(), &Ask { betas, output: OutputAsk { floor, ..bounds }, ..ask(1, 1) }).unwrap()
+    };
+    assert_eq!(output(&[], Some(200_000), 0).output_tokens, 4_000);
+    let large = "output-128k-2025-02-19";
+    assert_eq!(output(&[large], Some(200_000), 0).output_tokens, 128_000);
+    assert_eq!(output(&[large], None, 0).output_tokens, 128_000);
+    assert_eq!(output(&[large], Some(7), 0).output_tokens, 7);
+    let thinks = output(&[], Some(1_000), 3_000);
+    assert_eq!((thinks.output_tokens, thinks.output_bound), (3_000, 1_000));
+    assert_eq!(thinks.clone().with_output_bound(1).output_tokens, 3_000, "no clamp goes below it");
+    assert_eq!(thinks.clamp(thinks.total.saturating_sub(NanoUsd::from_nano(1))), None);
+    assert_eq!(output(&[], Some(1_000), 9_000).output_tokens, 4_000, "nor does it pass the ceiling");
+    assert_eq!(output(&[], Some(1_000), 999).output_tokens, 1_000);
+}
+
+#[test]
 fn each_text_of_an_array_may_fill_the_window() {
     let many = Ask {
         input: InputMeasure { text_bytes: 900_000, messages: 3, ..InputMeasure::default() },

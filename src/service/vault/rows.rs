@@ -7,7 +7,7 @@ use crate::store::model::ModelRecord;
 use crate::store::operator::{OperatorRecord, TokenRecord};
 use crate::store::project::ProjectRecord;
 use crate::store::provider::ProviderRecord;
-use crate::subkey::{ProjectState, SubKey};
+use crate::subkey::{Definition, ProjectState, SubKey};
 use crate::vault::{PowerRow, PowerTable};
 use chrono::{DateTime, SecondsFormat, Utc};
 use data_encoding::HEXLOWER;
@@ -22,11 +22,21 @@ pub(in crate::service) fn subkey_row(subkey: &SubKey, budgets: &[BudgetRecord]) 
     };
     PowerRow::new(PowerTable::Subkeys, subkey.id.as_str(), subkey.version)
         .text(subkey.state.as_str())
-        .json(&subkey.definition)
+        .json(&signed_form(&subkey.definition))
         .time(subkey.created_at)
         .text(&subkey.created_by)
         .children("secrets", subkey.secrets.iter().map(secret))
         .children("budgets", budgets.iter().map(budget))
+}
+
+/// A definition in the form in which it is signed: one that refuses no beta values has the form that all had before
+/// they could.
+fn signed_form(definition: &Definition) -> serde_json::Value {
+    let mut document = serde_json::to_value(definition).expect("a definition is JSON");
+    if let Some(fields) = document.as_object_mut().filter(|_| definition.deny_betas.is_empty()) {
+        fields.remove("deny_betas");
+    }
+    document
 }
 
 fn budget(budget: &BudgetRecord) -> String {
@@ -124,6 +134,7 @@ mod tests {
     use super::*;
     use crate::base::NanoUsd;
     use crate::budget::{RateLimit, RateMetric, RatePeriod, Window};
+    use crate::policy::BetaGlob;
     use crate::store::budget::{BudgetId, BudgetOwner};
     use crate::store::credential::CredentialStatus;
     use crate::store::provider::ProviderStatus;
@@ -199,6 +210,7 @@ mod tests {
                 |key| key.0.definition.name = "m".into(),
                 |key| key.0.definition.project = "other".into(),
                 |key| key.0.definition.models.clear(),
+                |key| key.0.definition.deny_betas = vec![BetaGlob::parse("x-*").unwrap()],
                 |key| key.0.definition.allow_tools = false,
                 |key| key.0.definition.expires_at = Some(at()),
                 |key| key.0.definition.max_request_usd = Some(NanoUsd::from_nano(1)),

@@ -36,6 +36,7 @@ fn each_field_is_held_against_the_ceiling() {
         ("models", json!(["a/*"]), json!(["a/x", "a/y*"]), json!(["a/x", "b/x"])),
         ("models", json!(["a/*"]), json!([]), json!(["*"])),
         ("deny_models", json!(["a/x*"]), json!(["a/*"]), json!(["a/xy"])),
+        ("deny_betas", json!(["context-1m-*"]), json!(["context-*"]), json!(["context-1m-2025-08-07"])),
         ("operations", json!(["chat", "embeddings"]), json!(["chat"]), json!(["*"])),
         ("ip_allow", json!(["10.0.0.0/8"]), json!(["10.1.0.0/16"]), json!(null)),
         ("ip_allow", json!(["10.1.0.0/16"]), json!([]), json!(["10.0.0.0/8"])),
@@ -80,6 +81,7 @@ prop_compose! {
     fn scopes()(
         models in prop::sample::subsequence(vec!["a/*", "a/x", "b/*", "*", "*/x"], 0..4),
         deny in prop::sample::subsequence(vec!["a/x", "b/*", "*x"], 0..3),
+        betas in prop::sample::subsequence(vec!["x-*", "x-1", "*"], 0..3),
         operations in prop::sample::subsequence(vec!["chat", "embeddings", "*"], 0..3),
         ip in prop::option::of(prop::sample::subsequence(vec!["10.0.0.0/8", "10.1.0.0/16", "192.0.2.0/24"], 0..3)),
         max in prop::option::of(0..4_u64),
@@ -90,7 +92,7 @@ prop_compose! {
     ) -> Value {
         let time = |offset: i64| DateTime::from_timestamp(1_800_000_000 + offset, 0).unwrap();
         json!({
-            "models": models, "deny_models": deny, "operations": operations, "ip_allow": ip,
+            "models": models, "deny_models": deny, "deny_betas": betas, "operations": operations, "ip_allow": ip,
             "max_output_tokens": max, "allow_tools": tools, "allow_truncation": truncation, "strict_fields": strict,
             "hosted_tools": hosted, "service_tiers": tiers, "expires_at": ends.map(time), "not_before": begins.map(time),
         })
@@ -106,6 +108,7 @@ prop_compose! {
         output_bound in prop::option::of(0..6_u64),
         hosted in prop::sample::subsequence(vec!["web_search", "mcp"], 0..2),
         tier in prop::option::of(prop::sample::select(vec!["auto", "flex", "priority"])),
+        betas in prop::sample::subsequence(vec!["x-1", "x-2", "y"], 0..2),
         unknown: bool, offset in -6..6_i64,
     ) -> (HeadFacts, BodyFacts) {
         let now = DateTime::from_timestamp(1_800_000_000 + offset, 0).unwrap();
@@ -113,6 +116,7 @@ prop_compose! {
         let body = BodyFacts {
             model: Some(model.to_owned()), features: features.into_iter().collect(), output_bound,
             hosted_tools: hosted.into_iter().map(str::to_owned).collect(), service_tier: tier.map(str::to_owned),
+            betas: betas.into_iter().map(str::to_owned).collect(),
             unknown_fields: if unknown { vec!["x".to_owned()] } else { vec![] },
         };
         (head, body)

@@ -21,7 +21,7 @@ async fn is_known(plane: &Plane, secret: &str) -> bool {
 /// A sub-key of which only name and models were said, without id and secrets.
 const DEFAULTS: &str = r#"{
     "status": "active", "quarantined": false, "name": "ci", "project": "default", "description": null, "owner": null,
-    "models": [], "deny_models": [], "operations": ["*"], "provider_order": [], "credential": null,
+    "models": [], "deny_models": [], "deny_betas": [], "operations": ["*"], "provider_order": [], "credential": null,
     "ip_allow": null, "budgets": [], "rate_limits": [], "max_request_usd": null, "max_output_tokens": null,
     "default_max_output_tokens": null, "clamp_output": false, "clamp_to_budget": false,
     "allow_streaming": true, "allow_tools": true, "allow_images": true, "allow_audio": true,
@@ -61,7 +61,7 @@ on_both! {
         let plane = Plane::new(test).await;
         let credential = plane.credential("openai", "main").await;
         let everything = json!({
-            "description": "nightly", "owner": "ana@example.com", "deny_models": ["openai/o1*"], "operations": ["chat", "embeddings"],
+            "description": "nightly", "owner": "ana@example.com", "deny_models": ["openai/o1*"], "deny_betas": ["context-1m-*"], "operations": ["chat", "embeddings"],
             "provider_order": ["openai", "anthropic"], "credential": credential, "ip_allow": ["10.20.0.0/16", "2001:db8::/32"],
             "rate_limits": [{"metric": "requests", "limit": 60, "per": "minute"}, {"metric": "concurrent_requests", "limit": 8}],
             "max_request_usd": "0.50", "max_output_tokens": 4096, "default_max_output_tokens": 1024, "clamp_output": true,
