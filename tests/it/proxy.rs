@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod address;
+mod asking;
 mod azure;
 mod bad_input;
 mod betas;
@@ -18,12 +19,14 @@ mod gemini;
 mod keys;
 mod lists;
 mod memory;
+mod owners;
 mod peer;
 mod rates;
 mod raw;
 mod resolution;
 mod responses;
 mod rotation;
+mod rows;
 mod shared_rates;
 mod slow;
 mod smuggling;
