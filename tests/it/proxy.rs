@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod address;
+mod agents;
 mod asking;
 mod azure;
 mod bad_input;

@@ -43,7 +43,7 @@ const fn f(name: &'static str, role: Role) -> Field {
 }
 
 /// Content blocks that hold nothing but text, JSON, and blocks.
-const PLAIN_BLOCKS: [&str; 13] = [
+const PLAIN_BLOCKS: [&str; 14] = [
     "bash_code_execution_tool_result",
     "code_execution_tool_result",
     "mcp_tool_result",
@@ -54,6 +54,7 @@ const PLAIN_BLOCKS: [&str; 13] = [
     "text",
     "text_editor_code_execution_tool_result",
     "thinking",
+    "tool_reference",
     "tool_result",
     "tool_use",
     "web_search_tool_result",

@@ -11,6 +11,7 @@ use crate::provider::ObjectKind;
 /// The fields of a response, and of the operations on what one would be.
 pub const RESPONSES: &[Field] = &[
     f("background", Role::Priced),
+    f("client_metadata", Role::Neutral),
     f("context_management", Role::Priced),
     f("conversation", Role::NamesObject),
     f("extra_body", Role::Priced),
@@ -66,6 +67,7 @@ pub(super) fn read(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     ask.read_service_tier(root)?;
     ask.read_bound(root, "max_output_tokens")?;
     ask.read_tools(root, "tools", is_client_tool)?;
+    count_grouped_tools(root, ask);
     read_tool_bound(root, ask)?;
     let ttl = root.get("prompt_cache_options").and_then(|options| options.get("ttl"));
     ask.input.cache_1h |= ttl.is_some_and(|ttl| !ttl.is_null() && !ttl.is_str("30m"));
@@ -97,13 +99,29 @@ pub(super) fn read_compact(root: Value<'_>, ask: &mut Ask) -> Result<(), AskErro
     Ok(())
 }
 
+/// Whether the client executes the tool, or all of a group of tools.
 fn is_client_tool(tool: Value<'_>) -> bool {
-    let is_local = |tool: Value<'_>| {
-        tool.get("environment").and_then(|place| place.get("type")).is_some_and(|kind| kind.is_str("local"))
-    };
-    present(tool, "type").is_some_and(|kind| {
-        CLIENT_TOOLS.iter().any(|known| kind.is_str(known)) || kind.is_str("shell") && is_local(tool)
-    })
+    let says =
+        |tool: Value<'_>, field: &str, word: &str| tool.get(field).is_some_and(|value| value.is_str(word));
+    let is_local =
+        |tool: Value<'_>| tool.get("environment").is_some_and(|place| says(place, "type", "local"));
+    let is_plain = |tool: Value<'_>| CLIENT_TOOLS.iter().any(|known| says(tool, "type", known));
+    is_plain(tool)
+        || says(tool, "type", "shell") && is_local(tool)
+        || says(tool, "type", "tool_search") && says(tool, "execution", "client")
+        || says(tool, "type", "namespace") && grouped(tool).is_some_and(|tools| tools.items().all(is_plain))
+}
+
+fn grouped(tool: Value<'_>) -> Option<Value<'_>> {
+    tool.get("tools").filter(|tools| tools.kind() == Kind::Array)
+}
+
+/// The tools of a group are tools like others.
+fn count_grouped_tools(root: Value<'_>, ask: &mut Ask) {
+    let tools = root.get("tools").filter(|tools| tools.kind() == Kind::Array);
+    let inside = tools.into_iter().flat_map(Value::items).filter_map(grouped);
+    let count = inside.map(|tools| tools.items().count()).sum::<usize>();
+    ask.input.tools = ask.input.tools.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
 }
 
 /// `max_tool_calls` bounds the calls of all hosted tools together, so each is called at most so often.
@@ -178,6 +196,12 @@ fn read_item(item: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     for field in ["content", "output"] {
         if let Some(content) = present(item, field) {
             read_content(content, ask)?;
+        }
+    }
+    // Tools that were searched for are loaded by an item.
+    for tool in grouped(item).into_iter().flat_map(Value::items) {
+        if present(tool, "type").is_some() && !is_client_tool(tool) {
+            ask.read_hosted(tool, "input.tools", "type")?;
         }
     }
     for field in ["arguments", "action", "operation", "tools", "summary"] {
@@ -405,6 +429,29 @@ mod tests {
             ]
         );
         assert_eq!(named(&one), ["file_1"]);
+    }
+
+    #[test]
+    fn groups_of_tools_and_tools_that_an_item_loads_are_tools_like_others() {
+        let group = |inside: &str| format!(r#"{{"type":"namespace","name":"n","tools":[{inside}]}}"#);
+        let functions = r#"{"type":"function","name":"f"},{"type":"custom","name":"g"}"#;
+        let search = r#"{"type":"tool_search","execution":"client"}"#;
+        let one = ask(&format!(r#""tools":[{},{search}]"#, group(functions))).unwrap();
+        assert!(one.hosted_tools.is_empty() && one.input.tools == 4, "{:?}", one.hosted_tools);
+        let hosted = |tools: &str| {
+            let loaded =
+                items(&format!(r#"{{"type":"tool_search_output","call_id":"c","tools":[{tools}]}}"#));
+            let given = ask(&format!(r#""tools":[{tools}]"#)).unwrap();
+            let kinds = |ask: &Ask| ask.hosted_tools.iter().map(|tool| tool.kind.clone()).collect::<Vec<_>>();
+            assert_eq!(kinds(&loaded), kinds(&given), "{tools}");
+            kinds(&given)
+        };
+        assert_eq!(hosted(&group(functions)), Vec::<String>::new());
+        assert_eq!(hosted(&group(r#"{"type":"web_search"}"#)), ["namespace"]);
+        assert_eq!(hosted(&group(&group(functions))), ["namespace"]);
+        assert_eq!(hosted(r#"{"type":"namespace"},{"type":"tool_search"}"#), ["namespace", "tool_search"]);
+        assert_eq!(hosted(r#"{"type":"mcp","server_url":"https://x"}"#), ["mcp"]);
+        assert!(items(r#"{"type":"mcp_list_tools","tools":[{"name":"f"}]}"#).hosted_tools.is_empty());
     }
 
     #[test]
