@@ -8,6 +8,7 @@ use super::exchange::{AnswerBody, Exchange, response, shutting_down};
 use super::refusal::{Code, Refusal};
 use super::respond;
 use super::settle::{Bill, note_reading, settle_with};
+use super::upstream::AnswerError;
 use crate::base::NanoUsd;
 use crate::http::HangUp;
 use crate::log::Outcome;
@@ -64,8 +65,10 @@ pub(super) enum Kind {
 enum End {
     /// The provider ended it properly, or not.
     Upstream,
-    /// The provider broke off, or was silent for too long.
+    /// The provider broke off.
     BrokenOff,
+    /// The provider was silent for too long.
+    Silent,
     ClientGone,
     /// We cut it, and the client is told why.
     Cut(Refusal),
@@ -119,7 +122,7 @@ pub(super) async fn pass(
     };
     let end = passage.run(&mut meter).await;
     let is_cut_short = match end {
-        End::Upstream | End::BrokenOff => false,
+        End::Upstream | End::BrokenOff | End::Silent => false,
         End::ClientGone | End::Cut(_) => !passage.hear_out(&mut meter).await,
         End::Unreadable(_) => true,
     };
@@ -139,6 +142,11 @@ pub(super) async fn pass(
                 Outcome::UpstreamFailed,
                 Some(Refusal { was_sent: true, ..Refusal::new(Code::UpstreamError, message) }),
             )
+        }
+        End::Silent => {
+            let message = "The provider sent nothing for too long in the middle of its stream.";
+            let refusal = Refusal::new(Code::UpstreamTimeout, message);
+            (Outcome::UpstreamFailed, Some(Refusal { was_sent: true, ..refusal }))
         }
         End::ClientGone => (Outcome::ClientGone, None),
         End::Cut(refusal) | End::Unreadable(refusal) => (Outcome::Cut, Some(refusal)),
@@ -237,7 +245,8 @@ impl Passage<'_> {
                     self.guard.finish(&mut checked);
                     true
                 }
-                Some(Err(_)) => return End::BrokenOff,
+                Some(Err(AnswerError::Idle { .. })) => return End::Silent,
+                Some(Err(AnswerError::Broken(_))) => return End::BrokenOff,
                 Some(Ok(frame)) => {
                     let Some(data) = frame.data_ref() else { continue };
                     if self.guard.push(data, &mut checked).is_err() {

@@ -6,6 +6,7 @@ use super::rates;
 use super::refusal::{Code, Refusal};
 use super::respond;
 use super::settle::{Bill, note_reading, settle, settle_with};
+use super::upstream::AnswerError;
 use crate::budget::Balance;
 use crate::log::{Entry, Outcome, UsageSource};
 use crate::provider::answer::read_json;
@@ -189,7 +190,8 @@ async fn collect(
                 }
                 return Collected::Whole(bytes);
             }
-            Some(Err(_)) => return Collected::BrokenOff,
+            Some(Err(AnswerError::Idle { .. })) => return Collected::Late,
+            Some(Err(AnswerError::Broken(_))) => return Collected::BrokenOff,
             Some(Ok(frame)) => {
                 let Some(data) = frame.data_ref() else { continue };
                 if bytes.len().saturating_add(data.len()) > bytes_max {
