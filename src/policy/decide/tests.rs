@@ -162,7 +162,7 @@ prop_compose! {
     ) -> (HeadFacts, BodyFacts) {
         let features = features.into_iter().collect();
         let betas = betas.into_iter().map(str::to_owned).collect();
-        (HeadFacts { operation, ..chat_from(ip) }, BodyFacts { features, output_bound, betas, ..asking(model) })
+        (HeadFacts { operation, ..chat_from(ip) }, BodyFacts { features, betas, output_bound, ..asking(model) })
     }
 }
 

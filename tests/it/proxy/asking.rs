@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 
 /// The model of every body here, and of every path that names one.
 pub(super) const MODEL: &str = "sandbox-mini";
@@ -31,8 +32,7 @@ pub(super) fn said(form: Form) -> Option<Said> {
         Form::Empty => return None,
         Form::Chat | Form::Messages => json!({"model": MODEL, "messages": messages, "max_tokens": 16}),
         Form::Completions => json!({"model": MODEL, "prompt": "hello", "max_tokens": 16}),
-        Form::Embeddings => json!({"model": MODEL, "input": "hello"}),
-        Form::Responses | Form::Compaction => json!({"model": MODEL, "input": "hello"}),
+        Form::Embeddings | Form::Responses | Form::Compaction => json!({"model": MODEL, "input": "hello"}),
         Form::Generate | Form::GeminiCount => json!({"contents": contents}),
         Form::Embed => json!({"content": contents[0]}),
         Form::EmbedBatch => json!({"requests": [{"model": name, "content": contents[0]}]}),
@@ -76,17 +76,18 @@ impl Said {
             Self::Json(fields) => ("application/json".to_owned(), fields.to_string().into()),
             Self::Parts(fields, files) => {
                 let mut body = String::new();
+                let mut part = |head: &str, content: &str| {
+                    let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; {head}");
+                    write!(body, "{head}\r\n\r\n{content}\r\n").unwrap();
+                };
                 for (name, value) in fields {
-                    body += &format!(
-                        "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
-                    );
+                    part(&format!("name=\"{name}\""), value);
                 }
                 for (name, content) in files {
-                    let head = format!("Content-Disposition: form-data; name=\"{name}\"; filename=\"a.txt\"");
-                    body +=
-                        &format!("--{BOUNDARY}\r\n{head}\r\nContent-Type: text/plain\r\n\r\n{content}\r\n");
+                    let head = format!("name=\"{name}\"; filename=\"a.txt\"\r\nContent-Type: text/plain");
+                    part(&head, content);
                 }
-                body += &format!("--{BOUNDARY}--\r\n");
+                write!(body, "--{BOUNDARY}--\r\n").unwrap();
                 (format!("multipart/form-data; boundary={BOUNDARY}"), body.into())
             }
         }

@@ -3,7 +3,7 @@
 use super::errors::kind;
 use super::{spoken, still_clock};
 use crate::support::server::{TestServer, chat};
-use crate::support::store::{TestStore, on_both};
+use crate::support::store::on_both;
 use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -79,21 +79,19 @@ on_both! {
                 let mut response = server.send(spoken(&server, dialect, &secret, &path, &body)).await;
                 assert_eq!(response.status(), 200, "{what}");
                 let mut text = Vec::new();
-                let mut is_clean = true;
                 if let Some(verb) = verb {
                     let first = response.body_mut().frame().await.unwrap().unwrap();
                     text.extend_from_slice(first.data_ref().unwrap());
                     let done = server.admin_post(&format!("/api/v1/subkeys/{id}/{verb}"), &json!({})).await;
                     assert_eq!(done.status, 200, "{what}");
                 }
+                let mut is_clean = true;
                 while let Some(frame) = response.body_mut().frame().await {
-                    match frame {
-                        Ok(frame) => text.extend_from_slice(frame.data_ref().unwrap()),
-                        Err(_) => {
-                            is_clean = false;
-                            break;
-                        }
-                    }
+                    let Ok(frame) = frame else {
+                        is_clean = false;
+                        break;
+                    };
+                    text.extend_from_slice(frame.data_ref().unwrap());
                 }
                 let text = String::from_utf8(text).unwrap();
                 let (_, kind) = kind(dialect, code);

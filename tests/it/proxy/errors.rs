@@ -82,7 +82,7 @@ struct Table {
 }
 
 impl Table {
-    async fn over(server: TestServer) -> Self {
+    fn over(server: TestServer) -> Self {
         Self { server, seen: BTreeSet::new() }
     }
 
@@ -369,7 +369,7 @@ async fn provider(table: &mut Table, dialect: &'static str) {
 async fn every_error_of_the_contract_in_every_dialect() {
     let limits = "[limits]\njson_body_bytes = 65536";
     let server = TestServer::start_with(TestStore::sqlite().await, still_clock(), &[(FILE, limits)]).await;
-    let mut table = Table::over(server).await;
+    let mut table = Table::over(server);
     let url = table.server.sandbox_url.clone();
     let all = json!({"openai": format!("{url}/v1"), "anthropic": url, "gemini": url});
     let second = table.add_provider("second", all).await;
@@ -438,7 +438,7 @@ async fn closed_gates(table: Table) -> BTreeSet<(&'static str, &'static str)> {
 
     let full = [(FILE, "[limits]\nrequests_max = 1")];
     let server = TestServer::start_with(TestStore::sqlite().await, still_clock(), &full).await;
-    let mut table = Table::over(server).await;
+    let mut table = Table::over(server);
     let secret = table.mint(json!({})).await;
     for (dialect, ..) in DIALECTS {
         let answer = held(&mut table, dialect, &secret, "overloaded").await;

@@ -6,6 +6,7 @@ use crate::support::server::{CANARY, chat};
 use http::HeaderName;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -211,10 +212,10 @@ async fn answer(mut stream: TcpStream, kept: Arc<Mutex<Vec<(String, String)>>>) 
     *kept.lock().unwrap() = lines;
     let mut said = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n".to_owned();
     for (name, value) in ANSWERED {
-        said += &format!("{name}: {value}\r\n");
+        write!(said, "{name}: {value}\r\n").unwrap();
     }
     for name in KEPT_BACK {
-        said += &format!("{name}: something of the account\r\n");
+        write!(said, "{name}: something of the account\r\n").unwrap();
     }
     let _ = stream.write_all(format!("{said}\r\n{{}}").as_bytes()).await;
 }

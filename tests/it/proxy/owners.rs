@@ -60,7 +60,12 @@ fn inside(form: Form, id: &str) -> Vec<(&'static str, Value, ObjectKind)> {
     let user = |part: Value| json!([{"role": "user", "content": [part]}]);
     let tool = |kind: &str, field: &str, value: Value| json!([{"type": kind, field: value}]);
     match form {
-        Form::Empty | Form::Completions | Form::Embeddings => vec![],
+        Form::Empty
+        | Form::Completions
+        | Form::Embeddings
+        | Form::Embed
+        | Form::EmbedBatch
+        | Form::Parts(_) => vec![],
         Form::Chat => vec![
             ("messages", user(json!({"type": "file", "file": {"file_id": id}})), File),
             ("messages", user(json!({"type": "image_url", "image_url": {"file_id": id}})), File),
@@ -94,8 +99,6 @@ fn inside(form: Form, id: &str) -> Vec<(&'static str, Value, ObjectKind)> {
             json!({"model": format!("models/{MODEL}"), "contents": [], "cachedContent": id}),
             ObjectKind::CachedContent,
         )],
-        Form::Embed | Form::EmbedBatch => vec![],
-        Form::Parts(_) => vec![],
     }
 }
 
