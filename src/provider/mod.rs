@@ -38,7 +38,7 @@ pub use object::{
     OBJECT_DOCUMENT_BYTES_MAX, OBJECT_ID_BYTES_MAX, ObjectDocument, ObjectId, ObjectIdError, ObjectKind,
 };
 pub use price::{Unpriced, cost};
-pub use resolve::{Candidate, Choice, ResolveError, Resolved, resolve, resolve_provider};
+pub use resolve::{Candidate, Choice, ResolveError, Resolved, resolve, resolve_provider, resolve_unnamed};
 pub use slug::{Slug, SlugError};
 pub use usage::{HostedCalls, Made, Reading, Usage};
 pub use wellknown::{WELL_KNOWN, WellKnown, output_bound_field, well_known};

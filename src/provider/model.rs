@@ -127,6 +127,12 @@ impl Model {
         self.capabilities.iter().any(|known| known == capability)
     }
 
+    /// Whether any input costs with this model what it costs with the other.
+    pub fn costs_as(&self, other: &Self) -> bool {
+        let bounds = |model: &Self| (model.context_window, model.max_image_tokens, model.max_output_tokens);
+        bounds(self) == bounds(other) && self.listed == other.listed && self.set == other.set
+    }
+
     /// The model as the admin API shows it, with the prices in force.
     pub fn document_at(&self, now: DateTime<Utc>) -> ModelDocument {
         let in_force = self.prices_at(now);

@@ -104,6 +104,8 @@ pub enum Form {
     Completions,
     /// Embeddings.
     Embeddings,
+    /// Texts and pictures that are classified.
+    Moderations,
     /// Anthropic messages and their token count.
     Messages,
     /// A response, or what is counted of one.
@@ -120,6 +122,28 @@ pub enum Form {
     EmbedBatch,
     /// A form of several parts.
     Parts(Parts),
+}
+
+impl Form {
+    /// Whether a body that names no model is refused, where the path names none either. Elsewhere the provider takes a
+    /// model of its own.
+    pub fn needs_model(self) -> bool {
+        match self {
+            Self::Moderations => false,
+            Self::Parts(parts) => parts.needs_model(),
+            Self::Empty
+            | Self::Chat
+            | Self::Completions
+            | Self::Embeddings
+            | Self::Messages
+            | Self::Responses
+            | Self::Compaction
+            | Self::Generate
+            | Self::GeminiCount
+            | Self::Embed
+            | Self::EmbedBatch => true,
+        }
+    }
 }
 
 /// How a body of several parts (`multipart/form-data`) reads.

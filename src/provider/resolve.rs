@@ -3,10 +3,15 @@
 //! A name means one thing or it is refused: two answers to "which model" are an error that names them. What comes out
 //! is what is checked, priced, sent and logged. Names are compared byte for byte: no trimming, no folding of case.
 
+mod unnamed;
+
+pub use unnamed::resolve_unnamed;
+
 use super::catalog::Catalog;
 use super::dialect::Dialect;
 use super::model::Model;
 use super::slug::Slug;
+use super::wellknown::keeps_files;
 use crate::policy::Operation;
 use std::sync::Arc;
 
@@ -62,6 +67,11 @@ pub enum ResolveError {
     /// The name is empty, or nothing follows the provider.
     #[error("name a model")]
     ModelRequired,
+    /// Without a model the provider takes one of its own, and the key may not use every one that this could be.
+    #[error(
+        "without a model the provider takes one of its own, and this key may not use all of them: name a model"
+    )]
+    AnyModel,
     /// No provider that serves the model is one whose models the key may use.
     #[error("this key may not use the model {model:?}")]
     ModelNotAllowed {
@@ -249,11 +259,14 @@ fn admits_any(choice: &Choice<'_>, slug: &Slug) -> bool {
     admits("") || choice.catalog.models_of(slug.as_str()).any(|model| admits(&model.name))
 }
 
-/// Whether the provider is known to serve an operation that needs no model. What it keeps for us (files, batches) is
-/// in no catalog, so there every provider counts.
+/// Whether the provider is known to serve an operation that has no model. What it keeps for us is in no catalog: of files
+/// it is known which well-known providers keep them, and everybody else may.
 fn serves(choice: &Choice<'_>, slug: &Slug) -> bool {
-    matches!(choice.operation, Operation::Files | Operation::Batches | Operation::Models)
-        || choice.catalog.models_of(slug.as_str()).any(|model| model.serves(choice.operation))
+    match choice.operation {
+        Operation::Files => keeps_files(slug.as_str(), choice.dialect),
+        Operation::Batches | Operation::Models => true,
+        operation => choice.catalog.models_of(slug.as_str()).any(|model| model.serves(operation)),
+    }
 }
 
 fn join(slugs: &[Slug]) -> String {

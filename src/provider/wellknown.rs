@@ -19,6 +19,8 @@ pub struct WellKnown {
     pub model_list_is_public: bool,
     /// The field of chat completions that bounds the output.
     pub output_bound_field: &'static str,
+    /// The dialects in which it keeps files.
+    pub files: &'static [Dialect],
 }
 
 /// The field of chat completions that bounds the output, where a provider says no other.
@@ -36,6 +38,7 @@ pub const WELL_KNOWN: [WellKnown; 7] = [
         model_list: (Dialect::Anthropic, "/v1/models"),
         model_list_is_public: false,
         output_bound_field: MAX_TOKENS,
+        files: &[Dialect::Anthropic],
     },
     WellKnown {
         slug: "deepseek",
@@ -47,6 +50,7 @@ pub const WELL_KNOWN: [WellKnown; 7] = [
         model_list: (Dialect::OpenAi, "/models"),
         model_list_is_public: false,
         output_bound_field: MAX_TOKENS,
+        files: &[],
     },
     WellKnown {
         slug: "gemini",
@@ -58,6 +62,7 @@ pub const WELL_KNOWN: [WellKnown; 7] = [
         model_list: (Dialect::Gemini, "/v1beta/models"),
         model_list_is_public: false,
         output_bound_field: MAX_TOKENS,
+        files: &[],
     },
     WellKnown {
         slug: "mistral",
@@ -66,6 +71,7 @@ pub const WELL_KNOWN: [WellKnown; 7] = [
         model_list: (Dialect::OpenAi, "/models"),
         model_list_is_public: false,
         output_bound_field: MAX_TOKENS,
+        files: &[Dialect::OpenAi],
     },
     WellKnown {
         slug: "openai",
@@ -74,6 +80,7 @@ pub const WELL_KNOWN: [WellKnown; 7] = [
         model_list: (Dialect::OpenAi, "/models"),
         model_list_is_public: false,
         output_bound_field: "max_completion_tokens",
+        files: &[Dialect::OpenAi],
     },
     WellKnown {
         slug: "openrouter",
@@ -82,6 +89,7 @@ pub const WELL_KNOWN: [WellKnown; 7] = [
         model_list: (Dialect::OpenAi, "/models"),
         model_list_is_public: true,
         output_bound_field: MAX_TOKENS,
+        files: &[],
     },
     WellKnown {
         slug: "qwen",
@@ -94,6 +102,7 @@ pub const WELL_KNOWN: [WellKnown; 7] = [
         model_list: (Dialect::OpenAi, "/models"),
         model_list_is_public: false,
         output_bound_field: MAX_TOKENS,
+        files: &[Dialect::OpenAi],
     },
 ];
 
@@ -105,6 +114,11 @@ pub fn well_known(slug: &str) -> Option<&'static WellKnown> {
 /// The field of chat completions that bounds the output at the provider: what a default or clamped bound is put into.
 pub fn output_bound_field(slug: &str) -> &'static str {
     well_known(slug).map_or(MAX_TOKENS, |known| known.output_bound_field)
+}
+
+/// Whether a provider keeps files in the dialect, as far as is known: of one that is not well-known nothing is.
+pub fn keeps_files(slug: &str, dialect: Dialect) -> bool {
+    well_known(slug).is_none_or(|known| known.files.contains(&dialect))
 }
 
 impl WellKnown {

@@ -5,9 +5,10 @@ use super::objects::Kept;
 use super::reasons::unresolved;
 use super::refusal::{Code, Refusal};
 use crate::base::clip;
-use crate::provider::operation::Hole;
+use crate::provider::operation::{Effect, Hole};
 use crate::provider::{
     Candidate, Choice, Dialect, ResolveError, Resolved, Slug, deployed, resolve, resolve_provider,
+    resolve_unnamed,
 };
 use crate::service::{Caller, Snapshot};
 
@@ -56,18 +57,22 @@ impl Admission<'_> {
                 allowed,
                 provider_order: &order,
             };
-            if !self.names_model() {
-                let provider = match kept {
-                    Some(kept) => kept.provider.clone(),
-                    None => resolve_provider(&choice)?,
-                };
-                return Ok(Resolved { provider, model: String::new(), entry: None, changed: false });
+            if self.names_model() {
+                return resolve(&choice, &written.model);
             }
-            resolve(&choice, &written.model)
+            match kept {
+                _ if self.matched.row.effect == Effect::Generates => {
+                    let keeper = kept.map(|kept| kept.provider.as_str());
+                    resolve_unnamed(&Choice { fixed: choice.fixed.or(keeper), ..choice })
+                }
+                Some(kept) => at_keeper(&choice, kept),
+                None => resolve_provider(&choice).map(without_model),
+            }
         };
-        // What a ceiling alone refuses goes on to the decision, which names the ceiling.
+        // What a ceiling alone refuses goes on to the decision, which names the ceiling; of a model that nobody names it
+        // knows nothing.
         let meant = choice(&|name| caller.bounds().admits_model(name)).or_else(|error| match error {
-            ResolveError::ModelNotAllowed { .. } => {
+            ResolveError::ModelNotAllowed { .. } if self.names_model() => {
                 choice(&|name| caller.key.scope.admits_model(name)).map_err(|_| error)
             }
             error => Err(error),
@@ -104,4 +109,23 @@ impl Admission<'_> {
         }
         Ok(Written { model, provider: provider.or(fixed.map(str::to_owned)) })
     }
+}
+
+/// What is done with an object is done where it is kept. Where it is not known which model made it, the key must be one for
+/// some model of the keeper's, as for whoever makes such an object.
+fn at_keeper(choice: &Choice<'_>, kept: &Kept) -> Result<Resolved, ResolveError> {
+    if kept.model.is_none() {
+        let there = Choice { fixed: Some(kept.provider.as_str()), ..*choice };
+        return resolve_provider(&there).map(without_model);
+    }
+    let keeper = choice.providers.iter().find(|one| *one.slug == kept.provider);
+    if keeper.is_some_and(|keeper| !keeper.dialects.contains(&choice.dialect)) {
+        let providers = vec![kept.provider.clone()];
+        return Err(ResolveError::DialectNotSupported { providers, dialect: choice.dialect });
+    }
+    Ok(without_model(kept.provider.clone()))
+}
+
+fn without_model(provider: Slug) -> Resolved {
+    Resolved { provider, model: String::new(), entry: None, changed: false }
 }

@@ -91,7 +91,9 @@ pub(super) fn unresolved(error: &ResolveError) -> Refusal {
     let code = match error {
         ResolveError::UnknownProvider(_) => Code::UnknownOperation,
         ResolveError::ModelRequired => Code::ModelRequired,
-        ResolveError::ModelNotAllowed { .. } | ResolveError::NoCredential { .. } => Code::ModelNotAllowed,
+        ResolveError::ModelNotAllowed { .. } | ResolveError::AnyModel | ResolveError::NoCredential { .. } => {
+            Code::ModelNotAllowed
+        }
         ResolveError::DialectNotSupported { .. } => Code::DialectNotSupported,
         ResolveError::OperationNotServed { .. } => Code::OperationNotAllowed,
         ResolveError::ModelAmbiguous { .. } => Code::ModelAmbiguous,

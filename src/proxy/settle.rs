@@ -128,7 +128,8 @@ pub(super) async fn settle_with(
             "request_id": arrival.id.as_str(), "served": served,
             "detail": "if both are one model, make the other name an alias of it in the catalog",
         });
-        let subject = format!("{}/{}", admitted.resolved.provider, admitted.resolved.model);
+        let Resolved { provider, model, .. } = &admitted.resolved;
+        let subject = if model.is_empty() { provider.to_string() } else { format!("{provider}/{model}") };
         exchange.proxy.services.alarms.raise(AlarmKind::ModelSubstituted, &subject, &detail);
     }
     let overhead_us = exchange.overhead_us();
@@ -202,6 +203,14 @@ fn substituted<'e>(exchange: &Exchange, entry: &'e Entry) -> Option<&'e str> {
     let Resolved { provider, model, entry: known, .. } = &exchange.admitted.resolved;
     let served = entry.model_reported.as_deref().filter(|_| exchange.row.effect == Effect::Generates)?;
     let snapshot = exchange.proxy.services.snapshot();
+    if model.is_empty() {
+        // Whatever the provider is known to have for it was meant.
+        let mut meant = snapshot.catalog.models_of(provider.as_str());
+        let is_meant = meant.any(|one| {
+            one.serves(exchange.row.operation) && is_expected(Some(one.as_ref()), &one.name, served)
+        });
+        return (!is_meant).then_some(served);
+    }
     let provider = &snapshot.providers.get(provider)?.provider;
     (!provider.deployments.contains_key(model) && !is_expected(known.as_deref(), model, served))
         .then_some(served)

@@ -24,6 +24,8 @@ mod keys;
 mod lists;
 mod memory;
 mod owners;
+
+mod moderations;
 mod peer;
 mod rates;
 mod raw;

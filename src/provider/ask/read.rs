@@ -3,7 +3,8 @@
 
 use super::{Ask, AskError, Bound, FieldProblem, ModelField, NullBound, Splice};
 use super::{
-    chat, completions, embeddings, field, form, gemini, gemini_embeddings, messages, proto, responses,
+    chat, completions, embeddings, field, form, gemini, gemini_embeddings, messages, moderations, proto,
+    responses,
 };
 use crate::{
     base::json::{Document, Kind, Limits, Value},
@@ -45,6 +46,7 @@ pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
         Form::Completions => completions::read,
         Form::Embeddings => embeddings::read,
         Form::Messages => messages::read,
+        Form::Moderations => moderations::read,
         Form::Responses => responses::read,
         Form::Compaction => responses::read_compact,
         Form::Generate => gemini::read,
@@ -72,7 +74,8 @@ pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
         ask.features.insert(Feature::Streaming);
     }
     form(root, &mut ask)?;
-    if ask.models.is_empty() && !matches!(row.template.hole(), Some(Hole::Model | Hole::Deployment)) {
+    let is_in_path = matches!(row.template.hole(), Some(Hole::Model | Hole::Deployment));
+    if ask.models.is_empty() && !is_in_path && row.form.needs_model() {
         return Err(AskError::ModelRequired);
     }
     Ok(ask)

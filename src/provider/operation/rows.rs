@@ -6,7 +6,7 @@ use crate::policy::Operation;
 use http::Method;
 
 /// Every row.
-pub static ROWS: [Row; 46] = [
+pub static ROWS: [Row; 47] = [
     post(Operation::Chat, at("/v1/chat/completions"), "/chat/completions", Form::Chat, ask::CHAT),
     post(Operation::Completions, at("/v1/completions"), "/completions", Form::Completions, ask::COMPLETIONS),
     post(Operation::Embeddings, at("/v1/embeddings"), "/embeddings", Form::Embeddings, ask::EMBEDDINGS),
@@ -49,6 +49,7 @@ pub static ROWS: [Row; 46] = [
         LISTED,
         Effect::Shows(ObjectKind::Response),
     ),
+    post(Operation::Moderations, at("/v1/moderations"), "/moderations", Form::Moderations, ask::MODERATIONS),
     deployed(Operation::Chat, "/chat/completions", Form::Chat, ask::CHAT),
     deployed(Operation::Completions, "/completions", Form::Completions, ask::COMPLETIONS),
     deployed(Operation::Embeddings, "/embeddings", Form::Embeddings, ask::EMBEDDINGS),

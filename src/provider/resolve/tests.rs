@@ -94,6 +94,7 @@ fn label(error: &ResolveError) -> String {
         ResolveError::UnknownProvider(_) => "unknown provider".into(),
         ResolveError::ModelRequired => "model required".into(),
         ResolveError::ModelNotAllowed { .. } => "not allowed".into(),
+        ResolveError::AnyModel => "any model".into(),
         ResolveError::NoCredential { .. } => "no credential".into(),
         ResolveError::DialectNotSupported { providers, .. } => format!("dialect: {}", join(providers)),
         ResolveError::OperationNotServed { .. } => "operation".into(),
@@ -199,7 +200,14 @@ fn an_operation_without_a_model_goes_to_the_only_allowed_provider_that_serves_it
     let of = |operation, models: &[&'static str]| Case { operation, models: models.to_vec(), ..Case::new() };
     assert_eq!(of(Operation::Moderations, &["*"]).provider(), "openai");
     assert_eq!(of(Operation::Files, &["openai/gpt-4o"]).provider(), "openai");
-    assert_eq!(of(Operation::Files, &["openrouter/*"]).provider(), "openrouter");
+    assert_eq!(
+        of(Operation::Files, &["openrouter/*"]).provider(),
+        "provider ambiguous: none",
+        "it keeps none"
+    );
+    let all = of(Operation::Files, &["openai/*", "anthropic/*", "deepseek/*"]);
+    assert_eq!(all.provider(), "openai", "the others keep none in this dialect");
+    assert_eq!(Case { dialect: Dialect::Anthropic, ..all }.provider(), "anthropic");
     assert_eq!(of(Operation::Files, &["openai/*", "qwen/*"]).provider(), "provider ambiguous: openai, qwen");
     assert_eq!(of(Operation::Files, &[]).provider(), "provider ambiguous: none");
     let under = |fixed, models: &[&'static str]| Case { fixed: Some(fixed), ..of(Operation::Files, models) };
@@ -210,4 +218,40 @@ fn an_operation_without_a_model_goes_to_the_only_allowed_provider_that_serves_it
     assert_eq!(google.provider(), "dialect: qwen");
     let keyless = Case { providers: vec![("qwen", OPENAI, false)], ..under("qwen", &["*"]) };
     assert_eq!(keyless.provider(), "no credential");
+}
+
+#[test]
+fn without_a_model_the_key_must_be_allowed_all_that_it_could_be() {
+    let of = |models: &[&'static str]| Case {
+        operation: Operation::Moderations,
+        models: models.to_vec(),
+        providers: vec![("mistral", OPENAI, true), ("openai", OPENAI, true), ("qwen", OPENAI, true)],
+        ..Case::new()
+    };
+    let meaning = |case: &Case| match case.with(resolve_unnamed) {
+        Ok(Resolved { provider, model, entry, changed }) => {
+            assert!(model.is_empty() && !changed);
+            format!("{provider} {}", entry.map_or("?".to_owned(), |entry| entry.name.clone()))
+        }
+        Err(error) => label(&error),
+    };
+    let latest = "openai/omni-moderation-latest";
+    assert_eq!(meaning(&of(&["openai/*"])), "openai omni-moderation-2024-09-26", "all of them cost the same");
+    assert_eq!(
+        meaning(&of(&[latest, "openai/omni-moderation-2024-09-26"])),
+        "openai omni-moderation-2024-09-26"
+    );
+    assert_eq!(meaning(&of(&[latest])), "any model");
+    assert_eq!(meaning(&of(&["openai/gpt-4o"])), "any model");
+    assert_eq!(meaning(&of(&["*"])), "provider ambiguous: mistral, openai");
+    assert_eq!(meaning(&of(&["mistral/*", latest])), "mistral mistral-moderation-2603");
+    let under = |fixed, models| Case { fixed: Some(fixed), ..of(models) };
+    assert_eq!(meaning(&under("openai", &["*"])), "openai omni-moderation-2024-09-26");
+    assert_eq!(meaning(&under("openai", &["mistral/*"])), "any model");
+    assert_eq!(meaning(&under("qwen", &["*"])), "model required", "none is known");
+    assert_eq!(meaning(&under("nobody", &["*"])), "unknown provider");
+    let google = Case { dialect: Dialect::Gemini, ..of(&["openai/*"]) };
+    assert_eq!(meaning(&google), "dialect: openai");
+    let keyless = Case { providers: vec![("openai", OPENAI, false)], ..of(&["*"]) };
+    assert_eq!(meaning(&keyless), "no credential");
 }

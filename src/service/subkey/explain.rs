@@ -252,6 +252,7 @@ fn unresolved(written: &str, error: &ResolveError) -> Step {
         ResolveError::ModelNotAllowed { .. } => Step::new(Rule::Model.as_str(), written, false),
         ResolveError::UnknownProvider(_)
         | ResolveError::ModelRequired
+        | ResolveError::AnyModel
         | ResolveError::NoCredential { .. }
         | ResolveError::DialectNotSupported { .. }
         | ResolveError::OperationNotServed { .. }
