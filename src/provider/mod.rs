@@ -35,7 +35,8 @@ pub use model::{ContextTier, Model, ModelDocument, ModelFacts, PriceVersion, Pri
 pub use modifier::Factors;
 pub use multiplier::{Multiplier, Multipliers};
 pub use object::{
-    OBJECT_DOCUMENT_BYTES_MAX, OBJECT_ID_BYTES_MAX, ObjectDocument, ObjectId, ObjectIdError, ObjectKind,
+    ListAsk, ListAskError, OBJECT_DOCUMENT_BYTES_MAX, OBJECT_ID_BYTES_MAX, ObjectDocument, ObjectId,
+    ObjectIdError, ObjectKind, ObjectOrder, PagePlace, render_page, undescribed,
 };
 pub use price::{Unpriced, cost};
 pub use resolve::{Candidate, Choice, ResolveError, Resolved, resolve, resolve_provider, resolve_unnamed};

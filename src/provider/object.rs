@@ -3,6 +3,10 @@
 //! Ids come from clients as well as from providers, and stand in paths: one that could lead anywhere else than to its
 //! object is no id.
 
+mod list;
+
+pub use list::{ListAsk, ListAskError, ObjectOrder, PagePlace, render_page, undescribed};
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;

@@ -85,7 +85,8 @@ impl Admission<'_> {
         self.reserve(caller, &snapshot, place, permit, priced, in_flight, entry).await
     }
 
-    fn decide(
+    /// Step 6: the whole of the decision.
+    pub(super) fn decide(
         &mut self,
         caller: &Caller,
         head: &Permit<Head>,

@@ -353,6 +353,8 @@ impl Exchange {
         let kind = kind.trim_start().to_ascii_lowercase();
         match kind {
             _ if parts.status != StatusCode::OK => None,
+            // What an application left there is whatever it is.
+            _ if self.row.answer == Answer::Opaque && self.row.is_free() => Some(stream::Kind::Opaque),
             kind if kind.starts_with("text/event-stream") => Some(stream::Kind::Events),
             kind if self.row.answer == Answer::Array && kind.starts_with("application/json") => {
                 Some(stream::Kind::Array)

@@ -10,7 +10,7 @@ use super::respond::{self, Facts};
 use crate::log::{Decision, Entry, Outcome};
 use crate::policy::Operation;
 use crate::provider::model::Model;
-use crate::provider::{Dialect, operation};
+use crate::provider::{Dialect, Slug, operation};
 use crate::service::{BudgetState, Caller, Metered, RateOwner, RateStanding, Snapshot};
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -48,13 +48,24 @@ pub(super) async fn models(
             describe(matched.row.dialect, id, model)
         }
     };
+    answer(proxy, arrival, caller, None, (body.to_string(), entry)).await
+}
+
+/// JSON that is answered from here, once its entry is durable. `provider` is whose it is about, where it is one's.
+pub(super) async fn answer(
+    proxy: &Proxy,
+    arrival: &Arrival,
+    caller: &Caller,
+    provider: Option<&Slug>,
+    (body, entry): (String, Entry),
+) -> Result<Response, Refusal> {
     proxy.services.ledger.record(answered(arrival, entry)).await.map_err(|_| respond::store_unavailable())?;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let facts = Facts {
         request_id: arrival.id.as_str(),
         subkey: caller.key.subkey.id.as_str(),
-        provider: "",
+        provider: provider.map_or("", Slug::as_str),
         model: None,
         attempts: 0,
         fallback: None,
@@ -62,9 +73,11 @@ pub(super) async fn models(
         overhead_us: arrival.elapsed_us(),
     };
     respond::stamp(&mut headers, &facts);
-    headers.remove(HeaderName::from_static("x-bitting-provider"));
+    if provider.is_none() {
+        headers.remove(HeaderName::from_static("x-bitting-provider"));
+    }
     rates::stamp(&mut headers, caller, proxy.services.ledger.rate_now());
-    Ok(response(StatusCode::OK, headers, Body::from(body.to_string())))
+    Ok(response(StatusCode::OK, headers, Body::from(body)))
 }
 
 /// The entry of what was answered from here.

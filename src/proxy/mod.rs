@@ -7,6 +7,7 @@ mod exchange;
 mod forward;
 mod headers;
 mod identify;
+mod lists;
 mod local;
 mod objects;
 mod pipeline;

@@ -81,7 +81,8 @@ impl Admission<'_> {
         }
     }
 
-    fn unowned(&self, error: &ObjectError) -> Refusal {
+    /// What the caller may not use, in the words of the contract.
+    pub(super) fn unowned(&self, error: &ObjectError) -> Refusal {
         match error {
             ObjectError::NotFound { id } => {
                 let field = self.ask.objects.iter().find(|one| one.id == *id).map(|one| one.field.as_str());

@@ -156,6 +156,11 @@ async fn admitted(
     let bytes = upload.read(&arrival.headers, bound).await.map_err(|error| unreadable(&error))?;
     let ask = read::read_ask(&matched, arrival, &bytes)?;
     let mut admission = Admission { proxy, arrival, matched: &matched, ask, bytes };
+    if let Effect::Lists(kind) = row.effect {
+        let response = admission.list(kind, (caller, &head), &mut trail.entry).await?;
+        trail.close();
+        return Ok(response);
+    }
     let mut current = (caller.clone(), head, in_flight);
     let mut tries = 0;
     let admitted = loop {

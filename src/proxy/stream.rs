@@ -20,6 +20,7 @@ use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::poll_fn;
 use http::StatusCode;
+use http::header::CONTENT_LENGTH;
 use http::response::Parts;
 use http_body_util::BodyExt;
 use std::io;
@@ -93,7 +94,11 @@ pub(super) async fn pass(
 ) {
     let (pieces, waiting) = mpsc::channel::<Bytes>(PIECES_MAX);
     let is_whole = Arc::new(AtomicBool::new(false));
-    let headers = exchange.answer_headers(&parts.headers);
+    let mut headers = exchange.answer_headers(&parts.headers);
+    // Nothing is taken out of these and nothing put in. Cut, the answer is shorter, and its client sees that.
+    if let Some(length) = parts.headers.get(CONTENT_LENGTH).filter(|_| kind == Kind::Opaque) {
+        headers.insert(CONTENT_LENGTH, length.clone());
+    }
     exchange.admitted.entry.status = Some(StatusCode::OK.as_u16());
     exchange.admitted.entry.streamed = kind != Kind::Opaque;
     exchange.admitted.entry.overhead_us = exchange.overhead_us();

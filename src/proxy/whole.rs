@@ -143,10 +143,13 @@ fn refused_upstream(exchange: &Exchange, status: StatusCode) -> Option<Refusal> 
     (status.is_redirection() || status.is_informational()).then(|| Refusal::new(Code::UpstreamError, message))
 }
 
-/// What the answer tells. Of an error it is what was used, if that: no byte of it was generated.
+/// What the answer tells. Of an error it is what was used, if that: no byte of it was generated, and nothing is kept.
 fn read(exchange: &Exchange, status: StatusCode, bytes: &[u8]) -> Reading {
     let reading = read_json(exchange.row, bytes);
-    if status.is_success() { reading } else { Reading { visible_output_bytes: 0, ..reading } }
+    if status.is_success() {
+        return reading;
+    }
+    Reading { visible_output_bytes: 0, made: Vec::new(), ..reading }
 }
 
 /// Nothing for what was refused, but what the provider says all the same that it took.

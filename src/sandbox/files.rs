@@ -82,7 +82,8 @@ pub(super) fn work(call: &Call, action: &Action) -> Result<Work, Refusal> {
 
 fn create(call: &Call) -> Result<Answer, Refusal> {
     let is_anthropic = call.dialect == Dialect::Anthropic;
-    let Some(part) = call.form.file("file") else {
+    let mut parts = call.form.files("file");
+    let (Some(part), None) = (parts.next(), parts.next()) else {
         let told = if is_anthropic { "file: Field required" } else { "'file' is a required property" };
         return Err(Refusal::param("file", told));
     };
@@ -94,7 +95,7 @@ fn create(call: &Call) -> Result<Answer, Refusal> {
         );
         return Err(Refusal::param("purpose", told));
     }
-    let lasts = call.body["expires_after[seconds]"].as_str().and_then(|digits| digits.parse::<i64>().ok());
+    let lasts = lifetime(call)?;
     let id = call.id("file");
     let file = File {
         id: if is_anthropic { id } else { id.replacen('_', "-", 1) },
@@ -110,6 +111,28 @@ fn create(call: &Call) -> Result<Answer, Refusal> {
     let answer = call.answer(file.describe());
     call.sandbox.files().keep(&call.key, &file.id.clone(), file.bytes.len(), file);
     Ok(answer)
+}
+
+/// How long the file is to be kept, in seconds.
+fn lifetime(call: &Call) -> Result<Option<i64>, Refusal> {
+    let (field, range) = match call.dialect {
+        Dialect::Anthropic => ("expires_in_seconds", 3_600..=7_776_000),
+        Dialect::OpenAi | Dialect::Azure | Dialect::Gemini => ("expires_after[seconds]", 3_600..=2_592_000),
+    };
+    let anchor = &call.body["expires_after[anchor]"];
+    let given = &call.body[field];
+    if call.dialect != Dialect::Anthropic && anchor.is_null() != given.is_null()
+        || !anchor.is_null() && anchor != "created_at"
+    {
+        let told = "Invalid 'expires_after': give 'anchor', which is 'created_at', and 'seconds'.";
+        return Err(Refusal::param("expires_after", told));
+    }
+    if given.is_null() {
+        return Ok(None);
+    }
+    let seconds = given.as_str().and_then(|digits| digits.parse().ok()).filter(|lasts| range.contains(lasts));
+    let told = || Refusal::param(field, format!("Invalid '{field}': it is a whole number in {range:?}."));
+    seconds.map(Some).ok_or_else(told)
 }
 
 fn list(call: &Call) -> Result<Answer, Refusal> {
@@ -164,11 +187,14 @@ impl File {
     fn describe(&self) -> Value {
         match self.dialect {
             Dialect::Anthropic => {
-                let created = DateTime::from_timestamp(self.created, 0).unwrap_or_default();
+                let time = |seconds| {
+                    let time = DateTime::from_timestamp(seconds, 0).unwrap_or_default();
+                    time.to_rfc3339_opts(SecondsFormat::Secs, true)
+                };
                 json!({
                     "id": self.id, "type": "file", "filename": self.filename, "mime_type": self.content_type,
                     "size_bytes": self.bytes.len(), "downloadable": true,
-                    "created_at": created.to_rfc3339_opts(SecondsFormat::Secs, true),
+                    "created_at": time(self.created), "expires_at": self.expires.map(time),
                 })
             }
             Dialect::OpenAi | Dialect::Azure | Dialect::Gemini => json!({

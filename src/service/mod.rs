@@ -43,8 +43,9 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio_util::task::TaskTracker;
 
+pub use crate::provider::ObjectOrder;
 pub use crate::store::StoreError;
-pub use crate::store::object::{NewObject, ObjectKey, ObjectOrder, ObjectRecord};
+pub use crate::store::object::{NewObject, ObjectKey, ObjectRecord};
 pub use access_log::ReadLogError;
 pub use alarm::{Alarms, CloseAlarmError};
 pub use authenticate::{AuthenticateError, Caller};

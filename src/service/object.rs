@@ -5,8 +5,8 @@
 
 use super::{Caller, Services, StoreError};
 use crate::base::clip;
-use crate::provider::{ObjectId, ObjectKind, Slug};
-use crate::store::object::{self, ObjectFilter, ObjectOrder, ObjectRecord};
+use crate::provider::{ObjectId, ObjectKind, ObjectOrder, Slug};
+use crate::store::object::{self, ObjectFilter, ObjectRecord};
 use crate::subkey::Holder;
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeSet, HashMap};
@@ -151,7 +151,7 @@ impl Services {
             ListPlace::Start => (None, list.order),
             ListPlace::After(id) => (Some(id), list.order),
             // Away from the edge; turned round in the end.
-            ListPlace::Before(id) => (Some(id), opposite(list.order)),
+            ListPlace::Before(id) => (Some(id), list.order.opposite()),
         };
         let after = match edge {
             Some(id) => Some(self.edge_of(list, &holder, id).await?.place()),
@@ -165,6 +165,23 @@ impl Services {
             items.reverse();
         }
         Ok(ListedObjects { items, has_more: page.next.is_some() })
+    }
+
+    /// Those of the named objects that the caller may use, in the order of lists; of the rest it is told nothing.
+    pub async fn objects_among(
+        &self,
+        caller: &Caller,
+        (provider, kind): (&Slug, ObjectKind),
+        ids: &[String],
+    ) -> Result<Vec<ObjectRecord>, ObjectError> {
+        let found = self.on_record(&[provider], ids.iter().map(String::as_str)).await?;
+        let (holder, now) = (Holder::of(&caller.key.subkey), self.clock.now());
+        let is_listed = |record: &ObjectRecord| {
+            record.is_there(now) && record.object.kind == kind && holder.may_use(&record.object.belongs)
+        };
+        let mut listed: Vec<ObjectRecord> = found.into_values().flatten().filter(is_listed).collect();
+        listed.sort_by(|a, b| (b.object.created_at, &b.object.id).cmp(&(a.object.created_at, &a.object.id)));
+        Ok(listed)
     }
 
     /// The object that a part of a list begins at. One that was deleted between two pages has its place still.
@@ -255,13 +272,6 @@ fn pick(
 
 fn not_found(id: &str) -> ObjectError {
     ObjectError::NotFound { id: clip(id, SHOWN_BYTES_MAX) }
-}
-
-fn opposite(order: ObjectOrder) -> ObjectOrder {
-    match order {
-        ObjectOrder::NewestFirst => ObjectOrder::OldestFirst,
-        ObjectOrder::OldestFirst => ObjectOrder::NewestFirst,
-    }
 }
 
 #[cfg(test)]

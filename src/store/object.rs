@@ -6,7 +6,7 @@
 
 use super::query::{Pieces, micros, page_limit};
 use super::{Conn, Cursor, Page, StoreError};
-use crate::provider::{ObjectDocument, ObjectId, ObjectKind, Slug};
+use crate::provider::{ObjectDocument, ObjectId, ObjectKind, ObjectOrder, Slug};
 use crate::subkey::{Belonging, Holder, SubKeyId};
 use chrono::{DateTime, Utc};
 use std::collections::HashSet;
@@ -65,16 +65,6 @@ pub struct ObjectKey {
     pub provider: Slug,
     /// Its id there.
     pub id: ObjectId,
-}
-
-/// In which order a list is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ObjectOrder {
-    /// The latest first.
-    #[default]
-    NewestFirst,
-    /// The earliest first.
-    OldestFirst,
 }
 
 /// Which objects a list has: those that the holder may use and that are still there.

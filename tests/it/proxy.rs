@@ -15,6 +15,7 @@ mod credentials;
 mod errors;
 mod explain;
 mod faithful;
+mod files;
 mod floods;
 mod gaps;
 mod gate;

@@ -114,8 +114,21 @@ fn note_circumstances(reported: Value<'_>, reading: &mut Reading) {
     reading.hosted_calls.get_or_insert_default();
 }
 
+/// Files that code wrote which the provider ran: they stay with it like those that are uploaded.
+fn note_written_files(block: Value<'_>, reading: &mut Reading) {
+    let kind = block.get("type").and_then(Value::as_str).unwrap_or_default();
+    if !kind.ends_with("code_execution_tool_result") {
+        return;
+    }
+    let ids = block.walk_members().filter(|(field, _)| field.is_str("file_id"));
+    for id in ids.filter_map(|(_, id)| id.as_str()) {
+        reading.make(Made::new(ObjectKind::File, id.into_owned()));
+    }
+}
+
 /// Counts what the model wrote into a block; results of the provider's own tools are not written by it.
 fn add_block(block: Value<'_>, reading: &mut Reading) {
+    note_written_files(block, reading);
     if block.get("type").is_some_and(|kind| kind.is_str("server_tool_use"))
         && let Some(kind) = text(block, "name")
     {

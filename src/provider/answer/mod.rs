@@ -5,6 +5,7 @@
 
 mod anthropic;
 mod array_meter;
+mod files;
 mod gemini;
 mod meter;
 mod opaque;
@@ -21,7 +22,10 @@ pub use opaque::OpaqueMeter;
 pub use sse_meter::{MeterError, SseMeter};
 pub use strand::TextWatch;
 
-use super::{Dialect, Reading, operation::Row};
+use super::{
+    Dialect, ObjectKind, Reading,
+    operation::{Effect, Row},
+};
 use crate::base::clip;
 use crate::base::json::{Document, Kind, Limits, Value};
 use crate::policy::Operation;
@@ -61,6 +65,7 @@ pub fn read_json(row: &Row, body: &[u8]) -> Reading {
     reading.complete = true;
     reading.failed = root.get("error").is_some_and(|error| !error.is_null());
     match row.dialect {
+        _ if row.effect == Effect::Keeps(ObjectKind::File) => files::read_body(root, &mut reading),
         _ if row.is_free() => {}
         Dialect::OpenAi if row.operation == Operation::Responses => {
             responses::read_body(root, &mut reading);
@@ -99,7 +104,7 @@ fn wide(bytes: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{ObjectKind, Usage, operation::ROWS};
+    use crate::provider::{Usage, operation::ROWS};
 
     fn chat(body: &str) -> Reading {
         read_json(&ROWS[0], body.as_bytes())
@@ -190,6 +195,10 @@ mod tests {
         );
         assert_eq!(of(ran), [(ObjectKind::Container, "container_1".to_owned())]);
         assert!(chat(r#"{"choices":[{"message":{"audio":null}}]}"#).made.is_empty());
+        let wrote = r#"{"type":"message","content":[{"type":"bash_code_execution_tool_result","tool_use_id":"t","content":
+            {"type":"bash_code_execution_result","stdout":"","content":[{"type":"bash_code_execution_output","file_id":"file_1"}]}},
+            {"type":"text","text":"file_2","file_id":"file_3"}]}"#;
+        assert_eq!(of(read_json(&ROWS[3], wrote.as_bytes())), [(ObjectKind::File, "file_1".to_owned())]);
     }
 
     #[test]

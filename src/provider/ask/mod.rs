@@ -37,7 +37,7 @@ pub use multipart::{HeadProblem, Multipart, MultipartError, Part};
 pub use read::{is_model_name, read, read_body};
 pub use responses::RESPONSES;
 pub use splice::{SpliceError, splice};
-pub use upload::UPLOAD;
+pub use upload::{UPLOAD, UPLOAD_ANTHROPIC};
 
 use super::ObjectKind;
 use crate::policy::FeatureSet;

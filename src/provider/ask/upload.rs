@@ -3,13 +3,16 @@
 use super::{Ask, AskError, Field, Multipart, Role};
 use crate::policy::Feature;
 
-/// The fields of an upload.
+/// The fields of an upload in the `OpenAI` dialect.
 pub const UPLOAD: &[Field] = &[
     f("expires_after[anchor]", Role::Neutral),
     f("expires_after[seconds]", Role::Neutral),
     f("file", Role::File),
     f("purpose", Role::Neutral),
 ];
+
+/// The fields of an upload to Anthropic.
+pub const UPLOAD_ANTHROPIC: &[Field] = &[f("expires_in_seconds", Role::Neutral), f("file", Role::File)];
 
 const fn f(name: &'static str, role: Role) -> Field {
     Field { name, role }

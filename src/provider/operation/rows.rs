@@ -1,12 +1,14 @@
 //! The rows themselves.
 
+mod files;
+
 use super::super::ask::{self, Field};
 use super::{Answer, Dialect, Effect, Form, Hole, ObjectKind, Parameter, Row, Template};
 use crate::policy::Operation;
 use http::Method;
 
 /// Every row.
-pub static ROWS: [Row; 47] = [
+pub static ROWS: [Row; 57] = [
     post(Operation::Chat, at("/v1/chat/completions"), "/chat/completions", Form::Chat, ask::CHAT),
     post(Operation::Completions, at("/v1/completions"), "/completions", Form::Completions, ask::COMPLETIONS),
     post(Operation::Embeddings, at("/v1/embeddings"), "/embeddings", Form::Embeddings, ask::EMBEDDINGS),
@@ -50,6 +52,16 @@ pub static ROWS: [Row; 47] = [
         Effect::Shows(ObjectKind::Response),
     ),
     post(Operation::Moderations, at("/v1/moderations"), "/moderations", Form::Moderations, ask::MODERATIONS),
+    files::upload(Dialect::OpenAi),
+    files::list(Dialect::OpenAi),
+    files::show(Dialect::OpenAi),
+    files::delete(Dialect::OpenAi),
+    files::content(Dialect::OpenAi),
+    files::upload(Dialect::Anthropic),
+    files::list(Dialect::Anthropic),
+    files::show(Dialect::Anthropic),
+    files::delete(Dialect::Anthropic),
+    files::content(Dialect::Anthropic),
     deployed(Operation::Chat, "/chat/completions", Form::Chat, ask::CHAT),
     deployed(Operation::Completions, "/completions", Form::Completions, ask::COMPLETIONS),
     deployed(Operation::Embeddings, "/embeddings", Form::Embeddings, ask::EMBEDDINGS),

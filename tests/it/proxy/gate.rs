@@ -226,7 +226,7 @@ async fn p2_one_gate_knows_no_second_reading_of_a_path() {
         "/chat/completions",
         "/v1",
         "/",
-        "/v1/files",
+        "/v1/uploads",
         "/v1/unknown",
         "/p/sandbox",
         "/p/Sandbox/v1/chat/completions",

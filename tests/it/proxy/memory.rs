@@ -129,7 +129,7 @@ fn streamed(secret: &str, text_bytes: usize, adds_usage: bool) -> String {
 }
 
 /// Resident memory of the server: now, and at its most so far.
-fn resident(server: &Process) -> (usize, usize) {
+pub(super) fn resident(server: &Process) -> (usize, usize) {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id().unwrap())).unwrap();
     let of = |name: &str| -> usize {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();

@@ -74,7 +74,7 @@ async fn anthropics_files_have_its_shapes_and_are_not_openais() {
             file,
             json!({
                 "id": file["id"], "type": "file", "filename": "a.bin", "mime_type": "image/png", "size_bytes": BINARY.len(),
-                "downloadable": true, "created_at": "2026-05-28T20:26:40Z",
+                "downloadable": true, "created_at": "2026-05-28T20:26:40Z", "expires_at": null,
             })
         );
     }
@@ -124,6 +124,25 @@ async fn an_upload_that_is_incomplete_is_refused() {
     for (fields, files, told) in [
         (vec![("purpose", "user_data")], vec![], "'file' is a required property"),
         (vec![], vec![("file", BINARY)], "'purpose' is a required property"),
+        (
+            vec![("purpose", "vision")],
+            vec![("file", BINARY), ("file", BINARY)],
+            "'file' is a required property",
+        ),
+        (
+            vec![("purpose", "vision"), ("expires_after[seconds]", "3600")],
+            vec![("file", BINARY)],
+            "Invalid 'expires_after': give 'anchor', which is 'created_at', and 'seconds'.",
+        ),
+        (
+            vec![
+                ("purpose", "vision"),
+                ("expires_after[anchor]", "created_at"),
+                ("expires_after[seconds]", "60"),
+            ],
+            vec![("file", BINARY)],
+            "Invalid 'expires_after[seconds]': it is a whole number in 3600..=2592000.",
+        ),
     ] {
         let (status, refused) = json_of(run.upload("/v1/files", &fields, &files).await).await;
         assert_eq!((status, &refused["error"]["message"]), (StatusCode::BAD_REQUEST, &json!(told)));

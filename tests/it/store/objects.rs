@@ -2,8 +2,8 @@
 
 use super::at;
 use crate::support::store::on_both;
-use bitting::provider::{ObjectDocument, ObjectId, ObjectKind, Slug};
-use bitting::store::object::{self, NewObject, ObjectFilter, ObjectKey, ObjectOrder, ObjectRecord};
+use bitting::provider::{ObjectDocument, ObjectId, ObjectKind, ObjectOrder, Slug};
+use bitting::store::object::{self, NewObject, ObjectFilter, ObjectKey, ObjectRecord};
 use bitting::store::{Cursor, Store};
 use bitting::subkey::{Holder, SubKeyId};
 use chrono::{DateTime, Utc};

@@ -1,0 +1,115 @@
+//! Lists of what providers keep, answered from our own record: the provider's would show what other sub-keys have in the
+//! same account.
+//!
+//! What is told of each object is the provider's own description of it, as it was when it was made.
+
+use super::admit::Admission;
+use super::local;
+use super::refusal::{Code, Refusal};
+use crate::log::Entry;
+use crate::policy::{Head, Permit};
+use crate::provider::{
+    ListAsk, ListAskError, ObjectDocument, ObjectKind, PagePlace, Slug, render_page, undescribed,
+};
+use crate::service::{Caller, ListPlace, ObjectError, ObjectList, ObjectRecord};
+use axum::response::Response;
+
+/// Objects that are read at a time.
+const READ_MAX: u32 = 1_000;
+/// Objects that are looked at for one page, of which few may fit.
+const SEEN_MAX: usize = 100_000;
+/// Descriptions on one page, together; a page with more ends early.
+const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Some objects, each with its description.
+#[derive(Default)]
+struct Page {
+    files: Vec<(String, String)>,
+    has_more: bool,
+}
+
+impl Admission<'_> {
+    /// The page that is asked for, of what the caller may use.
+    pub(super) async fn list(
+        &mut self,
+        kind: ObjectKind,
+        (caller, head): (&Caller, &Permit<Head>),
+        entry: &mut Entry,
+    ) -> Result<Response, Refusal> {
+        let snapshot = self.proxy.services.snapshot();
+        let resolved = self.resolve(caller, &snapshot, None)?;
+        entry.provider = Some(resolved.provider.to_string());
+        let _permit = self.decide(caller, head, &resolved, None)?;
+        let dialect = self.matched.row.dialect;
+        let query = self.arrival.query.as_deref().unwrap_or_default();
+        let ask = ListAsk::read(dialect, query).map_err(|error| unread(&error))?;
+        let page = self.page(caller, (&resolved.provider, kind), &ask).await?;
+        let body = render_page(dialect, &page.files, page.has_more);
+        local::answer(self.proxy, self.arrival, caller, Some(&resolved.provider), (body, entry.clone())).await
+    }
+
+    async fn page(
+        &self,
+        caller: &Caller,
+        (provider, kind): (&Slug, ObjectKind),
+        ask: &ListAsk,
+    ) -> Result<Page, Refusal> {
+        let services = &self.proxy.services;
+        let dialect = self.matched.row.dialect;
+        let of = |record: &ObjectRecord| {
+            let object = &record.object;
+            let document = object.document.as_ref().map(ObjectDocument::as_str);
+            let shown = || undescribed(dialect, object.id.as_str(), object.created_at);
+            let fits = ask.fits(dialect, document);
+            fits.then(|| (object.id.to_string(), document.map_or_else(shown, str::to_owned)))
+        };
+        let failed = |error: ObjectError| self.unowned(&error);
+        if let Some(ids) = &ask.ids {
+            let among = services.objects_among(caller, (provider, kind), ids).await.map_err(failed)?;
+            return Ok(Page { files: among.iter().filter_map(of).collect(), has_more: false });
+        }
+        let (mut page, mut place) = (Page::default(), ask.place.clone());
+        let (mut seen, mut bytes) = (0, 0);
+        loop {
+            // One more than fits tells whether there is more.
+            let missing = u32::try_from(ask.limit + 1 - page.files.len()).unwrap_or(READ_MAX);
+            let (from, goes_back) = match &place {
+                PagePlace::Start => (ListPlace::Start, false),
+                PagePlace::After(id) => (ListPlace::After(id), false),
+                PagePlace::Before(id) => (ListPlace::Before(id), true),
+            };
+            let list =
+                ObjectList { provider, kind, place: from, order: ask.order, limit: missing.min(READ_MAX) };
+            let part = services.list_objects(caller, &list).await.map_err(failed)?;
+            let edge = if goes_back { part.items.first() } else { part.items.last() };
+            let edge = edge.map(|record| record.object.id.to_string());
+            seen += part.items.len();
+            let fitting: Vec<(String, String)> = part.items.iter().filter_map(of).collect();
+            bytes += fitting.iter().map(|(_, document)| document.len()).sum::<usize>();
+            let at = if goes_back { 0 } else { page.files.len() };
+            page.files.splice(at..at, fitting);
+            let over = page.files.len().saturating_sub(ask.limit);
+            if over > 0 {
+                let cut = if goes_back { 0..over } else { ask.limit..page.files.len() };
+                page.files.drain(cut);
+                page.has_more = true;
+                return Ok(page);
+            }
+            let Some(edge) = edge.filter(|_| part.has_more) else { return Ok(page) };
+            if bytes > PAGE_BYTES_MAX || seen > SEEN_MAX {
+                page.has_more = true;
+                return if page.files.is_empty() { Err(too_many()) } else { Ok(page) };
+            }
+            place = if goes_back { PagePlace::Before(edge) } else { PagePlace::After(edge) };
+        }
+    }
+}
+
+fn unread(error: &ListAskError) -> Refusal {
+    Refusal::new(Code::InvalidBody, error.to_string()).param(error.param())
+}
+
+fn too_many() -> Refusal {
+    let message = "There are too many files to look for these among them. List all, and look yourself.";
+    Refusal::new(Code::InvalidBody, message)
+}
