@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 import { Bitting } from "./bitting.js";
-import { asSentOn, essence, plain } from "./plain.js";
+import { asSentOn, essence, isSentOn, plain } from "./plain.js";
 
 const MINI = "sandbox-mini";
 const HELLO = [{ role: "user", content: "Say hello." }];
@@ -34,7 +34,7 @@ async function same(act) {
   const [seen, arrived] = await bitting.recorded(() => act(through()));
   const [expected, sent] = await bitting.recorded(() => act(client(bitting.sandbox, "straight-at-the-sandbox")));
   assert.deepEqual(plain(seen), plain(expected));
-  assert.deepEqual(arrived.map(essence), sent.map(asSentOn).map(essence));
+  assert.deepEqual(arrived.map(essence), sent.filter(isSentOn).map(asSentOn).map(essence));
   assert(!JSON.stringify(arrived).includes("bk_"), "the provider has seen the sub-key");
   return seen;
 }
@@ -127,6 +127,38 @@ test("embeddings are decoded", async () => {
   decoded.data[0].embedding.forEach((value, index) => {
     assert(Math.abs(value - floats.data[0].embedding[index]) < 1e-6);
   });
+});
+
+test("files are kept, listed, given back and deleted", async () => {
+  const bytes = Buffer.from([0, 255, 13, 10, 45, 45, 254]);
+  const [made, listed, contents, left] = await same(async ({ files }) => {
+    const expires_after = { anchor: "created_at", seconds: 3600 };
+    const made = [
+      await files.create({ file: await toFile(bytes, "data.bin"), purpose: "user_data" }),
+      await files.create({ file: await toFile(bytes, "a.png", { type: "image/png" }), purpose: "vision", expires_after }),
+      await files.create({ file: new File(["text"], "\u00e4.txt"), purpose: "user_data" }),
+    ];
+    const listed = [await all(files.list({ limit: 2 })), await all(files.list({ purpose: "vision", order: "asc" }))];
+    const contents = [];
+    for (const { id } of made) {
+      assert.equal((await files.retrieve(id)).id, id);
+      contents.push(Buffer.from(await (await files.content(id)).arrayBuffer()).toString("latin1"));
+      assert((await files.delete(id)).deleted);
+    }
+    return [made, listed, contents, await all(files.list())];
+  });
+  assert.deepEqual(listed.map((some) => some.map(({ id }) => id)), [made.map(({ id }) => id).reverse(), [made[1].id]]);
+  assert.deepEqual(contents, [bytes.toString("latin1"), bytes.toString("latin1"), "text"]);
+  assert.deepEqual(left, []);
+});
+
+test("moderations have a model or take the provider's", async () => {
+  const [named, unnamed] = await same(async ({ moderations }) => [
+    await moderations.create({ model: "sandbox-moderation", input: "some violence" }),
+    await moderations.create({ input: ["a word", "another"] }),
+  ]);
+  assert(named.results[0].flagged && unnamed.results.length === 2);
+  assert.equal(named.model, unnamed.model);
 });
 
 test("an abort ends a stream and a request that waits", async () => {

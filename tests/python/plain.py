@@ -2,10 +2,12 @@
 
 import re
 import time
+from datetime import datetime
 
 from pydantic import BaseModel
 
 MADE_UP_ID = re.compile(r"^([a-z]+)[-_][0-9a-f]{16,}$")
+TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$")
 RECENT_SECONDS = 3600
 # Headers of an answer that a client of Google's sees. Bitting's are its own, and these of a provider stay with it.
 NOT_PASSED = {"date", "server", "server-timing", "set-cookie", "transfer-encoding", "x-request-id"}
@@ -21,6 +23,8 @@ def plain(value):
         return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
+    if isinstance(value, str) and TIME.match(value):
+        return plain(datetime.fromisoformat(value).timestamp())
     if isinstance(value, str):
         return MADE_UP_ID.sub(r"\1 id", value)
     if isinstance(value, (int, float)) and abs(value - time.time()) < RECENT_SECONDS:
