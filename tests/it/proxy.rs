@@ -24,9 +24,8 @@ mod header_lists;
 mod keys;
 mod lists;
 mod memory;
-mod owners;
-
 mod moderations;
+mod owners;
 mod peer;
 mod rates;
 mod raw;

@@ -32,7 +32,9 @@ pub(super) fn said(form: Form) -> Option<Said> {
         Form::Empty => return None,
         Form::Chat | Form::Messages => json!({"model": MODEL, "messages": messages, "max_tokens": 16}),
         Form::Completions => json!({"model": MODEL, "prompt": "hello", "max_tokens": 16}),
-        Form::Embeddings | Form::Responses | Form::Compaction => json!({"model": MODEL, "input": "hello"}),
+        Form::Embeddings | Form::Responses | Form::Compaction | Form::Moderations => {
+            json!({"model": MODEL, "input": "hello"})
+        }
         Form::Generate | Form::GeminiCount => json!({"contents": contents}),
         Form::Embed => json!({"content": contents[0]}),
         Form::EmbedBatch => json!({"requests": [{"model": name, "content": contents[0]}]}),

@@ -8,7 +8,7 @@ use crate::support::server::Answer;
 use crate::support::store::on_both;
 use bitting::provider::ObjectKind;
 use bitting::provider::ask::Role;
-use bitting::provider::operation::{Effect, Form, ROWS, Row};
+use bitting::provider::operation::{Effect, Form, Parts, ROWS, Row};
 use serde_json::{Value, json};
 
 /// A maker, and another key on the same account.
@@ -65,7 +65,8 @@ fn inside(form: Form, id: &str) -> Vec<(&'static str, Value, ObjectKind)> {
         | Form::Embeddings
         | Form::Embed
         | Form::EmbedBatch
-        | Form::Parts(_) => vec![],
+        | Form::Moderations
+        | Form::Parts(Parts::Upload) => vec![],
         Form::Chat => vec![
             ("messages", user(json!({"type": "file", "file": {"file_id": id}})), File),
             ("messages", user(json!({"type": "image_url", "image_url": {"file_id": id}})), File),
