@@ -138,7 +138,9 @@ fn parse_hop(hop: &str) -> Option<IpAddr> {
         None => hop,
         Some(rest) => {
             let (inside, behind) = rest.split_once(']')?;
-            let is_port = |port: &str| port.parse::<u16>().is_ok();
+            // The standard library would also read "+443".
+            let is_port =
+                |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
             (behind.is_empty() || behind.strip_prefix(':').is_some_and(is_port)).then_some(inside)?
         }
     };
@@ -203,6 +205,8 @@ mod tests {
             "2001:db8::7]",
             "[2001:db8::7]443",
             "[2001:db8::7]:x",
+            "[2001:db8::7]:+443",
+            "[2001:db8::7]:65536",
             "3405803783",
             "0xcb007107",
             "203.0.113.7 198.51.100.1",
