@@ -47,6 +47,7 @@ impl Admission<'_> {
         let supports = provider.is_some_and(|provider| provider.supports_stream_options);
         let report = self.ask.report_usage.as_ref().filter(|_| supports);
         splices.extend(report.cloned());
+        self.ask.part_insertions(&mut splices);
         let renamed = self.matched.model().is_some_and(|named| in_path && named != resolved.model);
         let renamed = (renamed && !self.matched.is_azure).then_some("model");
         let mut changed: Vec<String> = Vec::new();

@@ -67,6 +67,16 @@ impl Ask {
         others.map(move |model| model.splice(name)).chain(missing)
     }
 
+    /// Parts members that are put into an empty object one behind the other: alone, each would need no comma.
+    pub fn part_insertions(&self, splices: &mut [Splice]) {
+        let is_put_in = |splice: &&mut Splice| splice.span == (self.insert_at..self.insert_at);
+        let mut put_in = splices.iter_mut().filter(is_put_in).rev();
+        let _last = put_in.next();
+        if self.is_empty_object {
+            put_in.for_each(|splice| splice.with.push(','));
+        }
+    }
+
     /// Puts `member` in as the object's first. `field` is the name in `x-bitting-changed`.
     pub(super) fn insertion(&self, field: &'static str, member: &str) -> Splice {
         let comma = if self.is_empty_object { "" } else { "," };
@@ -100,8 +110,12 @@ mod tests {
     use super::*;
     use crate::{
         base::json::{Document, Limits, Value},
-        provider::operation::ROWS,
+        provider::{
+            Dialect,
+            operation::{ROWS, find},
+        },
     };
+    use http::Method;
     use proptest::prelude::*;
 
     #[test]
@@ -120,6 +134,25 @@ mod tests {
         assert_eq!(changed, r#"{"model":"m","max_tokens": 7}"#);
         let changed = splice(body, vec![ask.bound_splice("max_completion_tokens", 7)]).unwrap();
         assert_eq!(changed, r#"{"max_completion_tokens":7,"model":"m","max_tokens": null}"#);
+    }
+
+    #[test]
+    fn members_put_into_an_empty_object_are_parted() {
+        let row = find(&Method::POST, "/openai/deployments/d/completions", Dialect::OpenAi).unwrap().row;
+        for (body, wanted) in [
+            ("{}", r#"{"model":"m","max_tokens":7}"#),
+            (" { } ", r#" {"model":"m","max_tokens":7 } "#),
+            (r#"{"n":1}"#, r#"{"model":"m","max_tokens":7,"n":1}"#),
+        ] {
+            let ask = read(row, body.as_bytes()).unwrap();
+            let mut changes: Vec<Splice> = ask.model_splices("m").collect();
+            changes.push(ask.bound_splice("max_tokens", 7));
+            ask.part_insertions(&mut changes);
+            assert_eq!(splice(body.as_bytes(), changes).unwrap(), wanted);
+            let mut one = vec![ask.bound_splice("max_tokens", 7)];
+            ask.part_insertions(&mut one);
+            assert_eq!(one, [ask.bound_splice("max_tokens", 7)], "{body}");
+        }
     }
 
     proptest! {
