@@ -3,13 +3,13 @@
 use crate::base::Secret;
 use crate::provider::endpoint::{AuthScheme, Provider};
 use crate::provider::{Dialect, Endpoint, well_known};
-use crate::proxy::upstream::{Deadlines, Upstream};
+use crate::proxy::upstream::{Chain, Deadlines, Upstream};
 use crate::service::{KeyProbe, ProbeError, Trial};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use std::time::Duration;
 
 const ANSWER_MAX_BYTES: usize = 8 << 20;
@@ -104,7 +104,7 @@ async fn get(
         .path_and_query(format!("{}{path}{mark}{}", base.path(), query.join("&")))
         .build()
         .map_err(|error| error.to_string())?;
-    let mut request = Request::new(Full::new(Bytes::new()));
+    let mut request = Request::new(Chain::default());
     *request.uri_mut() = uri;
     *request.headers_mut() = headers;
     let deadlines = Deadlines { connect: Duration::from_secs(5), first_byte: Duration::from_secs(15) };

@@ -9,6 +9,7 @@ use super::reasons::{
 };
 use super::refusal::Refusal;
 use super::respond;
+use super::upstream::Chain;
 use crate::base::{NanoUsd, clip};
 use crate::budget::Balance;
 use crate::log::{Decision, Entry};
@@ -39,7 +40,8 @@ pub(super) struct Admitted {
     pub(super) priced: Option<Priced>,
     pub(super) reservation: Reservation,
     pub(super) in_flight: InFlight,
-    pub(super) body: Bytes,
+    /// What is sent; empty once it is on its way.
+    pub(super) body: Chain,
     pub(super) strip_usage: bool,
     /// The object that the path names.
     pub(super) named_object: Option<String>,

@@ -1,13 +1,14 @@
-//! The body as it is sent: the client's own, but for what policy changes in it.
+//! The body as it is sent: the client's own, but for what policy changes in it. It is never copied: what is sent is
+//! slices of it, with what is new between them.
 
 use super::admit::Admission;
 use super::refusal::{Code, Refusal};
+use super::upstream::Chain;
 use crate::policy::Operation;
 use crate::provider::ask::{self, Splice};
 use crate::provider::operation::Hole;
 use crate::provider::{Dialect, ModelPlace, Resolved, output_bound_field};
 use crate::service::Snapshot;
-use bytes::Bytes;
 
 impl Admission<'_> {
     /// The body as it is sent, and what was changed in it.
@@ -16,7 +17,7 @@ impl Admission<'_> {
         snapshot: &Snapshot,
         resolved: &Resolved,
         given: Option<u64>,
-    ) -> Result<(Bytes, Vec<String>, bool), Refusal> {
+    ) -> Result<(Chain, Vec<String>, bool), Refusal> {
         let provider = snapshot.providers.get(&resolved.provider).map(|entry| &entry.provider);
         let row = self.matched.row;
         let place = provider.map(|provider| provider.model_place(row.dialect, &resolved.model));
@@ -57,13 +58,12 @@ impl Admission<'_> {
             }
         }
         if splices.is_empty() {
-            // A large body is not copied to be sent as it is.
-            return Ok((self.bytes.clone(), changed, false));
+            return Ok((Chain::from(self.bytes.clone()), changed, false));
         }
-        let body = ask::splice(&self.bytes, splices).map_err(|error| {
+        let pieces = ask::pieces(&self.bytes, splices).map_err(|error| {
             tracing::error!(%error, request_id = self.arrival.id.as_str(), "a request's changes do not fit together");
             Refusal::new(Code::InvalidBody, "The request's fields do not fit together.")
         })?;
-        Ok((body, changed, report.is_some()))
+        Ok((pieces.into_iter().collect(), changed, report.is_some()))
     }
 }

@@ -12,7 +12,7 @@ use super::respond::{self, Facts};
 use super::settle::{Bill, settle};
 use super::stops::Stops;
 use super::stream;
-use super::upstream::{Deadlines, IdleTimeout, UpstreamError};
+use super::upstream::{Chain, Deadlines, IdleTimeout, UpstreamError};
 use super::whole;
 use crate::log::{AlarmKind, Entry, Outcome};
 use crate::provider::Dialect;
@@ -20,11 +20,9 @@ use crate::provider::operation::{Answer, Row};
 use crate::vault::EchoGuard;
 use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, Request, StatusCode};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use serde_json::json;
 use std::sync::Arc;
@@ -199,7 +197,7 @@ impl Exchange {
 
     async fn send(
         &mut self,
-        request: Request<Full<Bytes>>,
+        request: Request<Chain>,
         deadlines: Deadlines,
     ) -> Result<Response<Incoming>, Unanswered> {
         let sent = Instant::now();

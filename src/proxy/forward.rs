@@ -6,15 +6,13 @@ use super::arrival::Arrival;
 use super::headers::request_headers;
 use super::refusal::{Code, Refusal};
 use super::respond;
-use super::upstream::Deadlines;
+use super::upstream::{Chain, Deadlines};
 use crate::provider::{AuthScheme, Endpoint, ModelPlace, OnClientGone, Timeouts, operation};
 use crate::service::{Credential, KeyVersion, Snapshot};
 use crate::vault::{Binding, EchoGuard, open_credential};
-use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
-use http_body_util::Full;
 use ring::digest;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -32,7 +30,7 @@ pub(super) struct Call {
 
 /// The request with a key in it, to be sent once.
 pub(super) struct Attempt {
-    pub(super) request: Request<Full<Bytes>>,
+    pub(super) request: Request<Chain>,
     /// Looks for that key in the answer.
     pub(super) guard: EchoGuard,
     /// Which version of the credential's key it is.
@@ -41,7 +39,7 @@ pub(super) struct Attempt {
 
 /// The request without its key, and where it was sent with which.
 pub(super) struct Again {
-    bare: Request<Full<Bytes>>,
+    bare: Request<Chain>,
     auth: AuthScheme,
     tried: Binding,
 }
@@ -59,7 +57,7 @@ pub(super) fn prepare(
     proxy: &Proxy,
     arrival: &Arrival,
     matched: &operation::Matched<'_>,
-    admitted: &Admitted,
+    admitted: &mut Admitted,
 ) -> Result<Call, Refusal> {
     let unusable = |what: &str| {
         tracing::error!(provider = %admitted.resolved.provider, what, "an admitted request cannot be forwarded");
@@ -85,14 +83,15 @@ pub(super) fn prepare(
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
 
-    let mut bare = Request::new(Full::new(admitted.body.clone()));
+    // From here on it is in the attempts alone: what was written is let go, and no answer is as long as a body is kept.
+    let mut bare = Request::new(std::mem::take(&mut admitted.body));
     *bare.method_mut() = matched.row.method.clone();
     *bare.uri_mut() = uri;
     *bare.headers_mut() = headers;
     let (first, other) = credential.versions(proxy.services.clock.now());
     let auth = endpoint.auth;
     let again = other.map(|_| Again { bare: bare.clone(), auth, tried: first.binding.clone() });
-    let attempt = Attempt::new(proxy, admitted, (bare, auth), first).map_err(|why| match why {
+    let attempt = Attempt::new(proxy, &*admitted, (bare, auth), first).map_err(|why| match why {
         Unusable::Sealed => respond::sealed(),
         Unusable::Key(what) => unusable(&what),
     })?;
@@ -134,7 +133,7 @@ impl Attempt {
     fn new(
         proxy: &Proxy,
         admitted: &Admitted,
-        (mut request, auth): (Request<Full<Bytes>>, AuthScheme),
+        (mut request, auth): (Request<Chain>, AuthScheme),
         key: &KeyVersion,
     ) -> Result<Self, Unusable> {
         let version = key.binding.version;

@@ -163,7 +163,7 @@ async fn admitted(
     }
     let mut current = (caller.clone(), head, in_flight);
     let mut tries = 0;
-    let admitted = loop {
+    let mut admitted = loop {
         let (caller, head, in_flight) = current;
         match admission.admit(&caller, &head, in_flight, &mut trail.entry).await? {
             admit::Outcome::Admitted(admitted) => break admitted,
@@ -185,7 +185,7 @@ async fn admitted(
     // Where the body was changed, the client's own is not needed any more.
     drop(admission);
     // 9 open the credential; 10 forward; 11 meter; 12 settle and record
-    match forward::prepare(proxy, arrival, &matched, &admitted) {
+    match forward::prepare(proxy, arrival, &matched, &mut admitted) {
         Ok(call) => Ok(exchange::conduct(proxy, arrival, row, call, (admitted, place)).await),
         Err(refusal) => Ok(exchange::void(proxy, arrival, row.dialect, admitted, &refusal).await),
     }

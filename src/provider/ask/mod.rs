@@ -36,7 +36,9 @@ pub use moderations::MODERATIONS;
 pub use multipart::{HeadProblem, Multipart, MultipartError, Part};
 pub use read::{is_model_name, read, read_body};
 pub use responses::RESPONSES;
-pub use splice::{SpliceError, splice};
+#[cfg(test)]
+pub use splice::splice;
+pub use splice::{SpliceError, pieces};
 pub use upload::{UPLOAD, UPLOAD_ANTHROPIC};
 
 use super::ObjectKind;

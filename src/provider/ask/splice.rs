@@ -21,24 +21,41 @@ pub enum SpliceError {
 }
 
 /// Makes the changes, sorting them by place. Insertions at one place come in the order given.
-pub fn splice(body: &[u8], mut splices: Vec<Splice>) -> Result<Bytes, SpliceError> {
+///
+/// The body comes in pieces, one behind the other: slices of the one that was given, of which nothing is copied, and
+/// what is new between them.
+pub fn pieces(body: &Bytes, mut splices: Vec<Splice>) -> Result<Vec<Bytes>, SpliceError> {
     splices.sort_by_key(|splice| (splice.span.start, splice.span.end));
-    let added: usize = splices.iter().map(|splice| splice.with.len()).sum();
-    let mut out = Vec::with_capacity(body.len() + added);
-    let mut copied = 0;
-    for Splice { span, with, .. } in &splices {
-        if span.start < copied {
+    let mut pieces = Vec::with_capacity(2 * splices.len() + 1);
+    let mut taken = 0;
+    for Splice { span, with, .. } in splices {
+        if span.start < taken {
             return Err(SpliceError::Overlap { at: span.start });
         }
         if span.end < span.start || span.end > body.len() {
             return Err(SpliceError::OutOfRange { at: span.end });
         }
-        out.extend_from_slice(&body[copied..span.start]);
-        out.extend_from_slice(with.as_bytes());
-        copied = span.end;
+        pieces.extend([body.slice(taken..span.start), Bytes::from(with)]);
+        taken = span.end;
     }
-    out.extend_from_slice(&body[copied..]);
-    Ok(out.into())
+    pieces.push(body.slice(taken..));
+    Ok(pieces)
+}
+
+/// The same in one piece, made in the plainest way: what [`pieces`] is held against.
+///
+/// # Panics
+/// Where the pieces are something else.
+#[cfg(test)]
+pub fn splice(body: &[u8], mut splices: Vec<Splice>) -> Result<Bytes, SpliceError> {
+    let pieces = pieces(&Bytes::copy_from_slice(body), splices.clone())?;
+    let mut whole = body.to_vec();
+    splices.sort_by_key(|splice| (splice.span.start, splice.span.end));
+    for Splice { span, with, .. } in splices.into_iter().rev() {
+        whole.splice(span, with.into_bytes());
+    }
+    assert_eq!(pieces.concat(), whole, "the pieces are the body with its changes");
+    Ok(whole.into())
 }
 
 impl Ask {
@@ -156,6 +173,25 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn pieces_are_slices_of_the_body_and_what_is_new(
+            body in prop::collection::vec(any::<u8>(), 0..40),
+            changes in prop::collection::vec((0..50_usize, 0..6_usize, "[a-z]{0,4}"), 0..5),
+        ) {
+            let body = Bytes::from(body);
+            let changes: Vec<Splice> = changes.into_iter()
+                .map(|(start, len, with)| Splice { field: "x", span: start..start + len, with }).collect();
+            // Equal to the plain way, wherever that can be.
+            let whole = splice(&body, changes.clone());
+            let pieces = pieces(&body, changes.clone());
+            prop_assert_eq!(whole.is_ok(), pieces.is_ok());
+            let new: Vec<&str> = changes.iter().map(|change| change.with.as_str()).collect();
+            for piece in pieces.unwrap_or_default().iter().filter(|piece| !piece.is_empty()) {
+                let is_slice = body.as_ptr_range().contains(&piece.as_ptr());
+                prop_assert!(is_slice || new.iter().any(|text| text.as_bytes() == piece), "nothing is copied");
+            }
+        }
+
         /// All changes at once: the values wanted are there, and every other member is as written.
         #[test]
         fn changes_leave_all_else_as_it_was(

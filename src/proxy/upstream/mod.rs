@@ -4,14 +4,14 @@
 //! hangs what the request costs. Nothing is sent twice: a request is put on a second connection only where hyper gives
 //! it back unwritten.
 
+mod chain;
 mod idle;
 
+pub use chain::Chain;
 pub use idle::{AnswerError, IdleTimeout};
 
 use crate::http::client::{AddressRule, ConnectError, Connector, Outgoing, OutgoingError, cause};
-use bytes::Bytes;
 use http::{Request, Response, Version};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::client::legacy::{self, Client};
@@ -89,7 +89,7 @@ pub enum UpstreamError {
 /// Sends requests to providers over pooled connections. Clones share the pool.
 #[derive(Clone)]
 pub struct Upstream {
-    client: Client<Connector, Full<Bytes>>,
+    client: Client<Connector, Chain>,
 }
 
 impl Upstream {
@@ -123,7 +123,7 @@ impl Upstream {
     /// closed.
     pub async fn send(
         &self,
-        mut request: Request<Full<Bytes>>,
+        mut request: Request<Chain>,
         deadlines: Deadlines,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let first_byte_at = Instant::now() + deadlines.first_byte;

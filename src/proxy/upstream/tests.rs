@@ -5,6 +5,7 @@ use crate::base::CidrSet;
 use crate::http::{Entrance, Limits, Tls, serve};
 use axum::Router;
 use axum::routing::{any, post};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,8 +25,9 @@ fn local() -> Upstream {
     Upstream::new(settings(&["127.0.0.0/8"])).unwrap()
 }
 
-fn request(uri: &str) -> Request<Full<Bytes>> {
-    Request::post(uri).body(Full::from("{\"model\": \"m\"}")).unwrap()
+fn request(uri: &str) -> Request<Chain> {
+    let body = ["{\"model\"", ": ", "\"m\"}"].map(|piece| Bytes::from_static(piece.as_bytes()));
+    Request::post(uri).body(body.into_iter().collect()).unwrap()
 }
 
 async fn bind() -> (TcpListener, String) {

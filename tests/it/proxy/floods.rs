@@ -3,7 +3,7 @@
 use super::raw::h2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Ended, H2, HEADERS, RST_STREAM, block, frame,
 };
-use super::raw::{Raw, good};
+use super::raw::{Raw, good, written};
 use super::{assert_refusal, still_clock, still_server};
 use crate::support::server::{FILE, TestServer, chat};
 use crate::support::store::TestStore;
@@ -188,20 +188,47 @@ async fn bodies_share_a_room_and_who_finds_none_is_told_to_come_again() {
     let room = "[limits]\nrequest_bodies_bytes = 1048576";
     let server = TestServer::start_with(TestStore::sqlite().await, still_clock(), &[(FILE, room)]).await;
     let (id, secret) = server.mint(json!({})).await;
-    let mut padded = chat("sandbox-mini+hold");
+    let mut padded = chat("sandbox-mini");
     padded["user"] = json!("u".repeat(400_000));
-    // Two fit, and each has its share until the provider has answered.
-    let held = join_all((0..2).map(|_| server.post(&secret, "/v1/chat/completions", &padded)));
-    let others = async {
-        server.sandbox.wait_held(2).await;
-        let answer = server.post(&secret, "/v1/chat/completions", &padded).await;
-        assert_refusal(&answer, "openai", 503, "api_error", "overloaded", "no room");
-        assert_eq!(answer.header("retry-after"), Some("1"));
-        assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200, "a small one fits beside them");
-        server.sandbox.release();
-    };
-    let (held, ()) = tokio::join!(held, others);
-    assert!(held.iter().all(|answer| answer.status == 200));
+    // Two fit, and each has its share until it was sent on: these lack their last byte.
+    let body = padded.to_string();
+    let (most, last) = body.split_at(body.len() - 1);
+    let request = written(&secret, &format!("Content-Length: {}\r\n", body.len()), most);
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut raw = Raw::connect(&server).await;
+        raw.send(&request).await;
+        held.push(raw);
+    }
+    // It takes a moment until they have come that far.
+    let mut answer = server.post(&secret, "/v1/chat/completions", &padded).await;
+    for _ in 0..1_000 {
+        if answer.status == 200 {
+            answer = server.post(&secret, "/v1/chat/completions", &padded).await;
+        }
+    }
+    assert_refusal(&answer, "openai", 503, "api_error", "overloaded", "no room");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(server.chat(&secret, "sandbox-mini").await.status, 200, "a small one fits beside them");
+    for mut raw in held {
+        raw.send(last).await;
+        assert_eq!(raw.said().await.unwrap().status, 200);
+    }
+    // A body that was sent on has none, however long its answer takes.
+    padded["model"] = json!("sandbox-mini+hold");
+    let body = padded.to_string();
+    let request = written(&secret, &format!("Content-Length: {}\r\n", body.len()), &body);
+    let mut waiting = Vec::new();
+    for number in 1..=4 {
+        let mut raw = Raw::connect(&server).await;
+        raw.send(&request).await;
+        server.sandbox.wait_held(number).await;
+        waiting.push(raw);
+    }
+    server.sandbox.release();
+    for mut raw in waiting {
+        assert_eq!(raw.said().await.unwrap().status, 200);
+    }
     padded["model"] = json!("sandbox-mini");
     assert_eq!(
         server.post(&secret, "/v1/chat/completions", &padded).await.status,

@@ -102,7 +102,11 @@ async fn answer(
 
 /// A server whose one provider is this, and a key for it.
 async fn server(installation: &Installation, provider: &Provider) -> (Process, String) {
-    let server = installation.serve().await;
+    limited(installation, provider, "").await
+}
+
+async fn limited(installation: &Installation, provider: &Provider, limits: &str) -> (Process, String) {
+    let server = installation.serve_with_limits(limits).await;
     let dialects = json!({"openai": format!("{}/v1", provider.url)});
     let made =
         server.admin(Method::POST, "/api/v1/providers", &json!({"slug": "drip", "dialects": dialects})).await;
@@ -223,16 +227,19 @@ async fn a_client_that_stops_reading_holds_its_provider_up_and_not_the_memory() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_body_is_in_memory_once_and_once_more_where_it_is_changed() {
+async fn a_large_body_is_in_memory_once_changed_or_not_and_gone_once_it_was_sent() {
     const TEXT: usize = 31 * MIB;
     let provider = Provider::start(Pace::Drips).await;
     let installation = Installation::sqlite().await;
-    let (server, secret) = server(&installation, &provider).await;
+    // There is room for one at a time: the second is let in because the first is gone, although its answer goes on.
+    let room = "request_bodies_bytes = 41943040";
+    let (server, secret) = limited(&installation, &provider, room).await;
     let mut raw = Raw::connect_to(server.proxy_url()).await;
     raw.send(streamed(&secret, 10, true)).await;
     raw.exactly(1_500).await.unwrap();
     let (before, _) = resident(&server);
-    for (copies, adds_usage) in [(1, false), (2, true)] {
+    let mut streams = Vec::new();
+    for (how, adds_usage) in [("changed", true), ("as it came", false), ("changed", true)] {
         let mut raw = Raw::connect_to(server.proxy_url()).await;
         let earlier = provider.received.load(Ordering::SeqCst);
         raw.send(streamed(&secret, TEXT, adds_usage)).await;
@@ -241,11 +248,12 @@ async fn a_large_body_is_in_memory_once_and_once_more_where_it_is_changed() {
         assert!(provider.received.load(Ordering::SeqCst) > earlier + TEXT, "all of it was sent on");
         let grown = most - before;
         println!(
-            "31 MiB of body, {copies} at a time: {} MiB at the most, {} MiB while its stream goes on",
+            "31 MiB of body, {how}: {} MiB at the most, {} MiB while its stream goes on",
             grown / MIB,
             during.saturating_sub(before) / MIB
         );
-        assert!(grown < copies * TEXT + 16 * MIB, "{grown} bytes");
+        assert!(grown < TEXT + 16 * MIB, "{grown} bytes");
+        streams.push(raw);
     }
     provider.pace.send_replace(Pace::Ends);
     assert!(raw.until(b"data: [DONE]\n\n").await);
