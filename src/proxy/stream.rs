@@ -134,7 +134,8 @@ pub(super) async fn pass(
     let place = passage.place;
     // Closes the connection to a provider that is not done.
     drop(passage);
-    let reading = Reading { is_cut_short, ..meter.finish() };
+    let reading = meter.finish();
+    let reading = Reading { is_cut_short: is_cut_short || reading.is_cut_short, ..reading };
 
     let mut entry = exchange.admitted.entry.clone();
     note_reading(&mut entry, &reading);
@@ -213,6 +214,14 @@ impl TextWatch for KeyWatch {
 
     fn hear_unread(&mut self, data: &[u8]) -> bool {
         self.0.hear_unread(data).is_ok()
+    }
+
+    fn begin_long(&mut self) {
+        self.0.begin_long();
+    }
+
+    fn hear_on(&mut self, data: &[u8]) -> Option<usize> {
+        self.0.hear_on(data).ok()
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::ProviderKey;
 use memchr::memmem;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hasher};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -60,7 +60,12 @@ impl EchoGuard {
 
     /// A guard for the same key in the texts of the same answer.
     pub fn for_texts(&self) -> TextGuard {
-        TextGuard { finder: self.finder.clone(), needle: self.needle.clone(), begun: HashMap::new() }
+        TextGuard {
+            finder: self.finder.clone(),
+            needle: self.needle.clone(),
+            begun: HashMap::new(),
+            long: LongData::default(),
+        }
     }
 
     fn key_prefix_at_end(&self) -> usize {
@@ -83,6 +88,18 @@ pub struct TextGuard {
     needle: Zeroizing<Vec<u8>>,
     /// By strand, how many bytes of the key its text ends with; strands that end with none are not here.
     begun: HashMap<u64, usize>,
+    long: LongData,
+}
+
+/// Where the search in the data of a long event stands.
+#[derive(Default)]
+struct LongData {
+    /// What the key would go on with, in a text that ended with its beginning before; the quote before it included.
+    rests: Vec<Zeroizing<Vec<u8>>>,
+    /// The end of what was heard, unescaped: as much as could matter.
+    tail: Zeroizing<Vec<u8>>,
+    /// The beginning of an escape that stood at the very end.
+    escape: Vec<u8>,
 }
 
 impl TextGuard {
@@ -123,6 +140,37 @@ impl TextGuard {
             self.hear(strand(&[]), &plain)?;
         }
         Ok(())
+    }
+
+    /// Begins data that passes before all of it is there: what [`TextGuard::hear_on`] hears next.
+    pub fn begin_long(&mut self) {
+        // Nobody knows yet which texts these will be, so each could go on with each.
+        let lengths: BTreeSet<usize> = self.begun.values().copied().collect();
+        let rest = |begun| Zeroizing::new([b"\"", &self.needle[begun..]].concat());
+        let rests = lengths.into_iter().map(rest).collect();
+        // Data without quotes is a text by itself.
+        self.long = LongData { rests, tail: Zeroizing::new(b"\"".to_vec()), escape: Vec::new() };
+    }
+
+    /// Hears the next of such data, as it is. After an error it must not reach the client; otherwise as many bytes at the
+    /// end of what was heard as are returned have to wait for what follows.
+    pub fn hear_on(&mut self, data: &[u8]) -> Result<usize, Echoed> {
+        if self.needle.is_empty() {
+            return Ok(0);
+        }
+        let LongData { rests, tail, escape } = &mut self.long;
+        let raw = Zeroizing::new([escape.as_slice(), data].concat());
+        let cut = unfinished_escape(&raw);
+        let heard = Zeroizing::new([tail.as_slice(), &Zeroizing::new(without_escapes(&raw[..cut]))].concat());
+        let is_rest_in = |rest: &Zeroizing<Vec<u8>>| memmem::find(&heard, rest).is_some();
+        if self.finder.find(&heard).is_some() || rests.iter().any(is_rest_in) {
+            return Err(Echoed);
+        }
+        let begun = |key: &Zeroizing<Vec<u8>>| prefix_at_end(key, &heard);
+        let begun = rests.iter().map(begun).chain([begun(&self.needle)]).max().unwrap_or(0);
+        *escape = raw[cut..].to_vec();
+        *tail = Zeroizing::new(heard[heard.len().saturating_sub(self.needle.len())..].to_vec());
+        Ok(begun * ESCAPE_BYTES_MAX + escape.len())
     }
 
     /// Whether a text ends with the beginning of the key.
@@ -203,6 +251,22 @@ fn without_escapes(json: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(rest);
     out
+}
+
+/// What one of the key's characters takes up at the most: `\u0041`.
+const ESCAPE_BYTES_MAX: usize = 6;
+
+/// Where an escape begins that the text ends within; the text's length if there is none.
+fn unfinished_escape(json: &[u8]) -> usize {
+    let mut from = 0;
+    while let Some(at) = memchr::memchr(b'\\', &json[from..]) {
+        let escape = from + at;
+        from = escape + if json.get(escape + 1) == Some(&b'u') { ESCAPE_BYTES_MAX } else { 2 };
+        if from > json.len() {
+            return escape;
+        }
+    }
+    json.len()
 }
 
 fn ascii(digits: &[u8]) -> Option<u8> {
@@ -294,7 +358,72 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_long_event_hides_nothing_before_it_has_ended() {
+        let passed = |before: &[&str], pieces: &[&str]| {
+            let mut guard = texts("sk-canary");
+            before.iter().enumerate().for_each(|(strand, piece)| {
+                guard.hear(u64::try_from(strand).unwrap(), piece.as_bytes()).unwrap();
+            });
+            guard.begin_long();
+            let (mut passed, mut held) = (String::new(), String::new());
+            for piece in pieces {
+                let Ok(wait) = guard.hear_on(piece.as_bytes()) else { return Err(passed) };
+                held.push_str(piece);
+                let goes = held.len() - wait.min(held.len());
+                passed.extend(held.drain(..goes));
+            }
+            Ok(passed)
+        };
+        for pieces in [&[r#"{"a":"sk-canary"#][..], &[r#"{"a":"\u0073\u006b"#, r"-can\", "u0061r", "y"]] {
+            let cut = passed(&[], pieces).unwrap_err();
+            assert!(cut.len() <= r#"{"a":""#.len(), "{cut}");
+        }
+        assert!(passed(&["sk-c"], &[r#"{"a":"one","b":"#, r#""an\u0061r"#, "y"]).is_err(), "begun before");
+        assert!(passed(&["sk-c", "sk-"], &[r#"{"b":"canary"#]).is_err());
+        assert!(passed(&["sk-"], &["can", "ary"]).is_err(), "data that is no JSON");
+        for fine in [
+            &[r#"{"a":"sk-candy","#, r#""b":1}"#][..],
+            &["{\"a\":\"\\\\u0073k-canary\"}"],
+            &["canary"],
+            &["\\"],
+        ] {
+            let all = fine.concat();
+            let passed = passed(&["x"], fine).unwrap();
+            assert!(all.starts_with(&passed) && all.len() - passed.len() <= 6, "{passed} of {all}");
+        }
+        let words = ["sk-can\\u0061", "dy"];
+        assert_eq!(passed(&[], &words).unwrap(), words.concat(), "what was no key after all passes");
+    }
+
     proptest! {
+        /// In data that passes before it is whole, the key is found wherever it is, and nothing of it has passed.
+        #[test]
+        fn any_pieces_of_long_data_are_the_data(
+            text in "[abc\\\\u062-]{0,40}", echo in any::<bool>(), cuts in prop::collection::vec(0..90_usize, 0..8),
+        ) {
+            let key = "abcab-abcac";
+            let escaped: String = key.chars().enumerate()
+                .map(|(at, ch)| if at % 2 == 0 { format!("\\u{:04x}", u32::from(ch)) } else { ch.into() }).collect();
+            let all = if echo { format!("{text} {escaped}{text}") } else { text.clone() };
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(all.len())).collect();
+            cuts.extend([0, all.len()]);
+            cuts.sort_unstable();
+            let mut guard = texts(key);
+            guard.begin_long();
+            let (mut passed, mut found) = (0, false);
+            for pair in cuts.windows(2) {
+                let Ok(wait) = guard.hear_on(&all.as_bytes()[pair[0]..pair[1]]) else {
+                    found = true;
+                    break;
+                };
+                passed = pair[1].saturating_sub(wait);
+            }
+            let plain = without_escapes(all.as_bytes());
+            prop_assert_eq!(found, plain.windows(key.len()).any(|part| part == key.as_bytes()));
+            prop_assert!(!found || passed <= text.len() + 1);
+        }
+
         /// However a text is cut into pieces, the key is found in it exactly where it is in it.
         #[test]
         fn any_pieces_of_a_text_are_the_text(

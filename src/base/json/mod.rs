@@ -140,28 +140,52 @@ impl JsonError {
     }
 }
 
+/// Something that was left out of a document before it was read, because it is long and says nothing: the middle of a
+/// text, or what is inside of an array or object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Where it stood in what is left: between the quotes or brackets.
+    pub at: usize,
+    /// How many bytes it had as written.
+    pub raw_bytes: usize,
+    /// How many bytes of text those were, unescaped; none in an array or object.
+    pub text_bytes: usize,
+}
+
 /// Checked JSON, and where its values stand.
 #[derive(Debug)]
 pub struct Document<'a> {
     text: &'a str,
     /// In document order; an object's members are key, value, key, value. Never empty.
     nodes: Vec<Node>,
+    /// By place.
+    left_out: &'a [LeftOut],
 }
 
 impl<'a> Document<'a> {
     /// Checks all of `bytes`.
     pub fn parse(bytes: &'a [u8], limits: Limits) -> Result<Self, JsonError> {
+        Self::parse_shortened(bytes, limits, &[])
+    }
+
+    /// Checks what is left of a longer document. [`Value::text_len`] and [`Value::raw_len`] are of the whole, all else
+    /// is of what is left. `left_out` is sorted by place.
+    pub fn parse_shortened(
+        bytes: &'a [u8],
+        limits: Limits,
+        left_out: &'a [LeftOut],
+    ) -> Result<Self, JsonError> {
         if bytes.starts_with(b"\xef\xbb\xbf") {
             return Err(JsonError::ByteOrderMark);
         }
         let text =
             std::str::from_utf8(bytes).map_err(|error| JsonError::InvalidUtf8 { at: error.valid_up_to() })?;
-        Ok(Self { text, nodes: parse::nodes(text, limits)? })
+        Ok(Self { text, nodes: parse::nodes(text, limits)?, left_out })
     }
 
     /// The whole value.
     pub fn root(&self) -> Value<'_> {
-        Value { text: self.text, nodes: &self.nodes, at: 0 }
+        Value { text: self.text, nodes: &self.nodes, left_out: self.left_out, at: 0 }
     }
 }
 
@@ -204,6 +228,7 @@ impl Node {
 pub struct Value<'d> {
     text: &'d str,
     nodes: &'d [Node],
+    left_out: &'d [LeftOut],
     at: usize,
 }
 
@@ -256,7 +281,19 @@ impl<'d> Value<'d> {
     /// How many bytes the text of a string has, unescaped; `None` for what is not a string.
     pub fn text_len(self) -> Option<usize> {
         let raw = self.quoted()?;
-        Some(if self.node().escaped { text::unescaped_len(raw) } else { raw.len() })
+        let here = if self.node().escaped { text::unescaped_len(raw) } else { raw.len() };
+        Some(self.left_out().map(|left_out| left_out.text_bytes).fold(here, usize::saturating_add))
+    }
+
+    /// How many bytes the value has as written.
+    pub fn raw_len(self) -> usize {
+        self.left_out().map(|left_out| left_out.raw_bytes).fold(self.span().len(), usize::saturating_add)
+    }
+
+    fn left_out(self) -> impl Iterator<Item = &'d LeftOut> {
+        let Range { start, end } = self.span();
+        let from = self.left_out.partition_point(|left_out| left_out.at <= start);
+        self.left_out[from..].iter().take_while(move |left_out| left_out.at < end)
     }
 
     /// A plain non-negative integer: digits only (`1.0`, `1e3` and `-0` are not), up to `u64::MAX`.

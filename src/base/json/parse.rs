@@ -283,7 +283,7 @@ impl Parser<'_> {
     }
 
     fn key(&self, at: usize) -> Value<'_> {
-        Value { text: self.text, nodes: &self.nodes, at }
+        Value { text: self.text, nodes: &self.nodes, left_out: &[], at }
     }
 
     fn skip_space(&mut self) {

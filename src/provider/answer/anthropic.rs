@@ -141,7 +141,7 @@ fn add_block(block: Value<'_>, reading: &mut Reading) {
         block.get("data").into_iter().for_each(|hidden| add(written_bytes(hidden), reading));
     }
     if let Some(input) = block.get("input").filter(|input| !input.is_empty()) {
-        add(wide(input.span().len()), reading);
+        add(wide(input.raw_len()), reading);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Every byte passes, at once and unchanged, but for what must not pass; see [`super::sse_meter`].
 
-use super::sse_meter::{EVENT_BYTES_MAX, MeterError, Teller};
+use super::long::{Long, WHOLE_BYTES_MAX};
+use super::sse_meter::{EVENT_BYTES_MAX, HELD_BYTES_MIN, MeterError, Teller};
 use super::strand::TextWatch;
 use crate::provider::{Reading, operation::Row};
 use bytes::BytesMut;
@@ -11,10 +12,17 @@ use bytes::BytesMut;
 pub struct ArrayMeter {
     teller: Teller,
     scanner: Scanner,
-    /// The element begun, with what stands before it.
+    /// The element begun, with what stands before it, where that is not long.
     raw: Vec<u8>,
     /// How much of it was passed.
     passed: usize,
+    long: Option<Long>,
+    /// From which length on it is.
+    whole_bytes_max: usize,
+    /// How long it is.
+    bytes: usize,
+    /// Its first bracket was read.
+    has_begun: bool,
 }
 
 /// Follows brackets and strings.
@@ -53,29 +61,72 @@ impl ArrayMeter {
     /// A meter for one answer, with every text of it heard by a watch.
     pub fn new(row: &Row, watch: Box<dyn TextWatch>) -> Self {
         let teller = Teller::new(row, Some(watch));
-        Self { teller, scanner: Scanner::default(), raw: Vec::new(), passed: 0 }
+        Self {
+            teller,
+            scanner: Scanner::default(),
+            raw: Vec::new(),
+            passed: 0,
+            long: None,
+            whole_bytes_max: WHOLE_BYTES_MAX,
+            bytes: 0,
+            has_begun: false,
+        }
     }
 
     pub(super) fn push(&mut self, chunk: &[u8], out: &mut BytesMut) -> Result<(), MeterError> {
         let mut rest = chunk;
         while !rest.is_empty() {
-            let (taken, ends) = self.scanner.advance(rest);
-            if self.raw.len() + taken > EVENT_BYTES_MAX {
-                return Err(MeterError::EventTooLong { max: EVENT_BYTES_MAX });
-            }
-            self.raw.extend_from_slice(&rest[..taken]);
-            rest = &rest[taken..];
-            if ends {
-                self.end_element(out)?;
-            } else if !self.teller.must_wait(&self.raw[self.passed..]) {
-                self.pass_rest(out);
-            }
+            self.push_element(&mut rest, out)?;
         }
         Ok(())
     }
 
+    /// The same up to the next end of an element, and moves `chunk` past it.
+    pub(super) fn push_element(&mut self, chunk: &mut &[u8], out: &mut BytesMut) -> Result<(), MeterError> {
+        let (taken, ends) = self.scanner.advance(chunk);
+        let (bytes, rest) = chunk.split_at(taken);
+        *chunk = rest;
+        self.take(bytes, out)?;
+        if ends {
+            self.end_element(out)?;
+        } else if self.long.is_none() && !self.teller.must_wait(&self.raw[self.passed..]) {
+            self.pass_rest(out);
+        }
+        Ok(())
+    }
+
+    /// Takes in the next bytes of the element under way.
+    fn take(&mut self, bytes: &[u8], out: &mut BytesMut) -> Result<(), MeterError> {
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.bytes > EVENT_BYTES_MAX {
+            return Err(MeterError::EventTooLong { max: EVENT_BYTES_MAX });
+        }
+        if self.long.is_none() && self.bytes <= self.whole_bytes_max {
+            self.raw.extend_from_slice(bytes);
+            return Ok(());
+        }
+        if self.long.is_none() {
+            self.long = Some(Long::begin(&mut self.teller));
+            let (raw, passed) = (std::mem::take(&mut self.raw), std::mem::take(&mut self.passed));
+            self.read_on(&raw, passed, out)?;
+        }
+        self.read_on(bytes, 0, out)
+    }
+
+    /// Reads the next bytes of a long element, of which the first have passed already, and passes the others.
+    fn read_on(&mut self, raw: &[u8], passed: usize, out: &mut BytesMut) -> Result<(), MeterError> {
+        let Some(long) = &mut self.long else { return Ok(()) };
+        let start = if self.has_begun { Some(0) } else { memchr::memchr(b'{', raw) };
+        if let Some(start) = start {
+            self.has_begun = true;
+            long.read(&raw[start..], &mut self.teller)?;
+        }
+        long.pass(&raw[passed..], out);
+        Ok(())
+    }
+
     pub(super) fn flush(&mut self, out: &mut BytesMut) -> Result<(), MeterError> {
-        if self.raw.len() > self.passed { self.end_element(out) } else { Ok(()) }
+        if self.bytes > 0 { self.end_element(out) } else { Ok(()) }
     }
 
     pub(super) fn reading(&self) -> &Reading {
@@ -90,7 +141,9 @@ impl ArrayMeter {
     pub(super) fn place(&self) -> ArrayPlace {
         match &self.scanner {
             Scanner { begun: false, .. } => ArrayPlace::Start,
-            Scanner { depth: 1, base: 1, text: Text::Outside, .. } if self.passed == self.raw.len() => {
+            Scanner { depth: 1, base: 1, text: Text::Outside, .. }
+                if self.passed == self.raw.len() && self.long.is_none() =>
+            {
                 ArrayPlace::Between
             }
             Scanner { .. } => ArrayPlace::Inside,
@@ -98,13 +151,17 @@ impl ArrayMeter {
     }
 
     fn end_element(&mut self, out: &mut BytesMut) -> Result<(), MeterError> {
+        (self.bytes, self.has_begun) = (0, false);
+        if let Some(long) = self.long.take() {
+            return long.end("", &mut self.teller, out);
+        }
         let start = memchr::memchr(b'{', &self.raw).unwrap_or(self.raw.len());
         if start < self.raw.len() {
             self.teller.hear("", &self.raw[start..], false)?;
         }
         self.pass_rest(out);
         self.raw.clear();
-        self.raw.shrink_to(64 * 1024);
+        self.raw.shrink_to(HELD_BYTES_MIN);
         self.passed = 0;
         Ok(())
     }
@@ -152,6 +209,7 @@ impl Scanner {
 
 #[cfg(test)]
 mod tests {
+    use super::super::shorten::tests::long_text;
     use super::*;
     use crate::provider::Dialect;
     use crate::provider::operation::find;
@@ -176,6 +234,12 @@ mod tests {
         fn hear_unread(&mut self, _data: &[u8]) -> bool {
             true
         }
+
+        fn begin_long(&mut self) {}
+
+        fn hear_on(&mut self, _data: &[u8]) -> Option<usize> {
+            Some(0)
+        }
     }
 
     fn meter() -> ArrayMeter {
@@ -184,7 +248,11 @@ mod tests {
     }
 
     fn passed(stream: &[u8], sizes: &[usize]) -> (Vec<u8>, Reading) {
-        let (mut meter, mut out, mut rest, mut turn) = (meter(), BytesMut::new(), stream, 0);
+        read(meter(), stream, sizes)
+    }
+
+    fn read(mut meter: ArrayMeter, stream: &[u8], sizes: &[usize]) -> (Vec<u8>, Reading) {
+        let (mut out, mut rest, mut turn) = (BytesMut::new(), stream, 0);
         while !rest.is_empty() {
             let size =
                 sizes.get(turn % sizes.len().max(1)).copied().unwrap_or(rest.len()).clamp(1, rest.len());
@@ -236,6 +304,19 @@ mod tests {
         #[test]
         fn any_chunking_passes_and_tells_the_same(sizes in prop::collection::vec(1..9_usize, 1..20)) {
             prop_assert_eq!(passed(STREAM.as_bytes(), &sizes), passed(STREAM.as_bytes(), &[]));
+        }
+
+        /// An element that is read as it passes tells what one tells that is held.
+        #[test]
+        fn a_long_element_tells_the_same(
+            text in long_text(), sizes in prop::collection::vec(1..3_000_usize, 1..9), cut: prop::sample::Index,
+        ) {
+            let stream = STREAM.replace("bc", &text).replace(r#""text":"a "#, &format!(r#""inlineData":{{"data":"{text}"}},"text":"a "#));
+            let stream = &stream.as_bytes()[..stream.len() - if cut.index(2) == 0 { 0 } else { cut.index(stream.len()) }];
+            let whole = read(meter(), stream, &sizes);
+            let long = read(ArrayMeter { whole_bytes_max: 0, ..meter() }, stream, &sizes);
+            prop_assert_eq!(&long.0, stream);
+            prop_assert_eq!(long, whole);
         }
 
         #[test]

@@ -74,7 +74,7 @@ fn read_candidate(candidate: Value<'_>, tally: &mut Tally, reading: &mut Reading
 /// The bytes of a part that the model wrote; results of the provider's tools and pictures are not.
 fn part_bytes(part: Value<'_>) -> u64 {
     let calls = ["functionCall", "executableCode", "toolCall"].into_iter().filter_map(|name| part.get(name));
-    let calls = calls.map(|call| wide(call.span().len()));
+    let calls = calls.map(|call| wide(call.raw_len()));
     part.get("text").map_or(0, written_bytes) + calls.fold(0, u64::saturating_add)
 }
 

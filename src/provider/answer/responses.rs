@@ -134,9 +134,8 @@ fn item_bytes(item: Value<'_>) -> u64 {
         parts.map(of).fold(0, u64::saturating_add)
     };
     let written = ["name", "arguments", "input", "code"].iter().filter_map(|field| item.get(field));
-    let calls = written.map(|value| {
-        if value.kind() == Kind::String { written_bytes(value) } else { wide(value.span().len()) }
-    });
+    let calls = written
+        .map(|value| if value.kind() == Kind::String { written_bytes(value) } else { wide(value.raw_len()) });
     calls.fold(texts("content").saturating_add(texts("summary")), u64::saturating_add)
 }
 

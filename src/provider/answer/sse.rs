@@ -1,98 +1,74 @@
 //! Server-sent events: where one ends, and what it says.
 //!
-//! Only the framing that both sides agree on is read; every byte of an event, comments and odd line ends
-//! too, stays in [`Event::raw`].
+//! Only the framing that both sides agree on is read; comments and odd line ends are bytes of an event like all others.
+//! An event is read when it is whole ([`Event`]), or, where it is too long to be held, line by line as it comes
+//! ([`Lines`]): both read the same.
 
 use std::{borrow::Cow, ops::Range};
 
 /// Data lines of an event that are read; no provider sends more than a few.
 const DATA_LINES_MAX: usize = 65_536;
+/// What is read of an event's name, where it is not held.
+const NAME_BYTES_MAX: usize = 256;
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Cuts a stream into events, however it is chunked.
+/// Cuts a stream into events, however it is chunked. It holds nothing.
 #[derive(Debug, Default)]
 pub(super) struct Framer {
-    /// The event begun, with its line ends.
-    raw: Vec<u8>,
+    /// Something of an event was read.
+    has_begun: bool,
     line_has_bytes: bool,
     /// The last byte was a carriage return: a line feed next belongs to it.
     after_cr: bool,
-    /// The byte that follows would begin an event (or be the line feed of the last one's end).
-    is_first: bool,
-    bytes_max: usize,
 }
 
 /// What [`Framer::next`] found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// The chunk is used up; the event goes on.
-    More,
-    /// The event in [`Framer::raw`] is whole.
-    End,
+pub(super) enum Step<'c> {
+    /// The chunk is used up; the event goes on after these bytes.
+    More(&'c [u8]),
+    /// The event ends with these bytes.
+    End(&'c [u8]),
     /// A line feed that belongs to the end of the event before.
     LateLineFeed,
 }
 
-/// An event is longer than may be held.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLong;
-
 impl Framer {
-    pub(super) fn new(bytes_max: usize) -> Self {
-        Self { is_first: true, bytes_max, ..Self::default() }
-    }
-
     /// Reads from the start of `chunk` up to the next end of an event, and moves `chunk` past it.
-    pub(super) fn next(&mut self, chunk: &mut &[u8]) -> Result<Step, TooLong> {
-        while let Some(&byte) = chunk.first() {
+    pub(super) fn next<'c>(&mut self, chunk: &mut &'c [u8]) -> Step<'c> {
+        let all = *chunk;
+        let mut at = 0;
+        while let Some(&byte) = all.get(at) {
             if std::mem::take(&mut self.after_cr) && byte == b'\n' {
-                *chunk = &chunk[1..];
-                if self.raw.is_empty() {
-                    return Ok(Step::LateLineFeed);
+                at += 1;
+                if !self.has_begun {
+                    *chunk = &all[at..];
+                    return Step::LateLineFeed;
                 }
-                self.hold(b"\n")?;
                 continue;
             }
-            let Some(at) = memchr::memchr2(b'\n', b'\r', chunk) else {
+            self.has_begun = true;
+            let Some(length) = memchr::memchr2(b'\n', b'\r', &all[at..]) else {
                 self.line_has_bytes = true;
-                self.hold(chunk)?;
-                *chunk = &[];
                 break;
             };
-            let is_blank = at == 0 && !self.line_has_bytes;
-            self.after_cr = chunk[at] == b'\r';
+            let is_blank = length == 0 && !self.line_has_bytes;
+            at += length + 1;
+            self.after_cr = all[at - 1] == b'\r';
             self.line_has_bytes = false;
-            self.hold(&chunk[..=at])?;
-            *chunk = &chunk[at + 1..];
             if is_blank {
-                return Ok(Step::End);
+                self.has_begun = false;
+                *chunk = &all[at..];
+                return Step::End(&all[..at]);
             }
         }
-        Ok(Step::More)
+        *chunk = &[];
+        Step::More(all)
     }
 
-    /// The event begun or ended, as it came.
-    pub(super) fn raw(&self) -> &[u8] {
-        &self.raw
-    }
-
-    /// Begins the next event. A large one's memory is given back.
-    pub(super) fn clear(&mut self) {
-        self.raw.clear();
-        self.raw.shrink_to(64 * 1024);
-        self.is_first = false;
-    }
-
-    /// The event in [`Framer::raw`].
-    pub(super) fn event(&self) -> Event<'_> {
-        Event::read(&self.raw, self.is_first)
-    }
-
-    fn hold(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
-        if self.raw.len() + bytes.len() > self.bytes_max {
-            return Err(TooLong);
-        }
-        self.raw.extend_from_slice(bytes);
-        Ok(())
+    /// Whether what follows belongs to the line end that was read last.
+    pub(super) fn is_within_line_end(&self, rest: &[u8]) -> bool {
+        self.after_cr && rest.first() == Some(&b'\n')
     }
 }
 
@@ -107,10 +83,11 @@ pub(super) struct Event<'e> {
 }
 
 impl<'e> Event<'e> {
-    fn read(raw: &'e [u8], is_first: bool) -> Self {
+    /// Reads a whole event; the first of a stream may begin with a byte order mark.
+    pub(super) fn read(raw: &'e [u8], is_first: bool) -> Self {
         let mut event = Event { raw, name: Cow::Borrowed(""), data: Vec::new() };
-        // A stream may begin with a byte order mark.
-        let mut start = if is_first && raw.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+        let has_mark = is_first && raw.starts_with(BYTE_ORDER_MARK);
+        let mut start = if has_mark { BYTE_ORDER_MARK.len() } else { 0 };
         while start < raw.len() {
             let end = memchr::memchr2(b'\n', b'\r', &raw[start..]).map_or(raw.len(), |at| start + at);
             event.read_line(start..end);
@@ -160,13 +137,128 @@ impl<'e> Event<'e> {
     }
 }
 
+/// Reads an event line by line as it comes, and holds nothing of it but its name.
+#[derive(Debug)]
+pub(super) struct Lines {
+    place: InLine,
+    /// The field's name, as far as it could be one that is known.
+    field: Vec<u8>,
+    name: Vec<u8>,
+    count: usize,
+    may_be_marked: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum InLine {
+    Field,
+    /// After the colon, where one space may stand.
+    Space(Field),
+    Value(Field),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Field {
+    Data,
+    Name,
+    Other,
+}
+
+impl Lines {
+    /// The lines of one event; the first of a stream may begin with a byte order mark.
+    pub(super) fn new(is_first: bool) -> Self {
+        let (field, name) = (Vec::new(), Vec::new());
+        Self { place: InLine::Field, field, name, count: 0, may_be_marked: is_first }
+    }
+
+    /// Reads the next bytes, and gives out the data that is in them.
+    pub(super) fn read(&mut self, raw: &[u8], mut data: impl FnMut(&[u8])) {
+        let mut rest = raw;
+        while let Some(&byte) = rest.first() {
+            let is_end = matches!(byte, b'\n' | b'\r');
+            let taken = match self.place {
+                InLine::Field if is_end => {
+                    self.begin_value(&mut data);
+                    1
+                }
+                InLine::Field if byte == b':' => {
+                    self.place = InLine::Space(self.begin_value(&mut data));
+                    1
+                }
+                InLine::Field => {
+                    if self.field.len() <= BYTE_ORDER_MARK.len() + b"event".len() {
+                        self.field.push(byte);
+                    }
+                    1
+                }
+                InLine::Space(field) => {
+                    self.place = InLine::Value(field);
+                    usize::from(byte == b' ')
+                }
+                InLine::Value(_) if is_end => {
+                    self.place = InLine::Field;
+                    1
+                }
+                InLine::Value(field) => {
+                    let length = memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+                    self.read_value(field, &rest[..length], &mut data);
+                    length
+                }
+            };
+            rest = &rest[taken..];
+        }
+    }
+
+    /// The event has ended: what it is called. A last line that has no end is a line.
+    pub(super) fn end(mut self, mut data: impl FnMut(&[u8])) -> String {
+        if matches!(self.place, InLine::Field) {
+            self.begin_value(&mut data);
+        }
+        String::from_utf8_lossy(&self.name).into_owned()
+    }
+
+    fn begin_value(&mut self, data: &mut impl FnMut(&[u8])) -> Field {
+        let field = std::mem::take(&mut self.field);
+        let is_marked = std::mem::take(&mut self.may_be_marked) && field.starts_with(BYTE_ORDER_MARK);
+        match &field[if is_marked { BYTE_ORDER_MARK.len() } else { 0 }..] {
+            b"data" if self.count < DATA_LINES_MAX => {
+                if self.count > 0 {
+                    data(b"\n");
+                }
+                self.count += 1;
+                Field::Data
+            }
+            b"event" => {
+                self.name.clear();
+                Field::Name
+            }
+            _ => Field::Other,
+        }
+    }
+
+    fn read_value(&mut self, field: Field, value: &[u8], data: &mut impl FnMut(&[u8])) {
+        match field {
+            Field::Data => data(value),
+            Field::Name => {
+                let room = NAME_BYTES_MAX - self.name.len();
+                self.name.extend_from_slice(&value[..value.len().min(room)]);
+            }
+            Field::Other => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn events(stream: &[u8], sizes: &[usize]) -> Vec<(Vec<u8>, String, Option<Vec<u8>>)> {
-        let (mut framer, mut events, mut rest, mut turn) = (Framer::new(1000), Vec::new(), stream, 0);
+    /// What one event has: its bytes, its name, its data.
+    type Read = (Vec<u8>, String, Option<Vec<u8>>);
+
+    fn events(stream: &[u8], sizes: &[usize]) -> Vec<Read> {
+        let (mut framer, mut events, mut rest, mut turn) = (Framer::default(), Vec::new(), stream, 0);
+        let (mut raw, mut is_first) = (Vec::new(), true);
+        let (mut lines, mut data) = (Lines::new(true), Vec::new());
         while !rest.is_empty() {
             let size =
                 sizes.get(turn % sizes.len().max(1)).copied().unwrap_or(rest.len()).clamp(1, rest.len());
@@ -174,14 +266,21 @@ mod tests {
             let (mut chunk, after) = rest.split_at(size);
             rest = after;
             while !chunk.is_empty() {
-                if framer.next(&mut chunk).unwrap() == Step::End {
-                    let event = framer.event();
-                    events.push((
-                        framer.raw().to_vec(),
-                        event.name.to_string(),
-                        event.data().map(Cow::into_owned),
-                    ));
-                    framer.clear();
+                let (bytes, is_end) = match framer.next(&mut chunk) {
+                    Step::LateLineFeed => continue,
+                    Step::More(bytes) => (bytes, false),
+                    Step::End(bytes) => (bytes, true),
+                };
+                raw.extend_from_slice(bytes);
+                lines.read(bytes, |piece| data.extend_from_slice(piece));
+                if is_end {
+                    let event = Event::read(&raw, is_first);
+                    let whole = (raw.clone(), event.name.to_string(), event.data().map(Cow::into_owned));
+                    let by_line = std::mem::replace(&mut lines, Lines::new(false)).end(|_| {});
+                    let read = (&by_line, std::mem::take(&mut data));
+                    assert_eq!(read, (&whole.1, whole.2.clone().unwrap_or_default()), "as it came");
+                    events.push(whole);
+                    (raw, is_first) = (Vec::new(), false);
                 }
             }
         }
@@ -219,10 +318,19 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_end_is_refused_at_the_limit() {
-        let mut framer = Framer::new(10);
-        assert_eq!(framer.next(&mut &b"data: 1234"[..]), Ok(Step::More));
-        assert_eq!(framer.next(&mut &b"5"[..]), Err(TooLong));
+    fn a_last_line_without_end_is_a_line() {
+        for raw in ["data", "data:", "event: x\ndata: {}", "data: a\ndata", "event", "da", "data: a\n"] {
+            let mut data = Vec::new();
+            let mut lines = Lines::new(false);
+            lines.read(raw.as_bytes(), |piece| data.extend_from_slice(piece));
+            let name = lines.end(|piece| data.extend_from_slice(piece));
+            let event = Event::read(raw.as_bytes(), false);
+            assert_eq!(
+                (name.as_str(), data),
+                (&*event.name, event.data().unwrap_or_default().into_owned()),
+                "{raw}"
+            );
+        }
     }
 
     proptest! {

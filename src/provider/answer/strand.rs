@@ -19,6 +19,14 @@ pub trait TextWatch: Send {
     /// Hears an event that is no JSON by our rules; a reader with looser ones may find texts in it. `false`: it must not
     /// pass.
     fn hear_unread(&mut self, data: &[u8]) -> bool;
+
+    /// An event begins to pass before it is whole, because it is long.
+    fn begin_long(&mut self);
+
+    /// Hears the next of its data, as it is, before that passes. `None`: it must not pass. Otherwise how many bytes at its
+    /// end could be the beginning of what must not pass, and have to wait for what follows. The texts of the event are
+    /// heard once more when it has ended.
+    fn hear_on(&mut self, data: &[u8]) -> Option<usize>;
 }
 
 /// Members that say which of several texts an event goes on with.
@@ -81,6 +89,12 @@ mod tests {
 
         fn hear_unread(&mut self, _data: &[u8]) -> bool {
             true
+        }
+
+        fn begin_long(&mut self) {}
+
+        fn hear_on(&mut self, _data: &[u8]) -> Option<usize> {
+            Some(0)
         }
     }
 

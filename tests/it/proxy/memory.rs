@@ -26,7 +26,14 @@ enum Pace {
     Floods,
     /// The stream's end.
     Ends,
+    /// One event of 16 MiB, all but its end.
+    Swells,
+    /// The body of the request is not read.
+    Sleeps,
 }
+
+/// What an event has that swells.
+const SWOLLEN: usize = 16 * MIB;
 
 /// A provider that streams, on sockets of its own.
 struct Provider {
@@ -68,6 +75,7 @@ async fn answer(
     let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
     let mut left: usize = length.parse().unwrap();
+    pace.wait_for(|pace| *pace != Pace::Sleeps).await.ok()?;
     let mut piece = vec![0; 64 * KIB];
     while left > 0 {
         let read = stream.read(&mut piece[..left.min(64 * KIB)]).await.ok().filter(|read| *read > 0)?;
@@ -89,12 +97,25 @@ async fn answer(
                 let usage = json!({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}});
                 format!("data: {usage}\n\ndata: [DONE]\n\n")
             }
+            Pace::Swells => {
+                let begin = r#"data: {"choices":[{"index":0,"delta":{"images":[{"image_url":{"url":""#;
+                stream.write_all(begin.as_bytes()).await.ok()?;
+                let picture = "iVBORw0K".repeat(8 * KIB);
+                for _ in 0..SWOLLEN / picture.len() {
+                    stream.write_all(picture.as_bytes()).await.ok()?;
+                    taken.fetch_add(picture.len(), Ordering::SeqCst);
+                }
+                pace.wait_for(|pace| *pace == Pace::Ends).await.ok()?;
+                r#""}}]}}],"usage":null}"#.to_owned() + "\n\n"
+            }
+            Pace::Sleeps => String::new(),
         };
         stream.write_all(text.as_bytes()).await.ok()?;
         taken.fetch_add(text.len(), Ordering::SeqCst);
         match now {
             Pace::Drips => drop(timeout(Duration::from_secs(1), pace.changed()).await),
-            Pace::Floods => {}
+            Pace::Floods | Pace::Swells => {}
+            Pace::Sleeps => drop(pace.changed().await),
             Pace::Ends => return Some(()),
         }
     }
@@ -230,31 +251,88 @@ async fn a_client_that_stops_reading_holds_its_provider_up_and_not_the_memory() 
 async fn a_large_body_is_in_memory_once_changed_or_not_and_gone_once_it_was_sent() {
     const TEXT: usize = 31 * MIB;
     let provider = Provider::start(Pace::Drips).await;
-    let installation = Installation::sqlite().await;
-    // There is room for one at a time: the second is let in because the first is gone, although its answer goes on.
-    let room = "request_bodies_bytes = 41943040";
-    let (server, secret) = limited(&installation, &provider, room).await;
-    let mut raw = Raw::connect_to(server.proxy_url()).await;
-    raw.send(streamed(&secret, 10, true)).await;
-    raw.exactly(1_500).await.unwrap();
-    let (before, _) = resident(&server);
-    let mut streams = Vec::new();
-    for (how, adds_usage) in [("changed", true), ("as it came", false), ("changed", true)] {
-        let mut raw = Raw::connect_to(server.proxy_url()).await;
-        let earlier = provider.received.load(Ordering::SeqCst);
-        raw.send(streamed(&secret, TEXT, adds_usage)).await;
-        assert!(raw.exactly(1_500).await.unwrap().starts_with(b"HTTP/1.1 200"));
+    // Of each process the first body counts: what the allocator makes of later ones is its own.
+    for (how, adds_usage) in [("changed", true), ("as it came", false)] {
+        let installation = Installation::sqlite().await;
+        // There is room for one at a time: the second is let in because the first is gone, although its answer goes on.
+        let room = "request_bodies_bytes = 41943040";
+        let (server, secret) = limited(&installation, &provider, room).await;
+        let open = async |text_bytes: usize| {
+            let mut raw = Raw::connect_to(server.proxy_url()).await;
+            let earlier = provider.received.load(Ordering::SeqCst);
+            raw.send(streamed(&secret, text_bytes, adds_usage)).await;
+            assert!(raw.exactly(1_500).await.unwrap().starts_with(b"HTTP/1.1 200"));
+            assert!(provider.received.load(Ordering::SeqCst) > earlier + text_bytes, "all of it was sent on");
+            raw
+        };
+        let _small = open(10).await;
+        let (before, _) = resident(&server);
+        let first = open(TEXT).await;
         let (during, most) = resident(&server);
-        assert!(provider.received.load(Ordering::SeqCst) > earlier + TEXT, "all of it was sent on");
-        let grown = most - before;
         println!(
             "31 MiB of body, {how}: {} MiB at the most, {} MiB while its stream goes on",
-            grown / MIB,
+            (most - before) / MIB,
             during.saturating_sub(before) / MIB
         );
-        assert!(grown < TEXT + 16 * MIB, "{grown} bytes");
-        streams.push(raw);
+        assert!(most - before < TEXT + 16 * MIB, "{before} {most}");
+        assert!(during < before + 8 * MIB, "{before} {during}: kept for the length of an answer");
+        let second = open(TEXT).await;
+        drop((first, second));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_of_sixteen_mebibytes_is_metered_without_being_held() {
+    const STREAMS: usize = 16;
+    let provider = Provider::start(Pace::Swells).await;
+    let installation = Installation::sqlite().await;
+    let (server, secret) = server(&installation, &provider).await;
+    let (before, _) = resident(&server);
+    // Of some the usage has to be taken out, of others not.
+    let open = async |adds_usage: bool| {
+        let mut raw = Raw::connect_to(server.proxy_url()).await;
+        raw.send(streamed(&secret, 10, adds_usage)).await;
+        let begun = raw.exactly(SWOLLEN).await.expect("it passes before it has ended");
+        assert!(begun.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&begun[..300]));
+        raw
+    };
+    let streams: Vec<Raw> = join_all((0..STREAMS).map(|number| open(number % 2 == 0))).await;
+    let (during, most) = resident(&server);
+    println!(
+        "{STREAMS} streams, each inside an event of 16 MiB: {} KiB each, {} KiB at the most",
+        during.saturating_sub(before) / STREAMS / KIB,
+        most.saturating_sub(before) / STREAMS / KIB
+    );
+    assert!(most - before < STREAMS * 4 * MIB, "{before} {during} {most}");
     provider.pace.send_replace(Pace::Ends);
-    assert!(raw.until(b"data: [DONE]\n\n").await);
+    let ended =
+        join_all(streams.into_iter().map(|mut raw| async move { raw.until(b"data: [DONE]\n\n").await }));
+    assert!(ended.await.into_iter().all(|whole| whole), "every stream ends whole");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_does_not_read_holds_a_body_up_and_not_the_memory() {
+    const TEXT: usize = 31 * MIB;
+    let provider = Provider::start(Pace::Sleeps).await;
+    let installation = Installation::sqlite().await;
+    let (server, secret) = limited(&installation, &provider, "request_bodies_bytes = 41943040").await;
+    let (before, _) = resident(&server);
+    let mut raw = Raw::connect_to(server.proxy_url()).await;
+    raw.send(streamed(&secret, TEXT, true)).await;
+    // It has all of it, and the provider has none: there is no room for another.
+    let mut other = Raw::connect_to(server.proxy_url()).await;
+    other.send(streamed(&secret, TEXT, true)).await;
+    let said = other.said().await.expect("it is told");
+    assert_eq!((said.status, said.code().as_str()), (503, "overloaded"));
+    let (_, most) = resident(&server);
+    println!("31 MiB of body that nobody takes: {} MiB at the most", (most - before) / MIB);
+    assert!(most - before < TEXT + 16 * MIB, "{before} {most}");
+    assert_eq!(provider.received.load(Ordering::SeqCst), 0);
+    // Once it is read, it is sent on whole, and gone.
+    provider.pace.send_replace(Pace::Drips);
+    assert!(raw.exactly(1_500).await.unwrap().starts_with(b"HTTP/1.1 200"));
+    assert!(provider.received.load(Ordering::SeqCst) > TEXT, "all of it was sent on");
+    let mut next = Raw::connect_to(server.proxy_url()).await;
+    next.send(streamed(&secret, TEXT, true)).await;
+    assert!(next.exactly(1_500).await.unwrap().starts_with(b"HTTP/1.1 200"));
 }

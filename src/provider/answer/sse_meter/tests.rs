@@ -1,12 +1,16 @@
 //! What a metered stream tells, and that it passes unchanged.
 
+use super::super::shorten::tests::long_text;
 use super::*;
-use crate::provider::operation::ROWS;
+use crate::provider::operation::{ROWS, find};
 use crate::provider::{HostedCalls, Usage};
 use proptest::prelude::*;
 
 fn meter(row: &Row, strip: bool, stream: &[u8], sizes: &[usize]) -> (Vec<u8>, Reading) {
-    let mut meter = SseMeter::new(row, strip);
+    read(SseMeter::new(row, strip), strip, stream, sizes)
+}
+
+fn read(mut meter: SseMeter, strip: bool, stream: &[u8], sizes: &[usize]) -> (Vec<u8>, Reading) {
     let (mut out, mut rest, mut turn) = (BytesMut::new(), stream, 0);
     while !rest.is_empty() {
         let size = sizes.get(turn % sizes.len().max(1)).copied().unwrap_or(rest.len()).clamp(1, rest.len());
@@ -229,6 +233,12 @@ impl TextWatch for NoKey {
     fn hear_unread(&mut self, data: &[u8]) -> bool {
         !data.windows(8).any(|part| part == b"\\u006bey")
     }
+
+    fn begin_long(&mut self) {}
+
+    fn hear_on(&mut self, data: &[u8]) -> Option<usize> {
+        (!data.windows(3).any(|part| part == b"key")).then_some(0)
+    }
 }
 
 fn piece(text: &str) -> String {
@@ -294,6 +304,85 @@ fn a_watched_stream_passes_as_it_comes() {
 }
 
 #[test]
+fn a_long_event_passes_as_it_comes_and_nothing_is_taken_out_of_it() {
+    let picture = "A".repeat(3 << 20);
+    let long = format!(
+        "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"images\":[{{\"image_url\":{{\"url\":\"{picture}\"}}}}]}}}}],\"usage\":null}}\n\n"
+    );
+    let stream = format!("{}{long}{}", piece("a"), openai_stream("\n"));
+    for (strip, held) in [(false, WHOLE_BYTES_MAX), (true, STRIPPED_BYTES_MAX)] {
+        let (mut meter, mut passed) = (SseMeter::new(&ROWS[0], strip), 0);
+        for (number, chunk) in stream.as_bytes().chunks(10_000).enumerate() {
+            let mut out = BytesMut::new();
+            meter.push(chunk, &mut out).unwrap();
+            passed += out.len();
+            assert!(meter.raw.capacity() <= 2 * held, "{}", meter.raw.capacity());
+            if (held / 10_000 + 2..300).contains(&number) {
+                assert_eq!(passed, (number + 1) * 10_000, "long before it has ended");
+            }
+        }
+        let reading = meter.finish();
+        assert!(reading.complete && reading.usage.is_some());
+        assert_eq!(reading.visible_output_bytes, 1 + 5, "a picture is no text");
+        let taken: usize = if strip {
+            openai_stream("\n").len() - STRIPPED.map(|line| line.len() + 2).iter().sum::<usize>()
+        } else {
+            0
+        };
+        assert_eq!(passed, stream.len() - taken);
+    }
+}
+
+#[test]
+fn nothing_of_what_must_not_pass_is_in_a_long_event() {
+    let meter = SseMeter { whole_bytes_max: 0, ..SseMeter::new(&ROWS[0], false) };
+    let (mut meter, mut out) = (meter.watched_by(Box::new(NoKey::default())), BytesMut::new());
+    let fine = piece("a");
+    meter.push(fine.as_bytes(), &mut out).unwrap();
+    assert_eq!(meter.push(piece("the key").as_bytes(), &mut out), Err(MeterError::Withheld));
+    assert_eq!(out, fine);
+    // Its texts go on with those of the events before and after it.
+    let mut meter = SseMeter::new(&ROWS[0], false).watched_by(Box::new(NoKey::default()));
+    for text in ["k", "e"] {
+        meter.push(piece(text).as_bytes(), &mut BytesMut::new()).unwrap();
+        meter.whole_bytes_max = 0;
+    }
+    assert_eq!(meter.push(piece("y").as_bytes(), &mut BytesMut::new()), Err(MeterError::Withheld));
+}
+
+#[test]
+fn where_another_event_can_follow_is_known() {
+    for whole_bytes_max in [0, 1_000] {
+        let mut meter = SseMeter { whole_bytes_max, ..SseMeter::new(&ROWS[0], false) };
+        let mut at = |bytes: &str| {
+            meter.push(bytes.as_bytes(), &mut BytesMut::new()).unwrap();
+            meter.is_between()
+        };
+        let places = ["", "data: {}", "\n", "\n", ": note\r", "\n\r", "\n", "data: {"].map(&mut at);
+        assert_eq!(places, [true, false, false, true, false, true, true, false]);
+        meter.flush(&mut BytesMut::new()).unwrap();
+        assert!(!meter.is_between(), "what was ended without its blank line");
+    }
+    let mut meter = SseMeter::new(&ROWS[0], true);
+    meter.push(b"data: {\"usage\"", &mut BytesMut::new()).unwrap();
+    assert!(meter.is_between(), "what is held the client does not have");
+}
+
+#[test]
+fn a_cut_of_what_is_too_much_is_never_cheaper() {
+    let item = r#"{"type":"web_search_call","id":"ws_0123456789abcdef"}"#;
+    let output = vec![item; 40_000].join(",");
+    let event = format!(
+        r#"data: {{"type":"response.completed","response":{{"id":"resp_0123456789abcdef","output":[{output}],"usage":{{"input_tokens":3,"output_tokens":4}}}}}}"#
+    );
+    let row = find(&http::Method::POST, "/v1/responses", Dialect::OpenAi).unwrap().row;
+    let (out, reading) = meter(row, false, format!("{event}\n\n").as_bytes(), &[60_000]);
+    assert_eq!((out.len(), reading.complete), (event.len() + 2, true));
+    assert_eq!(reading.usage, Some(Usage { input: 3, output: 4, ..Usage::default() }));
+    assert_eq!((reading.hosted_calls, reading.is_cut_short), (None, true), "nobody counted them");
+}
+
+#[test]
 fn an_endless_event_is_an_error() {
     for strip in [false, true] {
         let mut meter = SseMeter::new(&ROWS[0], strip);
@@ -329,6 +418,45 @@ proptest! {
         }
         let anthropic = meter(&ROWS[3], strip, ANTHROPIC.as_bytes(), &sizes);
         prop_assert_eq!(anthropic, meter(&ROWS[3], false, ANTHROPIC.as_bytes(), &[]));
+    }
+
+    /// An event that is read as it passes tells what one tells that is held, however it is chunked.
+    #[test]
+    fn a_long_event_tells_the_same(
+        texts in prop::collection::vec(long_text(), 3),
+        end in prop::sample::select(vec!["\n", "\r\n", "\r"]),
+        sizes in prop::collection::vec(1..9_000_usize, 1..9),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let [one, two, three] = [0, 1, 2].map(|number| &texts[number]);
+        let chat = [
+            format!(r#"data: {{"choices":[{{"index":0,"delta":{{"content":"{one}","audio":{{"id":"audio_1","data":"{two}"}}}}}}],"model":"{two}"}}"#),
+            r#"data: {"choices":[{"index":0,"delta":{},"logprobs":{"content":[{"token":"x"}]},"finish_reason":"stop"}],"usage":{"prompt_tokens":5,"completion_tokens":1}}"#.to_owned(),
+            format!("event: error{end}data: {{\"error\":{end}data:{{\"message\":\"{three}\"}}}}"),
+            "data: [DONE]".to_owned(),
+        ];
+        let responses = [
+            format!(r#"data: {{"type":"response.output_text.delta","delta":"{one}","sequence_number":3}}"#),
+            format!(r#"data: {{"type":"response.image_generation_call.partial_image","partial_image_b64":"{two}"}}"#),
+            format!(r#"data: {{"type":"response.completed","response":{{"id":"resp_0123456789abcdef","instructions":"{two}","output":[
+                {{"type":"image_generation_call","id":"ig_0123456789abcdef","result":"{one}"}},{{"type":"message","id":"msg_0123456789abcdef","content":"{three}"}}],
+                "usage":{{"input_tokens":1,"output_tokens":2}}}}}}"#).replace('\n', ""),
+        ];
+        let anthropic = [
+            format!(r#"data: {{"type":"message_start","message":{{"model":"{three}","usage":{{"input_tokens":10,"output_tokens":1}}}}}}"#),
+            format!(r#"data: {{"type":"content_block_start","index":0,"content_block":{{"type":"tool_use","name":"{one}","input":{{"a":"{two}"}}}}}}"#),
+            format!(r#"event: content_block_delta{end}data: {{"type":"content_block_delta","index":0,"delta":{{"thinking":"{two}"}}}}"#),
+            r#"data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":9}}"#.to_owned(),
+        ];
+        let responses_row = find(&http::Method::POST, "/v1/responses", Dialect::OpenAi).unwrap().row;
+        for (row, events) in [(&ROWS[0], &chat[..]), (responses_row, &responses[..]), (&ROWS[3], &anthropic[..])] {
+            let stream: String = events.iter().flat_map(|event| [event, end, end]).collect();
+            let stream = &stream.as_bytes()[..stream.len() - cut.map_or(0, |cut| cut.index(stream.len()))];
+            let whole = read(SseMeter { whole_bytes_max: usize::MAX, ..SseMeter::new(row, false) }, false, stream, &sizes);
+            let long = read(SseMeter { whole_bytes_max: 20, ..SseMeter::new(row, false) }, false, stream, &sizes);
+            prop_assert_eq!(&long.0, stream);
+            prop_assert_eq!(long, whole);
+        }
     }
 
     /// Stripping takes the usage and nothing else: what is left, metered again, tells the same but for it.
