@@ -344,7 +344,7 @@ impl Refusal {
             }
             (Place::Array(ArrayPlace::Start), _) => Some(format!("[{body}]")),
             (Place::Array(ArrayPlace::Between), _) => Some(format!(",\r\n{body}]")),
-            (Place::Array(ArrayPlace::Inside) | Place::Opaque, _) => None,
+            (Place::Array(ArrayPlace::Inside) | Place::Inside | Place::Opaque, _) => None,
         }
     }
 }

@@ -225,6 +225,15 @@ impl TextWatch for KeyWatch {
     }
 }
 
+/// What came, metered.
+struct Metered {
+    /// What the client shall see of it.
+    out: BytesMut,
+    /// How much of that ends the event of which the client has a part, and where it is then.
+    finishes: Option<(usize, Place)>,
+    result: Result<(), MeterError>,
+}
+
 struct Passage<'a> {
     exchange: &'a Exchange,
     body: AnswerBody,
@@ -253,7 +262,7 @@ impl Passage<'_> {
                 }
                 refusal = cut(self.exchange, self.deadline) => return End::Cut(refusal),
             };
-            let (mut checked, mut out) = (Vec::new(), BytesMut::new());
+            let mut checked = Vec::new();
             let ended = match frame {
                 None => {
                     self.guard.finish(&mut checked);
@@ -269,7 +278,7 @@ impl Passage<'_> {
                     false
                 }
             };
-            let mut metered = meter.push(&checked, &mut out);
+            let Metered { mut out, finishes, result: mut metered } = self.meter(meter, &checked);
             if ended && metered.is_ok() {
                 metered = meter.flush(&mut out);
             }
@@ -292,6 +301,7 @@ impl Passage<'_> {
                 };
             }
             if let Some(refusal) = self.beyond_reservation(meter) {
+                self.finish_event(out, finishes).await;
                 return End::Cut(refusal);
             }
             if !client_gone && !out.is_empty() {
@@ -308,6 +318,28 @@ impl Passage<'_> {
         }
     }
 
+    /// Meters what came.
+    fn meter(&self, meter: &mut Meter, checked: &[u8]) -> Metered {
+        let (mut rest, mut out) = (checked, BytesMut::new());
+        let (mut begun, mut finishes) = (Ok(()), None);
+        if self.place.is_inside() {
+            begun = meter.push_event(&mut rest, &mut out);
+            let place = meter.place();
+            finishes = (begun.is_ok() && !place.is_inside()).then_some((out.len(), place));
+        }
+        let result = begun.and_then(|()| meter.push(rest, &mut out));
+        Metered { out, finishes, result }
+    }
+
+    /// Gives the client the rest of the event that it has a part of, and nothing more: then another event can follow.
+    async fn finish_event(&mut self, mut out: BytesMut, finishes: Option<(usize, Place)>) {
+        if let Some((bytes, place)) = finishes
+            && self.send(out.split_to(bytes).freeze()).await.is_ok()
+        {
+            self.place = place;
+        }
+    }
+
     /// The key is in what the provider sends: none of it is passed on.
     fn echoed(&self) -> End {
         self.exchange.note_echo("stream");
@@ -316,7 +348,7 @@ impl Passage<'_> {
     }
 
     /// What the provider sent before it can know that nobody reads on is billed like the rest: it is counted, and goes
-    /// nowhere. Whether that is all: one that is far ahead has made nobody knows how much.
+    /// nowhere, but for the rest of an event of which the client has a part. Whether that is all: one that is far ahead has made nobody knows how much.
     async fn hear_out(&mut self, meter: &mut Meter) -> bool {
         let (until, mut heard_bytes) = (Instant::now() + HEAR_OUT_MAX, 0_usize);
         while Instant::now() < until {
@@ -328,12 +360,14 @@ impl Passage<'_> {
             };
             let Some(data) = frame.data_ref() else { continue };
             heard_bytes = heard_bytes.saturating_add(data.len());
-            let (mut checked, mut unseen) = (Vec::new(), BytesMut::new());
+            let mut checked = Vec::new();
             if self.guard.push(data, &mut checked).is_err() {
                 self.exchange.note_echo("stream");
                 return false;
             }
-            if meter.push(&checked, &mut unseen).is_err() {
+            let Metered { out, finishes, result } = self.meter(meter, &checked);
+            self.finish_event(out, finishes).await;
+            if result.is_err() {
                 return false;
             }
         }

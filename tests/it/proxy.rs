@@ -20,6 +20,7 @@ mod floods;
 mod gaps;
 mod gate;
 mod gemini;
+mod half;
 mod header_lists;
 mod keys;
 mod lists;

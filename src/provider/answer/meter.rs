@@ -29,8 +29,18 @@ pub enum Place {
     },
     /// In an array.
     Array(ArrayPlace),
+    /// Inside an event, of which the client has a part: nothing can follow. With the blank line that would end it, a
+    /// library takes the part for an event and fails in its own words.
+    Inside,
     /// Nothing can follow.
     Opaque,
+}
+
+impl Place {
+    /// Whether the client has a part of something, behind which nothing else can stand.
+    pub fn is_inside(self) -> bool {
+        matches!(self, Self::Inside | Self::Array(ArrayPlace::Inside))
+    }
 }
 
 impl Meter {
@@ -47,6 +57,7 @@ impl Meter {
     /// Where the answer stands.
     pub fn place(&self) -> Place {
         match self {
+            Self::Events(meter) if !meter.is_between() => Place::Inside,
             Self::Events(meter) if meter.is_of_responses() => {
                 Place::Responses { sequence_number: meter.reading().sequence_number }
             }
@@ -74,6 +85,18 @@ impl Meter {
                 meter.push(chunk, out);
                 Ok(())
             }
+        }
+    }
+
+    /// The same up to the next end of an event, and moves `chunk` past it.
+    ///
+    /// # Errors
+    /// As [`Meter::push`].
+    pub fn push_event(&mut self, chunk: &mut &[u8], out: &mut BytesMut) -> Result<(), MeterError> {
+        match self {
+            Self::Events(meter) => meter.push_event(chunk, out),
+            Self::Array(meter) => meter.push_element(chunk, out),
+            Self::Opaque(_) => self.push(std::mem::take(chunk), out),
         }
     }
 

@@ -110,6 +110,13 @@ impl Raw {
         done.ok().map(|_| read)
     }
 
+    /// All that comes until the connection ends.
+    pub(super) async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let _ = timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await.expect("the connection stays");
+        rest
+    }
+
     /// Reads on until this has come; `false` when the connection ends before.
     pub(super) async fn until(&mut self, wanted: &[u8]) -> bool {
         let mut tail = Vec::new();
