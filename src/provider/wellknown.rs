@@ -21,6 +21,9 @@ pub struct WellKnown {
     pub output_bound_field: &'static str,
     /// The dialects in which it keeps files.
     pub files: &'static [Dialect],
+    /// Whether a stream has to be asked for its usage by `stream_options`, and may be. A provider that reports it anyway
+    /// is not asked: what it says unasked the application sees.
+    pub supports_stream_options: bool,
 }
 
 /// The field of chat completions that bounds the output, where a provider says no other.
@@ -39,6 +42,7 @@ pub const WELL_KNOWN: [WellKnown; 7] = [
         model_list_is_public: false,
         output_bound_field: MAX_TOKENS,
         files: &[Dialect::Anthropic],
+        supports_stream_options: true,
     },
     WellKnown {
         slug: "deepseek",
@@ -51,6 +55,8 @@ pub const WELL_KNOWN: [WellKnown; 7] = [
         model_list_is_public: false,
         output_bound_field: MAX_TOKENS,
         files: &[],
+        // It reports in its last chunk, asked or not.
+        supports_stream_options: false,
     },
     WellKnown {
         slug: "gemini",
@@ -63,6 +69,7 @@ pub const WELL_KNOWN: [WellKnown; 7] = [
         model_list_is_public: false,
         output_bound_field: MAX_TOKENS,
         files: &[],
+        supports_stream_options: true,
     },
     WellKnown {
         slug: "mistral",
@@ -72,6 +79,8 @@ pub const WELL_KNOWN: [WellKnown; 7] = [
         model_list_is_public: false,
         output_bound_field: MAX_TOKENS,
         files: &[Dialect::OpenAi],
+        // It refuses the field, and reports in its last chunk.
+        supports_stream_options: false,
     },
     WellKnown {
         slug: "openai",
@@ -81,6 +90,7 @@ pub const WELL_KNOWN: [WellKnown; 7] = [
         model_list_is_public: false,
         output_bound_field: "max_completion_tokens",
         files: &[Dialect::OpenAi],
+        supports_stream_options: true,
     },
     WellKnown {
         slug: "openrouter",
@@ -90,6 +100,8 @@ pub const WELL_KNOWN: [WellKnown; 7] = [
         model_list_is_public: true,
         output_bound_field: MAX_TOKENS,
         files: &[],
+        // It reports in its last chunk, asked or not.
+        supports_stream_options: false,
     },
     WellKnown {
         slug: "qwen",
@@ -103,6 +115,7 @@ pub const WELL_KNOWN: [WellKnown; 7] = [
         model_list_is_public: false,
         output_bound_field: MAX_TOKENS,
         files: &[Dialect::OpenAi],
+        supports_stream_options: true,
     },
 ];
 
@@ -132,7 +145,7 @@ impl WellKnown {
             dialects: self.endpoints.iter().map(endpoint).collect(),
             deployments: BTreeMap::new(),
             on_client_gone: OnClientGone::default(),
-            supports_stream_options: true,
+            supports_stream_options: self.supports_stream_options,
             timeouts: Timeouts::default(),
             rate_limits: Vec::new(),
         })
@@ -162,6 +175,13 @@ mod tests {
             let slug = model.provider.as_str();
             assert!(slug == "sandbox" || well_known(slug).is_some(), "{slug}");
         }
+    }
+
+    #[test]
+    fn who_reports_usage_unasked_or_refuses_to_be_asked_is_not_asked() {
+        let asked = |slug: &str| well_known(slug).unwrap().document().unwrap().supports_stream_options;
+        assert_eq!(["openai", "gemini", "qwen", "anthropic"].map(asked), [true; 4]);
+        assert_eq!(["mistral", "deepseek", "openrouter"].map(asked), [false; 3]);
     }
 
     #[test]

@@ -98,6 +98,28 @@ on_both! {
 }
 
 #[tokio::test]
+async fn p6_faithful_a_provider_is_asked_for_usage_only_where_it_takes_that() {
+    let server = still_server(&[]).await;
+    let dialects = json!({"openai": format!("{}/v1", server.sandbox_url)});
+    let provider = json!({"slug": "mute", "dialects": dialects, "supports_stream_options": false});
+    assert_eq!(server.admin_post("/api/v1/providers", &provider).await.status, 201);
+    let key = json!({"name": "main", "secret": "mute-canary-1f6e0c93b2"});
+    assert_eq!(server.admin_post("/api/v1/providers/mute/credentials", &key).await.status, 201);
+    let (id, secret) = server.mint(json!({"models": ["mute/*"]})).await;
+    for (options, asks) in [("", false), (r#","stream_options":{"include_usage":true}"#, true)] {
+        let messages = r#""messages":[{"role":"user","content":"hello"}],"max_tokens":16"#;
+        let body = format!(r#"{{"model":"sandbox-mini",{messages},"stream":true{options}}}"#);
+        let answer = server.call(server.proxied(&secret, "/p/mute/v1/chat/completions", body.clone())).await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-bitting-changed")), (200, None));
+        assert_eq!(server.sandbox.requests().pop().unwrap().body, body, "byte for byte");
+        let text = std::str::from_utf8(&answer.bytes).unwrap();
+        assert_eq!(text.contains("\"usage\""), asks, "what it was asked for itself it passes on: {text}");
+        assert_eq!(without_ids(text), direct(&server, CHAT, &body).await);
+        assert_eq!(server.entries(&id).await.pop().unwrap()["outcome"], "completed");
+    }
+}
+
+#[tokio::test]
 async fn p6_faithful_changes_are_of_one_value_and_named() {
     let server = still_server(&[]).await;
     let (_, plain) = server.mint(json!({})).await;
