@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 
 const EACH: &str = "sandbox-image-each";
 const PICTURES_MAX: u64 = 10;
+const GIVEN_MAX: usize = 16;
+const PROMPT_CHARACTERS_MAX: usize = 32_000;
 const PARTIAL_MAX: u64 = 3;
 const PARTIAL_TOKENS: u64 = 100;
 const GIVEN_TOKENS_MAX: u64 = 323;
@@ -76,9 +78,18 @@ pub(super) fn work(call: &Call, action: Action) -> Result<Work, Refusal> {
     if prompt.is_empty() && action != Action::Vary {
         return Err(Refusal::param("prompt", "Missing required parameter: 'prompt'."));
     }
+    if prompt.chars().count() > PROMPT_CHARACTERS_MAX {
+        let told = format!(
+            "Invalid 'prompt': string too long. Expected at most {PROMPT_CHARACTERS_MAX} characters."
+        );
+        return Err(Refusal::param("prompt", told));
+    }
     let given: Vec<&Part> = call.form.files("image").chain(call.form.file("mask")).collect();
     if given.is_empty() && action != Action::Generate {
         return Err(Refusal::param("image", "Missing required parameter: 'image'."));
+    }
+    if given.len() > GIVEN_MAX {
+        return Err(Refusal::param("image", format!("Too many images: at most {GIVEN_MAX} are allowed.")));
     }
     let ask = Ask::read(call)?;
     let is_each = call.model.as_ref().is_some_and(|model| model.base() == EACH);

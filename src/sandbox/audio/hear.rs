@@ -1,6 +1,7 @@
 //! `POST /v1/audio/transcriptions` and `/translations`: what was heard, in words of the sandbox's own.
 //!
-//! `sandbox-whisper` is billed by the second; any other model by tokens, those of the sound and those of the prompt.
+//! `sandbox-whisper` is billed by the second; any other model by tokens, those of the sound and those of the prompt, of which
+//! it takes 16,000. No sound may be longer than 1,500 seconds, and no file larger than 25 MiB.
 
 use super::super::bill::{Reported, Usage};
 use super::super::call::{Answer, Call, Work};
@@ -12,6 +13,10 @@ use super::{TOKENS_PER_SECOND, is_model, seconds};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+const FILE_BYTES_MAX: usize = 25 * 1024 * 1024;
+const SECONDS_MAX: u64 = 1_500;
+const INPUT_TOKENS_MAX: u64 = 16_000;
+
 /// Reads the request, answers it, and says what it uses.
 pub(super) fn work(call: &Call, translates: bool) -> Result<Work, Refusal> {
     let body = &call.body;
@@ -21,10 +26,19 @@ pub(super) fn work(call: &Call, translates: bool) -> Result<Work, Refusal> {
     if sound.bytes.is_empty() {
         return Err(Refusal::param("file", "Audio file is too short. Minimum audio length is 0.1 seconds."));
     }
+    if sound.bytes.len() > FILE_BYTES_MAX {
+        return Err(Refusal::param(
+            "file",
+            format!("Maximum content size limit ({FILE_BYTES_MAX}) exceeded."),
+        ));
+    }
     let by_second = is_model(call, "sandbox-whisper");
     let format = body["response_format"].as_str().unwrap_or("json");
-    let known: &[&str] =
-        if by_second { &["json", "text", "srt", "verbose_json", "vtt"] } else { &["json", "text"] };
+    let known: &[&str] = if by_second {
+        &["json", "text", "srt", "verbose_json", "vtt"]
+    } else {
+        &["json", "text", "diarized_json"]
+    };
     if !known.contains(&format) {
         let model = call.model_name();
         let told = format!(
@@ -33,6 +47,14 @@ pub(super) fn work(call: &Call, translates: bool) -> Result<Work, Refusal> {
         return Err(Refusal::param("response_format", told));
     }
     let seconds = seconds(&sound.bytes);
+    let prompt = tokens(body["prompt"].as_str().unwrap_or_default().len());
+    let heard = seconds.saturating_mul(TOKENS_PER_SECOND).saturating_add(prompt);
+    if seconds > SECONDS_MAX || !by_second && heard > INPUT_TOKENS_MAX {
+        let told = format!(
+            "audio duration {seconds} seconds is longer than {SECONDS_MAX} seconds which is the maximum for this model"
+        );
+        return Err(Refusal::param("file", told));
+    }
     let ask = Ask {
         input: InputCount::default(),
         topic: format!("a sound of {} bytes", sound.bytes.len()),
@@ -48,7 +70,6 @@ pub(super) fn work(call: &Call, translates: bool) -> Result<Work, Refusal> {
         usage.extras.seconds = seconds;
         usage
     } else {
-        let prompt = tokens(body["prompt"].as_str().unwrap_or_default().len());
         let mut usage = Usage::new(prompt, reply.tokens(), &call.directives);
         usage.extras.audio_input += seconds * TOKENS_PER_SECOND;
         usage
@@ -66,10 +87,10 @@ pub(super) fn work(call: &Call, translates: bool) -> Result<Work, Refusal> {
                 plain("text/vtt; charset=utf-8", format!("WEBVTT\n\n{}\n{text}\n\n", span(seconds, '.')))
             }
             _ => {
-                let mut answer = if format == "verbose_json" {
-                    verbose(&text, seconds, translates)
-                } else {
-                    json!({"text": text})
+                let mut answer = match format {
+                    "verbose_json" => verbose(&text, seconds, translates),
+                    "diarized_json" => diarized(&text, seconds),
+                    _ => json!({"text": text}),
                 };
                 if let Some(told) = told {
                     answer["usage"] = told;
@@ -107,6 +128,15 @@ fn verbose(text: &str, seconds: u64, translates: bool) -> Value {
         "segments": [{
             "id": 0, "seek": 0, "start": 0.0, "end": seconds, "text": text, "tokens": [50364], "temperature": 0.0,
             "avg_logprob": -0.25, "compression_ratio": 1.0, "no_speech_prob": 0.0,
+        }],
+    })
+}
+
+fn diarized(text: &str, seconds: u64) -> Value {
+    json!({
+        "task": "transcribe", "duration": seconds, "text": text,
+        "segments": [{
+            "type": "transcript.text.segment", "id": "seg_0", "start": 0.0, "end": seconds, "text": text, "speaker": "A",
         }],
     })
 }

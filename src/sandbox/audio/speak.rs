@@ -14,6 +14,7 @@ use serde_json::json;
 /// Bytes of sound that a token is.
 const BYTES_PER_TOKEN: usize = 48;
 const CHARACTERS_MAX: u64 = 4_096;
+const INPUT_TOKENS_MAX: u64 = 2_000;
 const TOKENS_PER_EVENT: u64 = 16;
 
 /// Reads the request, answers it, and says what it uses.
@@ -42,12 +43,18 @@ pub(super) fn work(call: &Call) -> Result<Work, Refusal> {
     };
     let made = call.directives.number(Directive::Tokens).unwrap_or(characters);
     let instructions = text("instructions").unwrap_or_default();
+    let read = tokens(input.len()) + tokens(instructions.len());
+    if read > INPUT_TOKENS_MAX && !is_model(call, "sandbox-tts") {
+        let told =
+            format!("Input is too long: {read} tokens, of which at most {INPUT_TOKENS_MAX} are allowed.");
+        return Err(Refusal::param("input", told));
+    }
     let usage = if is_model(call, "sandbox-tts") {
         let mut usage = Usage::new(0, 0, &call.directives);
         usage.extras.characters = characters;
         usage
     } else {
-        let mut usage = Usage::new(tokens(input.len()) + tokens(instructions.len()), 0, &call.directives);
+        let mut usage = Usage::new(read, 0, &call.directives);
         usage.extras.audio_output += made;
         usage
     };
