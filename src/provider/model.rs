@@ -26,12 +26,16 @@ pub struct Model {
     pub capabilities: Vec<String>,
     /// The most input tokens that the provider takes in one request (for each input of an embedding request).
     pub context_window: Option<u64>,
-    /// The most output tokens that one candidate can have.
+    /// The most output tokens that one candidate can have. A picture that is made is one, whatever its size and quality.
     pub max_output_tokens: Option<u64>,
     /// The most reasoning tokens that come on top where the output bound does not cover them.
     pub max_reasoning_tokens: Option<u64>,
     /// The most tokens that one picture in the input can be.
     pub max_image_tokens: Option<u64>,
+    /// The most output tokens of a picture of a quality, or of a quality and a size: `low`, `low/1024x1024`.
+    pub picture_tokens: BTreeMap<String, u64>,
+    /// The most seconds of sound that the provider takes in one request.
+    pub max_input_seconds: Option<u64>,
     /// The request's output bound also bounds reasoning.
     pub bound_covers_reasoning: bool,
     /// The day the provider takes it away, where it has said so. Told, not enforced: the provider refuses by itself.
@@ -68,6 +72,8 @@ impl Model {
             max_output_tokens: facts.max_output_tokens,
             max_reasoning_tokens: facts.max_reasoning_tokens,
             max_image_tokens: facts.max_image_tokens,
+            picture_tokens: facts.picture_tokens,
+            max_input_seconds: facts.max_input_seconds,
             bound_covers_reasoning: facts.bound_covers_reasoning,
             retires: None,
             source: None,
@@ -122,6 +128,17 @@ impl Model {
         }
     }
 
+    /// The most output tokens of one picture that is asked for like this. What is not named is the provider's choice, and
+    /// may be the dearest.
+    pub fn picture_tokens_max(&self, quality: Option<&str>, size: Option<&str>) -> Option<u64> {
+        let known = |name: String| self.picture_tokens.get(&name).copied();
+        let by_quality = quality.and_then(|quality| {
+            let by_size = size.and_then(|size| known(format!("{quality}/{size}")));
+            by_size.or_else(|| known(quality.to_owned()))
+        });
+        by_quality.or(self.max_output_tokens)
+    }
+
     /// Whether the model can do something: `reasoning`, `vision`, ...
     pub fn can(&self, capability: &str) -> bool {
         self.capabilities.iter().any(|known| known == capability)
@@ -144,6 +161,8 @@ impl Model {
             max_output_tokens: self.max_output_tokens,
             max_reasoning_tokens: self.max_reasoning_tokens,
             max_image_tokens: self.max_image_tokens,
+            picture_tokens: self.picture_tokens.clone(),
+            max_input_seconds: self.max_input_seconds,
             bound_covers_reasoning: self.bound_covers_reasoning,
             prices: in_force.map(|version| version.prices.clone()).unwrap_or_default(),
             effective_from: in_force.map(|version| version.effective_from),
@@ -173,6 +192,10 @@ pub struct ModelFacts {
     pub max_reasoning_tokens: Option<u64>,
     /// See [`Model::max_image_tokens`].
     pub max_image_tokens: Option<u64>,
+    /// See [`Model::picture_tokens`].
+    pub picture_tokens: BTreeMap<String, u64>,
+    /// See [`Model::max_input_seconds`].
+    pub max_input_seconds: Option<u64>,
     /// See [`Model::bound_covers_reasoning`].
     pub bound_covers_reasoning: bool,
 }
@@ -201,6 +224,12 @@ pub struct ModelDocument {
     /// See [`Model::max_image_tokens`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_image_tokens: Option<u64>,
+    /// See [`Model::picture_tokens`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub picture_tokens: BTreeMap<String, u64>,
+    /// See [`Model::max_input_seconds`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_input_seconds: Option<u64>,
     /// See [`Model::bound_covers_reasoning`].
     #[serde(default)]
     pub bound_covers_reasoning: bool,
@@ -223,6 +252,8 @@ impl ModelDocument {
             max_output_tokens: self.max_output_tokens,
             max_reasoning_tokens: self.max_reasoning_tokens,
             max_image_tokens: self.max_image_tokens,
+            picture_tokens: self.picture_tokens.clone(),
+            max_input_seconds: self.max_input_seconds,
             bound_covers_reasoning: self.bound_covers_reasoning,
         }
     }
@@ -262,7 +293,8 @@ pub struct Prices {
     /// USD for a picture in the input.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_per_image_usd: Option<NanoUsd>,
-    /// USD for a picture in the output. How many a chat makes is not bounded, so under a cap such a chat is refused.
+    /// USD for a picture in the output, of the size and quality that it has unasked: a request that asks for more of
+    /// either is refused under a cap. How many a chat makes is not bounded, so there such a chat is refused too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_per_image_usd: Option<NanoUsd>,
     /// USD for a million input tokens of pictures.
@@ -271,10 +303,10 @@ pub struct Prices {
     /// USD for a million output tokens of pictures.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_output_per_mtok_usd: Option<NanoUsd>,
-    /// USD for a second of sound in the input, where it is billed by time: by no operation of today.
+    /// USD for a second of sound in the input, where it is billed by time; one that has begun is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_per_second_usd: Option<NanoUsd>,
-    /// USD for a character of text in the input, where it is billed by length: by no operation of today.
+    /// USD for a character of text in the input, where it is billed by length: a Unicode scalar value is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_per_character_usd: Option<NanoUsd>,
     /// USD for one call of a tool that the provider executes, by kind (`web_search`, ...), on top of its tokens.

@@ -53,6 +53,8 @@ pub enum Answer {
     Array,
     /// Bytes that mean nothing here: passed on as they come.
     Opaque,
+    /// JSON where the content type says so, else a text that means nothing here: read whole, then passed on.
+    Text,
 }
 
 /// What comes of a request.
@@ -120,6 +122,10 @@ pub enum Form {
     Embed,
     /// Several of Google's embeddings.
     EmbedBatch,
+    /// Pictures to be made of a text.
+    Images,
+    /// A text to be read aloud.
+    Speech,
     /// A form of several parts.
     Parts(Parts),
 }
@@ -141,7 +147,9 @@ impl Form {
             | Self::Generate
             | Self::GeminiCount
             | Self::Embed
-            | Self::EmbedBatch => true,
+            | Self::EmbedBatch
+            | Self::Images
+            | Self::Speech => true,
         }
     }
 }
@@ -151,6 +159,12 @@ impl Form {
 pub enum Parts {
     /// A file to keep.
     Upload,
+    /// Pictures to be changed.
+    ImageEdit,
+    /// A picture to be made anew.
+    ImageVariation,
+    /// A sound to be written down.
+    Transcript,
 }
 
 impl Parts {
@@ -158,6 +172,8 @@ impl Parts {
     pub fn needs_model(self) -> bool {
         match self {
             Self::Upload => false,
+            // What a provider takes where none is named changes with the years.
+            Self::ImageEdit | Self::ImageVariation | Self::Transcript => true,
         }
     }
 }

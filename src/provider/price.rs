@@ -1,4 +1,4 @@
-//! What tokens cost.
+//! What tokens cost, and what is billed by the piece.
 //!
 //! A class without its own price costs the dearest known price of its direction; a direction without any price is
 //! [`Unpriced`], never 0. Each component is rounded up. Once a request's input, all classes together, is above a
@@ -7,6 +7,9 @@
 //!
 //! Reasoning and the tokens of pictures are classes of their own only where they have a price of their own: elsewhere
 //! providers bill them as plain output or input (`OpenAI`'s "Images and vision", Google's and Anthropic's price lists).
+//!
+//! Pictures made, characters read aloud and seconds heard cost their price beside the tokens. Only where such a piece has a
+//! price may tokens have none: then they are not billed. What is told by pieces alone, and has no price, is [`Unpriced`].
 
 use super::model::{ContextTier, Prices};
 use super::modifier::Factors;
@@ -43,6 +46,8 @@ pub enum Unpriced {
 pub fn cost(prices: &Prices, factors: Factors, usage: &Usage) -> Result<NanoUsd, Unpriced> {
     let card = Card::of(prices, factors, input_tokens(usage));
     let reasoning = usage.reasoning.min(usage.output);
+    let pieces = pieces(prices, usage)?;
+    let fees = prices.per_request_usd.unwrap_or_default().saturating_add(pieces.unwrap_or_default());
     [
         (Class::Input, usage.input),
         (Class::CachedInput, usage.cached_input),
@@ -57,9 +62,28 @@ pub fn cost(prices: &Prices, factors: Factors, usage: &Usage) -> Result<NanoUsd,
     ]
     .into_iter()
     .filter(|(_, tokens)| *tokens > 0)
-    .try_fold(prices.per_request_usd.unwrap_or_default(), |sum, (class, tokens)| {
-        Ok(sum.saturating_add(card.price(class)?.per_million(tokens)))
+    .try_fold(fees, |sum, (class, tokens)| match card.price(class) {
+        Ok(price) => Ok(sum.saturating_add(price.per_million(tokens))),
+        Err(_) if pieces.is_some() => Ok(sum),
+        Err(unpriced) => Err(unpriced),
     })
+}
+
+/// What the pieces cost; `None` where none of them has a price.
+fn pieces(prices: &Prices, usage: &Usage) -> Result<Option<NanoUsd>, Unpriced> {
+    let pieces = [
+        ("pictures", usage.pictures, prices.output_per_image_usd),
+        ("characters read aloud", usage.characters, prices.input_per_character_usd),
+        ("seconds of sound", usage.seconds, prices.input_per_second_usd),
+    ];
+    let used = || pieces.into_iter().filter(|(_, count, _)| *count > 0);
+    let costs = used().filter_map(|(_, count, price)| Some(price?.times(count)));
+    let cost = costs.reduce(NanoUsd::saturating_add);
+    let has_tokens = input_tokens(usage) > 0 || output_tokens(usage) > 0;
+    match used().next() {
+        Some((what, ..)) if cost.is_none() && !has_tokens => Err(Unpriced::Feature { what: what.to_owned() }),
+        Some(_) | None => Ok(cost),
+    }
 }
 
 /// Input tokens of all classes.
@@ -74,6 +98,17 @@ pub fn input_tokens(usage: &Usage) -> u64 {
     ]
     .into_iter()
     .fold(0, u64::saturating_add)
+}
+
+fn output_tokens(usage: &Usage) -> u64 {
+    [usage.output, usage.audio_output, usage.image_output].into_iter().fold(0, u64::saturating_add)
+}
+
+/// Whether tokens of the class's direction have any price.
+pub(super) fn prices_direction(prices: &Prices, class: Class) -> bool {
+    let (_, classes) = class.direction();
+    let in_tier = |class| prices.context_tiers.iter().any(|tier| own_in(tier, class).is_some());
+    classes.iter().any(|class| own(prices, *class).is_some() || in_tier(*class))
 }
 
 /// A class of tokens with a price.
@@ -233,6 +268,7 @@ pub(super) mod tests {
             audio_output: 1,
             image_input: 5,
             image_output: 6,
+            ..Usage::default()
         };
         let inputs = 1_000 + 1_000 + 125_000 + 2_000_000 + 30_000_000 + 20_000;
         let outputs = 50_000 + 700_000 + 11_000 + 78_000;
@@ -308,6 +344,35 @@ pub(super) mod tests {
         assert_eq!(of(1, 100, 0, 0), 202_000, "a class that the tier leaves out costs its dearest");
         assert_eq!(of(101, 0, 1, 0), 202_000 + 9_000, "and never less than below the tier");
         assert_eq!(of(1_001, 0, 0, 1), 3_003_000 + 6_000, "a tier without output leaves it as below");
+    }
+
+    #[test]
+    fn pieces_cost_their_price_and_are_never_0_for_want_of_one() {
+        let of = |prices: &Prices, usage: Usage| cost(prices, Factors::LIST, &usage).map(NanoUsd::as_nano);
+        let by_piece = Prices {
+            output_per_image_usd: usd("0.04"),
+            input_per_character_usd: usd("0.000015"),
+            input_per_second_usd: usd("0.0001"),
+            per_request_usd: usd("0.5"),
+            ..Prices::default()
+        };
+        let pieces = Usage { pictures: 2, characters: 3, seconds: 5, ..Usage::default() };
+        assert_eq!(of(&by_piece, pieces), Ok(500_000_000 + 80_000_000 + 45_000 + 500_000));
+        let with_tokens = Usage { seconds: 1, input: 7, output: 9, ..Usage::default() };
+        assert_eq!(of(&by_piece, with_tokens), Ok(500_100_000), "tokens that nobody bills");
+        assert!(of(&by_piece, Usage { input: 7, ..Usage::default() }).is_err(), "but of nothing else");
+        let by_token =
+            Prices { input_per_mtok_usd: usd("1"), output_per_mtok_usd: usd("2"), ..Prices::default() };
+        assert_eq!(of(&by_token, with_tokens), Ok(7_000 + 18_000));
+        for unpriced in [
+            Usage { pictures: 1, ..Usage::default() },
+            Usage { characters: 1, ..Usage::default() },
+            Usage { seconds: 1, ..Usage::default() },
+        ] {
+            assert!(matches!(of(&by_token, unpriced), Err(Unpriced::Feature { .. })), "{unpriced:?}");
+        }
+        let both = Prices { input_per_second_usd: usd("0.0001"), ..by_token };
+        assert_eq!(of(&both, with_tokens), Ok(100_000 + 7_000 + 18_000));
     }
 
     #[test]

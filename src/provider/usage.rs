@@ -1,11 +1,11 @@
-//! What a provider says a request used, in disjoint classes.
+//! What a provider says a request used, in disjoint classes: tokens, and what is billed by the piece.
 
 use super::ObjectKind;
 use crate::base::NanoUsd;
 use chrono::TimeDelta;
 use std::collections::BTreeMap;
 
-/// Tokens by class. Classes are disjoint (a cached input token is not also an input token), except
+/// Tokens by class, and pieces. Classes are disjoint (a cached input token is not also an input token), except
 /// `reasoning`, which says how many of `output` were reasoning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -29,6 +29,12 @@ pub struct Usage {
     pub audio_output: u64,
     /// Output tokens of pictures, where the provider counts them apart.
     pub image_output: u64,
+    /// Pictures made by an operation that makes pictures.
+    pub pictures: u64,
+    /// Characters read aloud.
+    pub characters: u64,
+    /// Seconds of sound heard, where the provider tells its time; one that has begun is one.
+    pub seconds: u64,
 }
 
 /// How often the provider ran its tools for an answer, by kind.

@@ -5,6 +5,7 @@
 //! is an error, never a guess.
 
 mod bound;
+mod media;
 
 use self::bound::{Output, input_classes, output_classes};
 use super::ask::Ask;
@@ -47,6 +48,10 @@ pub struct Estimate {
     pub fixed: NanoUsd,
     /// The dearest price of a million output tokens.
     pub output_per_mtok: NanoUsd,
+    /// Characters to be read aloud, where they have a price.
+    pub characters: u64,
+    /// What is made is billed by the piece and not by its tokens, so its bytes say nothing.
+    pub is_by_piece: bool,
     /// There can be output that no byte of the answer's text shows: sound, pictures, candidates that are not given out.
     pub is_unseen: bool,
     /// Which prices were used; the call is settled by the same.
@@ -98,6 +103,9 @@ pub fn worst_case(
     terms: Terms<'_>,
 ) -> Result<Estimate, Unpriced> {
     let prices = &version.prices;
+    if matches!(operation, Operation::Images | Operation::Audio) {
+        return media::worst_case(model, version, operation, ask, terms);
+    }
     let Some(output) = bound::output(model, operation, ask, terms.default_max_output_tokens)? else {
         return Ok(Estimate::free(version));
     };
@@ -131,6 +139,8 @@ pub fn worst_case(
         factors,
         fixed,
         output_per_mtok: output_price.per_mtok,
+        characters: 0,
+        is_by_piece: false,
         is_unseen: bound::is_unseen(prices, ask),
         price_version: Arc::clone(&version.version),
     };
@@ -171,7 +181,8 @@ impl Estimate {
             let told = reading.hosted_calls.as_ref();
             tool.per_call.times(told.map_or(tool.calls_max, |calls| calls.of(&tool.kind)))
         });
-        let tokens = cost(prices, factors, usage)?;
+        let usage = Usage { characters: self.characters, ..*usage };
+        let tokens = cost(prices, factors, &usage)?;
         Ok(tools.fold(tokens.saturating_add(self.picture_fees), NanoUsd::saturating_add))
     }
 
@@ -184,6 +195,11 @@ impl Estimate {
         let output = if is_all { self.output_tokens } else { seen.min(self.output_tokens) };
         let cost = self.fixed.saturating_add(self.output_per_mtok.per_million(output)).min(self.total);
         Estimated { usage: Usage { input: self.input_tokens, output, ..Usage::default() }, cost }
+    }
+
+    /// The most bytes of text that a client can be shown of this, by the most bytes that a token has.
+    pub fn visible_bytes_max(&self, bytes_per_token: u64) -> u64 {
+        if self.is_by_piece { u64::MAX } else { self.output_tokens.saturating_mul(bytes_per_token) }
     }
 
     fn output(&self) -> Output {
@@ -209,6 +225,8 @@ impl Estimate {
             factors: Factors::LIST,
             fixed: NanoUsd::ZERO,
             output_per_mtok: NanoUsd::ZERO,
+            characters: 0,
+            is_by_piece: false,
             is_unseen: false,
             price_version: Arc::clone(&version.version),
         }

@@ -33,7 +33,8 @@ impl Admission<'_> {
         if says_another || !in_path && self.names_model() {
             splices.extend(self.ask.model_splices(sent));
         }
-        if let Some(tokens) = given {
+        // Where others made room in the meantime, a request that states no bound is told that all of it fits.
+        if let Some(tokens) = given.filter(|_| row.takes_bound()) {
             let too_large = self.ask.output.bounds.iter().filter(|bound| bound.tokens > tokens);
             splices.extend(too_large.map(|bound| bound.splice(tokens)));
             if self.ask.output.bounds.is_empty() {

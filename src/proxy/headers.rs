@@ -88,6 +88,9 @@ pub(super) fn tokens_of(usage: &Usage) -> u64 {
         reasoning: _,
         audio_output,
         image_output,
+        pictures: _,
+        characters: _,
+        seconds: _,
     } = *usage;
     let inputs = [input, cached_input, cache_write, cache_write_1h, audio_input, image_input];
     inputs.into_iter().chain([output, audio_output, image_output]).fold(0, u64::saturating_add)

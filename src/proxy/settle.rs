@@ -171,6 +171,9 @@ pub(super) async fn settle_with(
         reasoning,
         audio_output,
         image_output,
+        pictures: _,
+        characters: _,
+        seconds: _,
     } = bill.usage;
     let entry = Entry {
         input_tokens: input.saturating_add(audio_input).saturating_add(image_input),

@@ -392,7 +392,7 @@ impl Passage<'_> {
         if self.exchange.admitted.reservation.holds().is_empty() {
             return None;
         }
-        let bytes_max = priced.estimate.output_tokens.saturating_mul(BYTES_PER_TOKEN_MAX);
+        let bytes_max = priced.estimate.visible_bytes_max(BYTES_PER_TOKEN_MAX);
         let reading = meter.reading();
         let told = Some((reading.usage, reading.reported_cost));
         let is_news = told != self.told;

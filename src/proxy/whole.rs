@@ -10,13 +10,15 @@ use super::upstream::AnswerError;
 use crate::budget::Balance;
 use crate::log::{Entry, Outcome, UsageSource};
 use crate::provider::answer::read_json;
+use crate::provider::operation::Answer;
 use crate::provider::{Reading, Usage};
 use crate::vault::EchoGuard;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
 use http::response::Parts;
+use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -53,7 +55,7 @@ pub(super) async fn pass(
     let mut told = None;
     let (refusal, outcome) = match (collected, refused_upstream(&exchange, parts.status)) {
         (Collected::Whole(bytes), Some(refusal)) => {
-            told = Some(bill_of(&exchange, parts.status, &read(&exchange, parts.status, &bytes)));
+            told = Some(bill_of(&exchange, parts.status, &read(&exchange, &parts, &bytes)));
             (refusal, Outcome::UpstreamFailed)
         }
         (Collected::Whole(bytes), None) => return pass_on(exchange, parts, bytes, reply).await,
@@ -94,7 +96,7 @@ pub(super) async fn pass(
 
 /// The provider's answer as it is, with what it cost.
 async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: oneshot::Sender<Response>) {
-    let reading = read(&exchange, parts.status, &bytes);
+    let reading = read(&exchange, &parts, &bytes);
     let bill = bill_of(&exchange, parts.status, &reading);
     let mut headers = exchange.answer_headers(&parts.headers);
     let mut entry = exchange.admitted.entry.clone();
@@ -143,10 +145,17 @@ fn refused_upstream(exchange: &Exchange, status: StatusCode) -> Option<Refusal> 
     (status.is_redirection() || status.is_informational()).then(|| Refusal::new(Code::UpstreamError, message))
 }
 
-/// What the answer tells. Of an error it is what was used, if that: no byte of it was generated, and nothing is kept.
-fn read(exchange: &Exchange, status: StatusCode, bytes: &[u8]) -> Reading {
+/// What the answer tells. Of an error it is what was used, if that: no byte of it was generated, and nothing is kept. What
+/// somebody said and a provider wrote down tells nothing, though it may read like an answer.
+fn read(exchange: &Exchange, parts: &Parts, bytes: &[u8]) -> Reading {
+    let kind = parts.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let is_json = kind.trim_ascii_start().to_ascii_lowercase().starts_with(b"application/json");
+    if exchange.row.answer == Answer::Text && !is_json {
+        let visible_output_bytes = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        return Reading { complete: true, visible_output_bytes, ..Reading::default() };
+    }
     let reading = read_json(exchange.row, bytes);
-    if status.is_success() {
+    if parts.status.is_success() {
         return reading;
     }
     Reading { visible_output_bytes: 0, made: Vec::new(), ..reading }

@@ -20,6 +20,7 @@ mod kills;
 mod lease;
 mod left;
 mod meanwhile;
+mod media;
 mod modifier;
 mod objects;
 mod power;

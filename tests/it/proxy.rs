@@ -24,6 +24,7 @@ mod half;
 mod header_lists;
 mod keys;
 mod lists;
+mod media;
 mod memory;
 mod moderations;
 mod owners;

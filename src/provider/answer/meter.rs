@@ -81,8 +81,8 @@ impl Meter {
         match self {
             Self::Events(meter) => meter.push(chunk, out),
             Self::Array(meter) => meter.push(chunk, out),
-            Self::Opaque(meter) => {
-                meter.push(chunk, out);
+            Self::Opaque(_) => {
+                out.extend_from_slice(chunk);
                 Ok(())
             }
         }

@@ -8,6 +8,7 @@ mod array_meter;
 mod files;
 mod gemini;
 mod long;
+mod media;
 mod meter;
 mod opaque;
 mod openai;
@@ -71,6 +72,9 @@ pub fn read_json(row: &Row, body: &[u8]) -> Reading {
         _ if row.is_free() => {}
         Dialect::OpenAi if row.operation == Operation::Responses => {
             responses::read_body(root, &mut reading);
+        }
+        Dialect::OpenAi if media::is_of(row.operation) => {
+            media::read_body(row.operation, root, &mut reading);
         }
         Dialect::OpenAi => openai::read_body(root, &mut reading),
         Dialect::Anthropic => anthropic::read_body(root, &mut reading),

@@ -1,23 +1,14 @@
-//! An answer that is nothing to be read: sound, a file. Its bytes pass as they come.
+//! An answer that is nothing to be read: sound, a file. Its bytes pass as they come, and say nothing of its tokens.
 
-use super::wide;
 use crate::provider::Reading;
-use bytes::BytesMut;
 
-/// Counts the bytes of one answer.
+/// Notes whether one answer came to its end.
 #[derive(Debug, Default)]
 pub struct OpaqueMeter {
     reading: Reading,
 }
 
 impl OpaqueMeter {
-    /// Passes the next bytes.
-    pub(super) fn push(&mut self, chunk: &[u8], out: &mut BytesMut) {
-        out.extend_from_slice(chunk);
-        let passed = &mut self.reading.visible_output_bytes;
-        *passed = passed.saturating_add(wide(chunk.len()));
-    }
-
     /// The answer has ended as it was announced.
     pub(super) fn flush(&mut self) {
         self.reading.complete = true;

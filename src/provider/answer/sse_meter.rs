@@ -9,6 +9,7 @@
 use super::{
     LIMITS, anthropic, gemini,
     long::{Long, STRIPPED_BYTES_MAX, WHOLE_BYTES_MAX},
+    media,
     openai::{self, Strip},
     responses,
     shorten::Shortener,
@@ -240,6 +241,7 @@ impl SseMeter {
 /// Understands events.
 pub(super) struct Teller {
     dialect: Dialect,
+    operation: Operation,
     is_responses: bool,
     pub(super) reading: Reading,
     tally: anthropic::Tally,
@@ -250,8 +252,9 @@ pub(super) struct Teller {
 impl Teller {
     pub(super) fn new(row: &Row, watch: Option<Box<dyn TextWatch>>) -> Self {
         let (tally, candidates) = (anthropic::Tally::default(), gemini::Tally::default());
-        let (dialect, is_responses) = (row.dialect, row.operation == Operation::Responses);
-        Self { dialect, is_responses, reading: Reading::default(), tally, candidates, watch }
+        let (dialect, operation) = (row.dialect, row.operation);
+        let is_responses = operation == Operation::Responses;
+        Self { dialect, operation, is_responses, reading: Reading::default(), tally, candidates, watch }
     }
 
     /// Whether bytes of an event are passed only once it has ended, for what could stand in them.
@@ -301,6 +304,9 @@ impl Teller {
     fn read(&mut self, name: &str, root: Value<'_>) -> Result<(), MeterError> {
         match self.dialect {
             Dialect::OpenAi if self.is_responses => responses::read_event(name, root, &mut self.reading),
+            Dialect::OpenAi if media::is_of(self.operation) => {
+                media::read_event(name, root, &mut self.reading);
+            }
             Dialect::OpenAi => {
                 openai::read_chunk(root, &mut self.reading);
                 self.reading.failed |= name == "error";

@@ -12,7 +12,7 @@ use crate::{
 const COST_MAX: NanoUsd = NanoUsd::from_nano(10_000_000_000_000);
 
 /// No single call uses more tokens of a class.
-const TOKENS_MAX: u64 = u32::MAX as u64;
+pub(super) const TOKENS_MAX: u64 = u32::MAX as u64;
 
 /// An answer tells of no more kinds of tools.
 const KINDS_MAX: usize = 32;
@@ -71,6 +71,7 @@ pub(super) fn openai(usage: Value<'_>) -> Option<Usage> {
         reasoning,
         audio_output,
         image_output,
+        ..Usage::default()
     })
 }
 
@@ -245,20 +246,20 @@ fn of_modality(usage: Value<'_>, field: &str, modality: &str) -> Option<u64> {
 
 /// A count that may be absent.
 #[derive(Clone, Copy)]
-struct Count(Option<u64>);
+pub(super) struct Count(Option<u64>);
 
 impl Count {
-    fn or_zero(self) -> u64 {
+    pub(super) fn or_zero(self) -> u64 {
         self.0.unwrap_or(0)
     }
 
-    fn filled(self) -> Option<u64> {
+    pub(super) fn filled(self) -> Option<u64> {
         self.0
     }
 }
 
 /// A member that counts tokens; absent and null are no count. `None` for a number that cannot be one.
-fn tokens(object: Value<'_>, field: &str) -> Option<Count> {
+pub(super) fn tokens(object: Value<'_>, field: &str) -> Option<Count> {
     match object.get(field) {
         None => Some(Count(None)),
         Some(value) if value.is_null() => Some(Count(None)),
@@ -270,7 +271,7 @@ fn tokens(object: Value<'_>, field: &str) -> Option<Count> {
 
 /// A member that holds details; absent and null are none. `None` for what is not an object.
 #[expect(clippy::option_option, reason = "not believed, absent, there")]
-fn details<'d>(usage: Value<'d>, field: &str) -> Option<Option<Value<'d>>> {
+pub(super) fn details<'d>(usage: Value<'d>, field: &str) -> Option<Option<Value<'d>>> {
     match usage.get(field) {
         None => Some(None),
         Some(value) if value.is_null() => Some(None),

@@ -222,7 +222,10 @@ pub(super) fn fold(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, read};
+    use super::super::{
+        CHAT, COMPLETIONS, EMBEDDINGS, IMAGE_EDIT, IMAGE_VARIATION, IMAGES, MESSAGES, SPEECH, TRANSCRIPTION,
+        TRANSLATION, read,
+    };
     use super::*;
     use crate::provider::operation::ROWS;
 
@@ -239,7 +242,8 @@ mod tests {
 
     #[test]
     fn no_list_names_a_field_twice_or_forgets_the_model() {
-        for fields in [CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES] {
+        let media = [IMAGES, IMAGE_EDIT, IMAGE_VARIATION, SPEECH, TRANSCRIPTION, TRANSLATION];
+        for fields in [CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES].into_iter().chain(media) {
             let mut names: Vec<_> = fields.iter().map(|field| field.name).collect();
             assert!(names.iter().all(|name| fold(name) == *name));
             let count = names.len();

@@ -17,6 +17,8 @@ pub(super) fn read(row: &Row, parts: Parts, content_type: &str, body: &[u8]) -> 
     }
     match parts {
         Parts::Upload => super::upload::read(&form, &mut ask)?,
+        Parts::ImageEdit | Parts::ImageVariation => super::image_form::read(&form, &mut ask)?,
+        Parts::Transcript => super::transcript::read(&form, &mut ask)?,
     }
     let names_model = !ask.models.is_empty();
     if parts.needs_model()
@@ -117,6 +119,15 @@ impl<'b> Multipart<'b> {
     pub fn text(&self, name: &str) -> Result<Option<&'b str>, AskError> {
         let part = self.parts.iter().find(|part| part.name == name && !part.is_file);
         Ok(part.map(Part::text).transpose()?.filter(|text| !text.is_empty()))
+    }
+
+    /// A switch of the form.
+    pub(super) fn flag(&self, name: &'static str) -> Result<bool, AskError> {
+        match self.text(name)? {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(AskError::expected(name, "true or false")),
+        }
     }
 
     /// The files of these fields, in the form's order.

@@ -12,6 +12,8 @@ mod field;
 mod form;
 mod gemini;
 mod gemini_embeddings;
+mod image_form;
+mod images;
 mod measure;
 mod messages;
 mod moderations;
@@ -20,8 +22,10 @@ mod part;
 mod proto;
 mod read;
 mod responses;
+mod speech;
 mod splice;
 mod tool;
+mod transcript;
 mod upload;
 
 pub use chat::CHAT;
@@ -31,14 +35,18 @@ pub use error::{AskError, FieldProblem};
 pub use field::{Field, Role};
 pub use gemini::{COUNT_TOKENS, GENERATE};
 pub use gemini_embeddings::{EMBED, EMBED_BATCH};
+pub use image_form::{IMAGE_EDIT, IMAGE_VARIATION};
+pub use images::IMAGES;
 pub use messages::MESSAGES;
 pub use moderations::MODERATIONS;
 pub use multipart::{HeadProblem, Multipart, MultipartError, Part};
 pub use read::{is_model_name, read, read_body};
 pub use responses::RESPONSES;
+pub use speech::SPEECH;
 #[cfg(test)]
 pub use splice::splice;
 pub use splice::{SpliceError, pieces};
+pub use transcript::{TRANSCRIPTION, TRANSLATION};
 pub use upload::{UPLOAD, UPLOAD_ANTHROPIC};
 
 use super::ObjectKind;
@@ -66,6 +74,8 @@ pub struct Ask {
     pub region: Option<String>,
     /// The bounds on the output that the request states.
     pub output: OutputAsk,
+    /// What the request wants of pictures or sound, where that is its operation.
+    pub media: Option<Media>,
     /// How much input the request carries.
     pub input: InputMeasure,
     /// Fields that change the price and for which no bound is known; refused under a cap.
@@ -142,6 +152,33 @@ impl Default for OutputAsk {
     fn default() -> Self {
         Self { bounds: Vec::new(), candidates: 1, sound: false, is_withheld: false, floor: 0 }
     }
+}
+
+/// What an operation on pictures or sound is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// Pictures are made.
+    Pictures(PicturesAsk),
+    /// A text is read aloud.
+    Speech {
+        /// Its Unicode scalar values.
+        characters: u64,
+    },
+    /// A sound is written down.
+    Hearing,
+}
+
+/// The pictures that are to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PicturesAsk {
+    /// How many.
+    pub count: u64,
+    /// How often each is shown before it is done.
+    pub partial: u64,
+    /// Their size, where it is named.
+    pub size: Option<String>,
+    /// Their quality, where it is named.
+    pub quality: Option<String>,
 }
 
 /// One stated output bound.

@@ -95,7 +95,7 @@ impl Ask {
     }
 
     /// A picture: in the body as a `data:` URL, or to be fetched from elsewhere.
-    fn read_image_url(&mut self, value: Value<'_>) -> Result<(), AskError> {
+    pub(super) fn read_image_url(&mut self, value: Value<'_>) -> Result<(), AskError> {
         self.features.insert(Feature::Images);
         self.input.images += 1;
         if let Some(id) = present(value, "file_id") {

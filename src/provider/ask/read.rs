@@ -6,6 +6,7 @@ use super::{
     chat, completions, embeddings, field, form, gemini, gemini_embeddings, messages, moderations, proto,
     responses,
 };
+use super::{images, speech};
 use crate::{
     base::json::{Document, Kind, Limits, Value},
     policy::Feature,
@@ -53,6 +54,8 @@ pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
         Form::GeminiCount => gemini::read_count,
         Form::Embed => gemini_embeddings::read,
         Form::EmbedBatch => gemini_embeddings::read_batch,
+        Form::Images => images::read,
+        Form::Speech => speech::read,
     };
     let document = Document::parse(body, Limits::REQUEST)?;
     let root = document.root();

@@ -6,6 +6,7 @@ use crate::provider::model::{ModelDocument, Prices};
 use crate::provider::slug::Slug;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// The files, by provider.
 const FILES: [(&str, &str); 7] = [
@@ -62,6 +63,9 @@ struct Entry {
     max_reasoning_tokens: Option<u64>,
     max_image_tokens: Option<u64>,
     #[serde(default)]
+    picture_tokens: BTreeMap<String, u64>,
+    max_input_seconds: Option<u64>,
+    #[serde(default)]
     bound_covers_reasoning: bool,
     #[serde(default)]
     prices: Prices,
@@ -83,6 +87,8 @@ impl Entry {
                 max_output_tokens: self.max_output_tokens,
                 max_reasoning_tokens: self.max_reasoning_tokens,
                 max_image_tokens: self.max_image_tokens,
+                picture_tokens: self.picture_tokens,
+                max_input_seconds: self.max_input_seconds,
                 bound_covers_reasoning: self.bound_covers_reasoning,
                 prices: self.prices,
                 effective_from: self.effective_from,

@@ -54,6 +54,8 @@ impl Draft {
                 max_output_tokens: None,
                 max_reasoning_tokens: None,
                 max_image_tokens: None,
+                picture_tokens: BTreeMap::new(),
+                max_input_seconds: None,
                 bound_covers_reasoning: false,
                 prices: Prices::default(),
                 effective_from: None,

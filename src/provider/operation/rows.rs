@@ -3,12 +3,12 @@
 mod files;
 
 use super::super::ask::{self, Field};
-use super::{Answer, Dialect, Effect, Form, Hole, ObjectKind, Parameter, Row, Template};
+use super::{Answer, Dialect, Effect, Form, Hole, ObjectKind, Parameter, Parts, Row, Template};
 use crate::policy::Operation;
 use http::Method;
 
 /// Every row.
-pub static ROWS: [Row; 57] = [
+pub static ROWS: [Row; 68] = [
     post(Operation::Chat, at("/v1/chat/completions"), "/chat/completions", Form::Chat, ask::CHAT),
     post(Operation::Completions, at("/v1/completions"), "/completions", Form::Completions, ask::COMPLETIONS),
     post(Operation::Embeddings, at("/v1/embeddings"), "/embeddings", Form::Embeddings, ask::EMBEDDINGS),
@@ -65,6 +65,17 @@ pub static ROWS: [Row; 57] = [
     deployed(Operation::Chat, "/chat/completions", Form::Chat, ask::CHAT),
     deployed(Operation::Completions, "/completions", Form::Completions, ask::COMPLETIONS),
     deployed(Operation::Embeddings, "/embeddings", Form::Embeddings, ask::EMBEDDINGS),
+    post(Operation::Images, at("/v1/images/generations"), "/images/generations", Form::Images, ask::IMAGES),
+    deployed(Operation::Images, "/images/generations", Form::Images, ask::IMAGES),
+    form(at("/v1/images/edits"), "/images/edits", &EDIT),
+    form(deployment_at("/images/edits"), "/images/edits", &EDIT),
+    form(at("/v1/images/variations"), "/images/variations", &VARIATION),
+    form(at("/v1/audio/transcriptions"), "/audio/transcriptions", &TRANSCRIPTION),
+    form(deployment_at("/audio/transcriptions"), "/audio/transcriptions", &TRANSCRIPTION),
+    form(at("/v1/audio/translations"), "/audio/translations", &TRANSLATION),
+    form(deployment_at("/audio/translations"), "/audio/translations", &TRANSLATION),
+    speech(at("/v1/audio/speech")),
+    speech(deployment_at("/audio/speech")),
     models(Dialect::OpenAi, at("/v1/models")),
     models(Dialect::OpenAi, model_at("/v1/models/", "")),
     models(Dialect::Anthropic, at("/v1/models")),
@@ -143,6 +154,61 @@ const fn post(
     }
 }
 
+/// What calls by a form have apart from their paths.
+struct FormOf {
+    operation: Operation,
+    parts: Parts,
+    fields: &'static [Field],
+    answer: Answer,
+}
+
+const EDIT: FormOf = FormOf {
+    operation: Operation::Images,
+    parts: Parts::ImageEdit,
+    fields: ask::IMAGE_EDIT,
+    answer: Answer::Json,
+};
+const VARIATION: FormOf = FormOf { parts: Parts::ImageVariation, fields: ask::IMAGE_VARIATION, ..EDIT };
+const TRANSCRIPTION: FormOf = FormOf {
+    operation: Operation::Audio,
+    parts: Parts::Transcript,
+    fields: ask::TRANSCRIPTION,
+    answer: Answer::Text,
+};
+const TRANSLATION: FormOf = FormOf { fields: ask::TRANSLATION, ..TRANSCRIPTION };
+
+/// A call of the `OpenAI` dialect whose body is a form.
+const fn form(template: Template, upstream: &'static str, of: &FormOf) -> Row {
+    Row {
+        operation: of.operation,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        template,
+        upstream: at(upstream),
+        form: Form::Parts(of.parts),
+        fields: of.fields,
+        query: &[],
+        effect: Effect::Generates,
+        answer: of.answer,
+    }
+}
+
+/// A text read aloud: the answer is sound, unless it comes as events.
+const fn speech(template: Template) -> Row {
+    Row {
+        operation: Operation::Audio,
+        dialect: Dialect::OpenAi,
+        method: Method::POST,
+        template,
+        upstream: at("/audio/speech"),
+        form: Form::Speech,
+        fields: ask::SPEECH,
+        query: &[],
+        effect: Effect::Generates,
+        answer: Answer::Opaque,
+    }
+}
+
 /// Counts the tokens of what would be a response.
 const fn counted(template: Template, upstream: &'static str) -> Row {
     Row {
@@ -187,8 +253,7 @@ const LISTED: &[Parameter] =
 
 /// The same call as Azure's clients make it: the deployment in the path stands for the model.
 const fn deployed(operation: Operation, upstream: &'static str, form: Form, fields: &'static [Field]) -> Row {
-    let template = Template::With { before: "/openai/deployments/", hole: Hole::Deployment, after: upstream };
-    post(operation, template, upstream, form, fields)
+    post(operation, deployment_at(upstream), upstream, form, fields)
 }
 
 const fn messages(operation: Operation, effect: Effect, path: &'static str) -> Row {
@@ -269,6 +334,10 @@ const fn at(path: &'static str) -> Template {
 
 const fn model_at(before: &'static str, after: &'static str) -> Template {
     Template::With { before, hole: Hole::Model, after }
+}
+
+const fn deployment_at(after: &'static str) -> Template {
+    Template::With { before: "/openai/deployments/", hole: Hole::Deployment, after }
 }
 
 const fn object_at(before: &'static str, after: &'static str) -> Template {

@@ -11,6 +11,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 mod bills;
+mod media;
 mod requests;
 
 use bills::answer;

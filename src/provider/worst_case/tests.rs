@@ -12,11 +12,11 @@ use proptest::prelude::*;
 static NO_TIERS: BTreeSet<String> = BTreeSet::new();
 
 /// A key with this default, and nothing else to say.
-fn terms(default_max_output_tokens: Option<u64>) -> Terms<'static> {
+pub(super) fn terms(default_max_output_tokens: Option<u64>) -> Terms<'static> {
     Terms { default_max_output_tokens, service_tiers: &NO_TIERS }
 }
 
-fn model(facts: ModelFacts) -> Model {
+pub(super) fn model(facts: ModelFacts) -> Model {
     Model::new("p".parse().unwrap(), "m".into(), facts)
 }
 

@@ -9,7 +9,7 @@ use super::SubKeyState;
 use crate::base::NanoUsd;
 use crate::budget::Refusal;
 use crate::policy::{self, BodyFacts, HeadFacts, Operation, Rule};
-use crate::provider::ask::{Ask, Bound, InputMeasure, OutputAsk};
+use crate::provider::ask::{Ask, Bound, InputMeasure, Media, OutputAsk, PicturesAsk};
 use crate::provider::price::Unpriced;
 use crate::provider::resolve::{Candidate, Choice, ResolveError, Resolved, resolve};
 use crate::provider::worst_case::{Estimate, Terms, worst_case};
@@ -346,6 +346,9 @@ fn estimate(
             bounds: question.max_output_tokens.map(bound).into_iter().collect(),
             ..OutputAsk::default()
         },
+        // Nobody says what picture it is to be: one of any kind.
+        media: (question.operation == Operation::Images)
+            .then(|| Media::Pictures(PicturesAsk { count: 1, ..PicturesAsk::default() })),
         ..Ask::default()
     };
     let terms = Terms {

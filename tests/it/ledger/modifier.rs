@@ -21,6 +21,8 @@ async fn list_rates(server: &TestServer, model: &str) {
         "context_window",
         "max_output_tokens",
         "max_image_tokens",
+        "picture_tokens",
+        "max_input_seconds",
         "bound_covers_reasoning",
         "prices",
     ];

@@ -38,6 +38,8 @@ pub(super) fn said(form: Form) -> Option<Said> {
         Form::Generate | Form::GeminiCount => json!({"contents": contents}),
         Form::Embed => json!({"content": contents[0]}),
         Form::EmbedBatch => json!({"requests": [{"model": name, "content": contents[0]}]}),
+        Form::Images => json!({"model": MODEL, "prompt": "hello"}),
+        Form::Speech => json!({"model": MODEL, "input": "hello", "voice": "alloy"}),
         Form::Parts(parts) => return Some(said_in_parts(parts)),
     };
     Some(Said::Json(fields))
@@ -46,6 +48,12 @@ pub(super) fn said(form: Form) -> Option<Said> {
 fn said_in_parts(parts: Parts) -> Said {
     match parts {
         Parts::Upload => Said::Parts(vec![("purpose", "user_data".to_owned())], vec![("file", "content")]),
+        Parts::ImageEdit => {
+            let fields = vec![("model", MODEL.to_owned()), ("prompt", "hello".to_owned())];
+            Said::Parts(fields, vec![("image", "content")])
+        }
+        Parts::ImageVariation => Said::Parts(vec![("model", MODEL.to_owned())], vec![("image", "content")]),
+        Parts::Transcript => Said::Parts(vec![("model", MODEL.to_owned())], vec![("file", "content")]),
     }
 }
 

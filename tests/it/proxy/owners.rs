@@ -8,7 +8,7 @@ use crate::support::server::Answer;
 use crate::support::store::on_both;
 use bitting::provider::ObjectKind;
 use bitting::provider::ask::Role;
-use bitting::provider::operation::{Effect, Form, Parts, ROWS, Row};
+use bitting::provider::operation::{Effect, Form, ROWS, Row};
 use serde_json::{Value, json};
 
 /// A maker, and another key on the same account.
@@ -66,7 +66,9 @@ fn inside(form: Form, id: &str) -> Vec<(&'static str, Value, ObjectKind)> {
         | Form::Embed
         | Form::EmbedBatch
         | Form::Moderations
-        | Form::Parts(Parts::Upload) => vec![],
+        | Form::Speech
+        | Form::Parts(_) => vec![],
+        Form::Images => vec![("images", json!([{"file_id": id}]), File)],
         Form::Chat => vec![
             ("messages", user(json!({"type": "file", "file": {"file_id": id}})), File),
             ("messages", user(json!({"type": "image_url", "image_url": {"file_id": id}})), File),

@@ -1,5 +1,6 @@
 //! What tests stand on.
 
+pub(crate) mod form;
 pub(crate) mod objects;
 pub(crate) mod process;
 pub(crate) mod receiver;
