@@ -11,6 +11,8 @@ const HELLO = [{ role: "user", content: "Say hello." }];
 const USE_THE_TOOL = [{ role: "user", content: "How warm is it? Use the tool." }];
 const CITY = { type: "object", properties: { city: { type: "string" } }, required: ["city"] };
 const WEATHER = { name: "weather", description: "Tells the weather.", parameters: CITY };
+const RED_POINT =
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==";
 const WEATHER_TOOL = { type: "function", function: WEATHER };
 
 let bitting;
@@ -159,6 +161,43 @@ test("moderations have a model or take the provider's", async () => {
   ]);
   assert(named.results[0].flagged && unnamed.results.length === 2);
   assert.equal(named.model, unnamed.model);
+});
+
+test("pictures are made, edited and varied", async () => {
+  const small = { model: "sandbox-image", prompt: "A red point.", quality: "low", size: "1024x1024" };
+  const [made, events, edited, behind, varied] = await same(async (client) => {
+    const point = () => toFile(Buffer.from(RED_POINT, "base64"), "point.png", { type: "image/png" });
+    return [
+      await client.images.generate({ ...small, n: 2 }),
+      await all(client.images.generate({ ...small, stream: true, partial_images: 1 })),
+      await client.images.edit({ ...small, image: await point() }),
+      await client.images.edit({ ...small, image: [await point(), await point()], mask: await point() }),
+      await client.images.createVariation({ model: "sandbox-image-each", image: await point(), n: 2 }),
+    ];
+  });
+  assert.deepEqual([made, edited, behind, varied].map((answer) => answer.data.length), [2, 1, 1, 2]);
+  assert.deepEqual(events.map((event) => event.type.split(".")[1]), ["partial_image", "completed"]);
+});
+
+test("a text is read aloud and a sound is written down", async () => {
+  const [spoken, heard, words, text, events] = await same(async (client) => {
+    const sound = () => toFile(Buffer.alloc(20_000, 7), "sound.mp3", { type: "audio/mpeg" });
+    const speech = await client.audio.speech.create({ model: "sandbox-tts", voice: "alloy", input: "Hello." });
+    const hear = async (model, more) =>
+      client.audio.transcriptions.create({ model, file: await sound(), ...more });
+    return [
+      Buffer.from(await speech.arrayBuffer()).toString("base64"),
+      await hear("sandbox-whisper"),
+      await hear("sandbox-whisper", { response_format: "verbose_json", timestamp_granularities: ["word", "segment"] }),
+      await client.audio.translations.create({ model: "sandbox-whisper", file: await sound(), response_format: "text" }),
+      await all(hear("sandbox-transcribe", { stream: true })),
+    ];
+  });
+  assert(spoken.startsWith(Buffer.from("ID3").toString("base64")));
+  assert.deepEqual(heard.usage, { type: "duration", seconds: 2 });
+  assert.equal(words.duration, 2);
+  assert.equal(typeof text, "string");
+  assert.equal(events.at(-1).type, "transcript.text.done");
 });
 
 test("an abort ends a stream and a request that waits", async () => {

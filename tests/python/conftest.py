@@ -99,7 +99,9 @@ def azure_at():
 @pytest.fixture(scope="session")
 def same_azure(bitting, mint, same, azure_at):
     """The same with two clients of Azure, where a deployment `sandbox-ours` stands for a model `gpt-house`."""
-    bitting.add_azure("azure", {"gpt-house": "sandbox-ours", "embedding-house": "sandbox-embedding-ours"})
+    houses = {"gpt": "sandbox", "embedding": "sandbox-embedding", "image": "sandbox-image"}
+    houses |= {"voice": "sandbox-tts", "ear": "sandbox-whisper"}
+    bitting.add_azure("azure", {f"{house}-house": f"{model}-ours" for house, model in houses.items()})
     key = mint(models=["azure/*"])
     return lambda act: same(act, azure_at(bitting.proxy, key), azure_at(bitting.sandbox, STRAIGHT_KEY))
 
