@@ -12,6 +12,7 @@ mod bodies;
 mod broken_streams;
 mod canary;
 mod credentials;
+mod differential;
 mod errors;
 mod explain;
 mod faithful;
