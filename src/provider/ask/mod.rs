@@ -58,6 +58,8 @@ use std::ops::Range;
 pub struct Ask {
     /// Every place in which the body names the model; none where it names none (the path may).
     pub models: Vec<ModelField>,
+    /// Where the body has a place for the model and leaves it open: the byte range of the `null` or empty string.
+    pub open_model: Option<Range<usize>>,
     /// The answer is wanted as a stream.
     pub stream: bool,
     /// The features that the request uses.

@@ -70,7 +70,7 @@ pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
         for member in root.members() {
             field::note(row.fields, &member, &mut ask)?;
         }
-        ask.models.extend(model(root)?);
+        read_model(root, &mut ask)?;
     }
     if row.answer == Answer::Array {
         ask.stream = true;
@@ -92,17 +92,19 @@ pub fn is_model_name(name: &str) -> bool {
         && !name.contains("://")
 }
 
-/// The model that the body names, if it names one.
-fn model(root: Value<'_>) -> Result<Option<ModelField>, AskError> {
-    let Some(value) = present(root, "model") else { return Ok(None) };
-    let name = value.as_str().ok_or_else(|| AskError::expected("model", "a string"))?;
-    if name.is_empty() {
-        return Ok(None);
+/// Notes the model that the body names, or where it leaves it open.
+fn read_model(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    let Some(value) = root.get("model") else { return Ok(()) };
+    if value.is_null() || value.is_str("") {
+        ask.open_model = Some(value.span());
+        return Ok(());
     }
+    let name = value.as_str().ok_or_else(|| AskError::expected("model", "a string"))?;
     if !is_model_name(&name) {
         return Err(AskError::field("model", FieldProblem::NotAModelName));
     }
-    Ok(Some(ModelField { name: name.into_owned(), prefix: "", span: value.span(), is_json: true }))
+    ask.models.push(ModelField { name: name.into_owned(), prefix: "", span: value.span(), is_json: true });
+    Ok(())
 }
 
 impl Ask {

@@ -73,11 +73,13 @@ impl Ask {
 
     /// What it takes for the body to name this model wherever it names one: nothing where it does.
     pub fn model_splices(&self, name: &str) -> impl Iterator<Item = Splice> {
-        let insertion = || match &self.boundary {
-            Some(boundary) => {
+        let insertion = || match (&self.boundary, &self.open_model) {
+            (Some(boundary), _) => {
                 Splice { field: "model", span: 0..0, with: Multipart::written(boundary, "model", name) }
             }
-            None => self.insertion("model", &format!("\"model\":{}", quoted(name))),
+            // A second one would be read by some servers, and the first by others.
+            (None, Some(open)) => Splice { field: "model", span: open.clone(), with: quoted(name) },
+            (None, None) => self.insertion("model", &format!("\"model\":{}", quoted(name))),
         };
         let missing = self.models.is_empty().then(insertion);
         let others = self.models.iter().filter(move |model| model.name != name);
@@ -141,6 +143,24 @@ mod tests {
         assert_eq!(splice(b"abc", vec![change(1..3), change(0..2)]), Err(SpliceError::Overlap { at: 1 }));
         assert_eq!(splice(b"abc", vec![change(2..4)]), Err(SpliceError::OutOfRange { at: 4 }));
         assert_eq!(splice(b"abc", vec![change(3..3), change(0..1), change(1..1)]).unwrap(), "yybcy");
+    }
+
+    #[test]
+    fn a_model_takes_the_place_that_the_body_leaves_open() {
+        for open in ["null", "\"\""] {
+            let body = format!(r#"{{"n":1,"model": {open} }}"#);
+            let ask = read(deployed(), body.as_bytes()).unwrap();
+            let changed = splice(body.as_bytes(), ask.model_splices("m").collect()).unwrap();
+            assert_eq!(changed, r#"{"n":1,"model": "m" }"#);
+        }
+    }
+
+    /// A row whose path names the model, so that the body need not.
+    fn deployed() -> &'static crate::provider::operation::Row {
+        let path = "/openai/deployments/d/chat/completions";
+        crate::provider::operation::find(&http::Method::POST, path, crate::provider::Dialect::OpenAi)
+            .unwrap()
+            .row
     }
 
     #[test]
