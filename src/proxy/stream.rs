@@ -167,8 +167,9 @@ pub(super) async fn pass(
     let hang_up = exchange.arrival.hang_up.clone();
     settle_with(exchange, bill, entry, &reading).await;
     match event {
-        Some(event) => say_last(&pieces, event, hang_up).await,
-        None if is_cut => {}
+        Some(event) => say_last(&pieces, event.into(), hang_up).await,
+        // Nothing can be said in the middle of an event; whether the client reads shows by nothing as well.
+        None if is_cut => say_last(&pieces, Bytes::new(), hang_up).await,
         None if outcome == Outcome::ClientGone => hang_up.iter().for_each(HangUp::now),
         None => is_whole.store(true, Ordering::Release),
     }
@@ -187,8 +188,8 @@ fn body_of(mut waiting: mpsc::Receiver<Bytes>, is_whole: Arc<AtomicBool>) -> Bod
 }
 
 /// Never a clean end: an error event, and then the connection breaks off. For a client that does not read, at once.
-async fn say_last(pieces: &Pieces, event: String, hang_up: Option<HangUp>) {
-    let taken = tokio::time::timeout(LAST_EVENT_GRACE, pieces.send(Bytes::from(event))).await;
+async fn say_last(pieces: &Pieces, event: Bytes, hang_up: Option<HangUp>) {
+    let taken = tokio::time::timeout(LAST_EVENT_GRACE, pieces.send(event)).await;
     // A client that has left ends the wait early.
     let _ = tokio::time::timeout(LAST_EVENT_GRACE, pieces.closed()).await;
     if taken.is_err() || pieces.capacity() < PIECES_MAX {
