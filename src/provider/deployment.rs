@@ -34,6 +34,18 @@ pub struct AmbiguousDeployment {
 }
 
 impl Provider {
+    /// The model for which a name stands here as a deployment, where it is no model's own: in a model's place it would lead
+    /// to that model unchecked. Servers do not tell deployments apart by case.
+    pub fn stands_for(&self, dialect: Dialect, name: &str) -> Option<&str> {
+        if dialect != Dialect::OpenAi
+            || self.deployments.get(name).is_some_and(|own| own.eq_ignore_ascii_case(name))
+        {
+            return None;
+        }
+        let meant = self.deployments.iter().find(|(_, deployment)| deployment.eq_ignore_ascii_case(name));
+        meant.map(|(model, _)| model.as_str())
+    }
+
     /// Where the model goes in a request of the dialect. A model of which nobody has said the deployment is its name.
     pub fn model_place(&self, dialect: Dialect, model: &str) -> ModelPlace {
         let name = || self.deployments.get(model).map_or(model, String::as_str).to_owned();
@@ -61,7 +73,7 @@ pub fn deployed<'p>(
 ) -> Result<Deployed, AmbiguousDeployment> {
     let mut found: Option<Deployed> = None;
     for provider in providers {
-        let named = provider.deployments.iter().find(|(_, name)| *name == deployment);
+        let named = provider.deployments.iter().find(|(_, name)| name.eq_ignore_ascii_case(deployment));
         let Some((model, _)) = named else { continue };
         if found.is_some() {
             return Err(AmbiguousDeployment { deployment: deployment.to_owned() });
@@ -96,6 +108,17 @@ mod tests {
         let plain = provider("plain", "https://x.example/v1", &json!({}));
         assert_eq!(place(&plain, "gpt-4o"), ModelPlace::Body("gpt-4o".to_owned()));
         assert_eq!(azure.model_place(Dialect::Anthropic, "gpt-4o"), ModelPlace::Body("gpt-4o".to_owned()));
+    }
+
+    #[test]
+    fn a_name_that_leads_to_another_model_is_known() {
+        let deployments = json!({"gpt-5": "prod-5", "o3": "gpt-4o", "gpt-4.1": "gpt-4.1"});
+        let azure = provider("azure", "https://x.example/openai", &deployments);
+        let stands_for = |name: &str| azure.stands_for(Dialect::OpenAi, name);
+        assert_eq!((stands_for("prod-5"), stands_for("PROD-5")), (Some("gpt-5"), Some("gpt-5")));
+        assert_eq!(stands_for("gpt-4o"), Some("o3"), "a model's name that was given to another's deployment");
+        assert_eq!((stands_for("gpt-5"), stands_for("gpt-4.1"), stands_for("gpt-6")), (None, None, None));
+        assert_eq!(azure.stands_for(Dialect::Anthropic, "prod-5"), None);
     }
 
     #[test]

@@ -148,6 +148,12 @@ pub fn worst_case(
 }
 
 impl Estimate {
+    /// The same of a request that has no field for an output bound: all of it is held, or nothing.
+    #[must_use]
+    pub fn that_cannot_be_lowered(self) -> Self {
+        Self { fixed: self.total, output_per_mtok: NanoUsd::ZERO, ..self }
+    }
+
     /// The estimate of the same request with another output bound.
     #[must_use]
     pub fn with_output_bound(self, output_bound: u64) -> Self {

@@ -161,6 +161,8 @@ impl Admission<'_> {
                 service_tiers: &definition.service_tiers,
             };
             let estimate = worst_case(model, version, operation, &self.ask, terms)?;
+            let estimate =
+                if self.matched.row.takes_bound() { estimate } else { estimate.that_cannot_be_lowered() };
             let estimate = match given {
                 Some(bound) if bound < estimate.output_bound => estimate.with_output_bound(bound),
                 _ => estimate,

@@ -20,7 +20,7 @@ use crate::provider::operation::{Answer, Row};
 use crate::vault::EchoGuard;
 use axum::body::Body;
 use axum::response::Response;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, Request, StatusCode};
 use hyper::body::Incoming;
@@ -161,6 +161,9 @@ impl Exchange {
             self.note_echo("header");
         }
         self.note_head(&parts);
+        if is_compressed(&parts.headers) {
+            return self.end_compressed(parts.status, reply).await;
+        }
         let body = IdleTimeout::new(body, idle);
         match self.passing(&parts) {
             Some(kind) => {
@@ -285,13 +288,33 @@ impl Exchange {
         let _ = reply.send(response);
     }
 
+    /// The answer is compressed although that was not asked for: nobody could meter it, or find the key in it.
+    async fn end_compressed(self, status: StatusCode, reply: oneshot::Sender<Response>) {
+        let provider = &self.admitted.resolved.provider;
+        let message = format!(
+            "The provider {provider} compressed its answer, which it was asked not to do. Tell its operator."
+        );
+        let refusal = Refusal { was_sent: true, ..Refusal::new(Code::UpstreamError, message) };
+        let bill = if status.is_client_error() { Bill::nothing() } else { Bill::reservation(&self.admitted) };
+        self.end_with(&refusal, (Outcome::UpstreamFailed, bill), reply).await;
+    }
+
     /// Something was sent and no answer came: the whole reservation is charged.
     async fn end_unanswered(self, refusal: &Refusal, outcome: Outcome, reply: oneshot::Sender<Response>) {
+        let bill = Bill::reservation(&self.admitted);
+        self.end_with(refusal, (outcome, bill), reply).await;
+    }
+
+    async fn end_with(
+        self,
+        refusal: &Refusal,
+        (outcome, bill): (Outcome, Bill),
+        reply: oneshot::Sender<Response>,
+    ) {
         let status = Some(refusal.code.status().as_u16());
         let rule = Some(refusal.code.as_str().to_owned());
         let entry = Entry { rule, status, outcome: Some(outcome), ..self.admitted.entry.clone() };
         let response = self.refuse(refusal);
-        let bill = Bill::reservation(&self.admitted);
         // Nothing of an answer is in it: who cannot be recorded now is told all the same.
         let _ = tokio::time::timeout(RECORD_WAIT, settle(self, bill, entry)).await;
         let _ = reply.send(response);
@@ -378,6 +401,12 @@ impl Exchange {
         respond::stamp_attempts(response.headers_mut(), entry.attempts, entry.fallback.as_deref());
         response
     }
+}
+
+/// Whether a body has to be unpacked before it says anything.
+fn is_compressed(headers: &HeaderMap) -> bool {
+    let is_packed = |value: &HeaderValue| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    headers.get_all(CONTENT_ENCODING).iter().any(is_packed)
 }
 
 /// Refused for the key alone, before anything was looked at.

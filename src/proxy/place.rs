@@ -77,7 +77,18 @@ impl Admission<'_> {
             }
             error => Err(error),
         });
-        meant.map_err(|error| unresolved(&error))
+        let meant = meant.map_err(|error| unresolved(&error))?;
+        let provider = snapshot.providers.get(&meant.provider).map(|entry| &entry.provider);
+        match provider.and_then(|one| one.stands_for(self.matched.row.dialect, &meant.model)) {
+            Some(model) if self.names_model() => {
+                let message = format!(
+                    "{} is a deployment of {}. Name the model: {model}.",
+                    meant.model, meant.provider
+                );
+                Err(Refusal::new(Code::ModelNotAllowed, clip(&message, 600)).param("model"))
+            }
+            Some(_) | None => Ok(meant),
+        }
     }
 
     /// Whether there is a model to be found: what is done with an object is done wherever that is, and some operations

@@ -4,7 +4,7 @@
 //! provider's connection is closed before the cost is settled, and a client that takes not even the last event loses
 //! its connection.
 
-use super::exchange::{AnswerBody, Exchange, response, shutting_down};
+use super::exchange::{AnswerBody, Exchange, RECORD_WAIT, response, shutting_down};
 use super::refusal::{Code, Refusal};
 use super::respond;
 use super::settle::{Bill, note_reading, settle_with};
@@ -104,6 +104,8 @@ pub(super) async fn pass(
     exchange.admitted.entry.overhead_us = exchange.overhead_us();
     exchange.admitted.entry.first_byte_ms = Some(exchange.arrival.elapsed_ms());
     if !exchange.is_recorded().await {
+        // The provider is not kept waiting for the store.
+        drop(body);
         return exchange.end_unrecorded(reply).await;
     }
     // A client that has left already is noticed at the first piece.
@@ -165,7 +167,8 @@ pub(super) async fn pass(
     });
     let bill = if exchange.row.is_free() { Bill::nothing() } else { Bill::of(&exchange.admitted, &reading) };
     let hang_up = exchange.arrival.hang_up.clone();
-    settle_with(exchange, bill, entry, &reading).await;
+    // It is written as soon as it can be; the client's stream ends by then, at the latest.
+    let _ = tokio::time::timeout(RECORD_WAIT, settle_with(exchange, bill, entry, &reading)).await;
     match event {
         Some(event) => say_last(&pieces, event.into(), hang_up).await,
         // Nothing can be said in the middle of an event; whether the client reads shows by nothing as well.

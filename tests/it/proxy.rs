@@ -11,6 +11,7 @@ mod betas;
 mod bodies;
 mod broken_streams;
 mod canary;
+mod compressed;
 mod credentials;
 mod differential;
 mod errors;

@@ -134,6 +134,8 @@ impl ArrayMeter {
     }
 
     pub(super) fn finish(mut self) -> Reading {
+        // An element that did not end counts by its bytes; what must not pass does not.
+        let _ = self.flush(&mut BytesMut::new());
         self.teller.reading.complete &= self.scanner.ended;
         self.teller.reading
     }
@@ -280,6 +282,15 @@ mod tests {
         assert!(!passed(cut, &[]).1.complete, "an array that is not closed has not ended");
         let (out, reading) = passed(br#"{"error":{"code":500}}"#, &[]);
         assert!(out.len() == 22 && reading.failed);
+    }
+
+    #[test]
+    fn an_element_that_did_not_end_counts_by_its_bytes() {
+        let mut meter = meter();
+        let half = br#"[{"candidates":[{"content":{"parts":[{"text":"a long answer that goes on and"#;
+        meter.push(half, &mut BytesMut::new()).unwrap();
+        let reading = meter.finish();
+        assert!(reading.visible_output_bytes >= 30 && !reading.complete, "{reading:?}");
     }
 
     #[test]

@@ -45,7 +45,8 @@ pub(super) fn read_chunk(root: Value<'_>, tally: &mut Tally, reading: &mut Readi
     let is_blocked = root.get("promptFeedback").is_some_and(|told| text(told, "blockReason").is_some());
     let all_ended = !tally.candidates.is_empty() && tally.candidates.values().all(|ended| *ended);
     reading.complete = is_blocked || all_ended;
-    if reading.complete {
+    // Of what was not looked at, calls are not known.
+    if reading.complete && !reading.is_cut_short {
         reading.hosted_calls.get_or_insert_default();
     }
 }

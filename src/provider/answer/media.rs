@@ -80,7 +80,8 @@ fn pictures(told: Value<'_>, made: u64) -> Option<Usage> {
         let Usage { image_input, output, reasoning, image_output, .. } = usage::openai(told)?;
         let input = all_input(told)?.checked_sub(image_input)?;
         let usage = Usage { input, image_input, output, reasoning, image_output, ..Usage::default() };
-        return Some(Usage { pictures: made, ..usage });
+        return Some(Usage { pictures: made, ..usage })
+            .filter(|_| output > 0 || image_output > 0 || made == 0);
     }
     let Told { input, output } = Told::read(told)?;
     let of = |field, part| {
@@ -122,7 +123,8 @@ fn transcript(told: Value<'_>) -> Option<Usage> {
         let input = all_input(told)?.checked_sub(audio_input)?;
         // Mistral bills these, and tells tokens beside them.
         let seconds = seconds(told, "prompt_audio_seconds").unwrap_or(0);
-        return Some(Usage { input, audio_input, output, reasoning, seconds, ..Usage::default() });
+        return Some(Usage { input, audio_input, output, reasoning, seconds, ..Usage::default() })
+            .filter(|_| input > 0 || audio_input > 0 || seconds > 0);
     }
     let Told { input, output } = Told::read(told)?;
     let given =
@@ -219,6 +221,7 @@ mod tests {
             "{}",
             r#"{"input_tokens":1}"#,
             r#"{"input_tokens":1,"output_tokens":0}"#,
+            r#"{"prompt_tokens":10,"completion_tokens":0}"#,
             r#"{"input_tokens":1,"output_tokens":-5}"#,
             r#"{"input_tokens":1,"output_tokens":5,"input_tokens_details":{"image_tokens":2}}"#,
             r#"{"input_tokens":1,"output_tokens":5,"output_tokens_details":{"text_tokens":6}}"#,
@@ -253,6 +256,7 @@ mod tests {
             r#"{"usage":{"type":"tokens","input_tokens":0,"output_tokens":0}}"#,
             r#"{"usage":{"input_tokens":5,"output_tokens":1,"input_token_details":{"audio_tokens":6}}}"#,
             r#"{"usage":7}"#,
+            r#"{"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0},"duration":3}"#,
         ] {
             assert_eq!(heard(bad).usage, None, "{bad}");
         }

@@ -35,7 +35,8 @@ use crate::policy::Operation;
 
 /// What an answer may hold to be read. What is inside vectors and logprobs says nothing here and could be
 /// millions of values.
-const LIMITS: Limits = Limits { depth: 128, nodes: 500_000, prune: &["logprobs", "embedding", "b64_json"] };
+const LIMITS: Limits =
+    Limits { depth: 128, nodes: 500_000, prune: &["logprobs", "logprobsResult", "embedding", "b64_json"] };
 
 /// Members of an answer's message that are not text which the model wrote: names and ids, media, and
 /// what the provider adds.

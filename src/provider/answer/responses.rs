@@ -107,7 +107,8 @@ fn note_item(item: Value<'_>, response: Value<'_>, reading: &mut Reading) {
         let parent = parent.clone();
         reading.make(Made { parent, expires_after: Some(KEPT), ..Made::new(ObjectKind::Item, id) });
     }
-    if let Some(container) = item.get("container_id").and_then(Value::as_str) {
+    let ran_in = item.get("container_id").or_else(|| item.get("environment")?.get("container_id"));
+    if let Some(container) = ran_in.and_then(Value::as_str) {
         reading.make(Made {
             expires_after: Some(KEPT),
             ..Made::new(ObjectKind::Container, container.into_owned())

@@ -119,6 +119,7 @@ impl Shortener {
                 self.prunes = false;
                 return;
             }
+            b'{' | b'[' if self.is_damaged => return,
             b'{' | b'[' => {
                 self.keep(&[byte]);
                 self.open.push(byte == b'[');

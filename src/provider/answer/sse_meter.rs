@@ -297,6 +297,10 @@ impl Teller {
             // What was not looked at may be output, and calls of tools.
             self.reading.is_cut_short = true;
             self.reading.hosted_calls = None;
+            if self.dialect == Dialect::Gemini {
+                // It tells each kind of token in an array, of which only the beginning is left.
+                self.reading.usage = None;
+            }
         }
         Ok(())
     }

@@ -113,6 +113,21 @@ pub(super) fn read(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     read_messages(root, ask)
 }
 
+/// Files that a system message names by `fileid://ID` in its text, several with commas, as Qwen's long context takes them.
+fn read_file_ids(content: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    let texts = content.walk().filter_map(Value::as_str);
+    for text in texts.filter(|text| text.contains(FILE_ID)) {
+        let words = text.split(|ch: char| ch == ',' || ch.is_whitespace());
+        for id in words.filter_map(|word| word.strip_prefix(FILE_ID)) {
+            ask.features.insert(Feature::Files);
+            ask.add_object("messages.content", id)?;
+        }
+    }
+    Ok(())
+}
+
+const FILE_ID: &str = "fileid://";
+
 fn read_messages(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     const WANTED: &str = "an array of messages, each an object";
     let Some(messages) = present(root, "messages") else { return Ok(()) };
@@ -126,6 +141,9 @@ fn read_messages(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
         ask.input.messages += 1;
         if let Some(content) = message.get("content") {
             ask.read_openai_content(content)?;
+            if message.get("role").is_some_and(|role| role.is_str("system")) {
+                read_file_ids(content, ask)?;
+            }
         }
         if let Some(sound) = present(message, "audio") {
             ask.features.insert(Feature::Audio);

@@ -13,7 +13,7 @@ pub enum AskError {
     #[error(transparent)]
     Multipart(#[from] MultipartError),
     /// The content type is another.
-    #[error("the body has another content type: send it as {0}")]
+    #[error("the body has another content type: send it as {0}, in UTF-8")]
     ContentType(&'static str),
     /// There is a body, and the operation has none.
     #[error("this operation has no body: send none")]

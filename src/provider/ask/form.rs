@@ -9,7 +9,10 @@ pub(super) fn read(row: &Row, parts: Parts, content_type: &str, body: &[u8]) -> 
     let form = Multipart::parse(content_type, body)?;
     let mut ask = Ask { boundary: Some(form.boundary.clone()), ..Ask::default() };
     for (at, part) in form.parts.iter().enumerate() {
-        let is_list = part.name.ends_with("[]");
+        let is_twin =
+            |field: &Field| field.role != Role::File && field.name.strip_suffix("[]") == Some(part.name);
+        // Some clients write a list without the brackets that others have.
+        let is_list = part.name.ends_with("[]") || row.fields.iter().any(is_twin);
         if !is_list && form.parts[..at].iter().any(|other| other.name == part.name) {
             return Err(AskError::field(part.name, FieldProblem::Twice));
         }
@@ -155,6 +158,8 @@ mod tests {
         Field { name: "priced", role: Role::Priced },
         Field { name: "prompt", role: Role::Input },
         Field { name: "stream", role: Role::Uses(Feature::Streaming) },
+        Field { name: "words", role: Role::Neutral },
+        Field { name: "words[]", role: Role::Neutral },
     ];
 
     fn row(fields: &'static [Field]) -> Row {
@@ -199,6 +204,8 @@ mod tests {
             ("object", "file_1"),
             ("list[]", "a"),
             ("list[]", "b"),
+            ("words", "a"),
+            ("words", "b"),
             ("new", "abc"),
         ])
         .unwrap();

@@ -294,8 +294,8 @@ fn is_field_name(name: &str) -> bool {
         && !name.eq_ignore_ascii_case("_charset_")
 }
 
-/// Whether a part's content type leaves its text UTF-8.
-fn is_utf8(content_type: &str) -> bool {
+/// Whether a content type leaves a text UTF-8.
+pub(super) fn is_utf8(content_type: &str) -> bool {
     let Some((_, parameters)) = content_type.split_once(';') else { return true };
     Parameters(parameters).all(|parameter| {
         parameter.is_some_and(|(key, value)| {

@@ -3,8 +3,8 @@
 
 use super::{Ask, AskError, Bound, FieldProblem, ModelField, NullBound, Splice};
 use super::{
-    chat, completions, embeddings, field, form, gemini, gemini_embeddings, messages, moderations, proto,
-    responses,
+    chat, completions, embeddings, field, form, gemini, gemini_embeddings, messages, moderations, multipart,
+    proto, responses,
 };
 use super::{images, speech};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     policy::Feature,
     provider::{
         Dialect,
-        operation::{Answer, Form, Hole, Row},
+        operation::{Answer, Effect, Form, Hole, Row},
     },
 };
 
@@ -34,7 +34,11 @@ pub fn read_body(row: &Row, content_type: Option<&str>, body: &[u8]) -> Result<A
             form::read(row, parts, content_type, body)
         }
         (Form::Parts(_), _) => Err(AskError::ContentType(FORM_TYPE)),
-        (_, Some(_)) if !body.is_empty() && !is(JSON_TYPE) => Err(AskError::ContentType(JSON_TYPE)),
+        (_, Some(content_type))
+            if !body.is_empty() && (!is(JSON_TYPE) || !multipart::is_utf8(content_type)) =>
+        {
+            Err(AskError::ContentType(JSON_TYPE))
+        }
         _ => read(row, body),
     }
 }
@@ -77,6 +81,10 @@ pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
         ask.features.insert(Feature::Streaming);
     }
     form(root, &mut ask)?;
+    if row.effect == Effect::Counts && present(root, "store").is_none() {
+        // What is counted is not kept.
+        ask.features.remove(Feature::Store);
+    }
     let is_in_path = matches!(row.template.hole(), Some(Hole::Model | Hole::Deployment));
     if ask.models.is_empty() && !is_in_path && row.form.needs_model() {
         return Err(AskError::ModelRequired);
@@ -252,6 +260,19 @@ pub(super) fn count(value: Value<'_>, field: &str) -> Result<u64, AskError> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_body_in_another_character_set_is_refused() {
+        let body = br#"{"model":"m","messages":[]}"#;
+        let row = &crate::provider::operation::ROWS[0];
+        for good in [None, Some("application/json"), Some("Application/JSON; charset=\"UTF-8\"")] {
+            assert!(super::read_body(row, good, body).is_ok(), "{good:?}");
+        }
+        for bad in ["utf-7", "utf-16", "unicode_escape", "utf-8; charset=utf-7", "iso-8859-1"] {
+            let content_type = format!("application/json; charset={bad}");
+            assert!(super::read_body(row, Some(&content_type), body).is_err(), "{bad}");
+        }
+    }
+
     use super::super::splice;
     use super::*;
     use crate::{base::json::JsonError, provider::operation::ROWS};

@@ -96,6 +96,9 @@ pub(super) fn read_compact(root: Value<'_>, ask: &mut Ask) -> Result<(), AskErro
     if present(root, "store").is_none() {
         ask.features.remove(Feature::Store);
     }
+    // It has no bound, so none that is stated counts.
+    ask.output.bounds.clear();
+    ask.null_bounds.clear();
     Ok(())
 }
 
@@ -193,6 +196,10 @@ fn read_item(item: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     if let Some(container) = present(item, "container_id") {
         ask.add_objects("input.container_id", container)?;
     }
+    let place = present(item, "environment").and_then(|environment| present(environment, "container_id"));
+    if let Some(container) = place {
+        ask.add_objects("input.environment.container_id", container)?;
+    }
     for field in ["content", "output"] {
         if let Some(content) = present(item, field) {
             read_content(content, ask)?;
@@ -256,13 +263,14 @@ fn read_part(part: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
         match &*member.name() {
             "image_url" => read_picture(member.value, ask),
             "file_id" => {
-                let feature = if matches!(&*kind, "input_image" | "computer_screenshot") {
-                    Feature::Images
+                if matches!(&*kind, "input_image" | "computer_screenshot") {
+                    ask.features.insert(Feature::Images);
+                    ask.input.images += 1;
+                    ask.add_picture("input.content.file_id", member.value)?;
                 } else {
-                    Feature::Files
-                };
-                ask.features.insert(feature);
-                ask.add_objects("input.content.file_id", member.value)?;
+                    ask.features.insert(Feature::Files);
+                    ask.add_objects("input.content.file_id", member.value)?;
+                }
             }
             "file_data" => {
                 ask.features.insert(Feature::Files);

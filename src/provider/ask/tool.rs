@@ -12,8 +12,15 @@ use crate::{
 };
 
 /// Fields of a provider's tool that name objects.
-const OBJECT_FIELDS: [&str; 6] =
-    ["container_id", "file_id", "file_ids", "knowledge_id", "vector_store_id", "vector_store_ids"];
+const OBJECT_FIELDS: [&str; 7] = [
+    "container_id",
+    "file_id",
+    "file_ids",
+    "knowledge_id",
+    "skill_id",
+    "vector_store_id",
+    "vector_store_ids",
+];
 
 /// Anthropic's own tools that the client executes, without their dates, and the tokens of the definitions that the provider
 /// writes for them, which are not in the body ("Tool use pricing"; for `computer` with what its prompt is longer; of

@@ -6,6 +6,7 @@
 
 use bitting::base::json::{Document, JsonError, Kind, Limits, Value};
 use bitting::policy::Operation;
+use bitting::provider::Dialect;
 use bitting::provider::ask::{self, Ask, Splice};
 use bitting::provider::operation::{Form, ROWS, Row};
 use bytes::Bytes;
@@ -171,7 +172,10 @@ fn read(body: &[u8]) {
 
 /// Everything that can be changed of an ask, changed at once.
 fn changes(row: &Row, ask: &Ask) -> Vec<Splice> {
-    let mut changes: Vec<Splice> = ask.model_splices("other/model").collect();
+    // Google's paths name the model, and nothing is put into a body that names none.
+    let is_in_path = row.dialect == Dialect::Gemini && ask.models.is_empty();
+    let mut changes: Vec<Splice> =
+        if is_in_path { Vec::new() } else { ask.model_splices("other/model").collect() };
     if row.takes_bound() && ask.output.bounds.is_empty() {
         let is_response = row.operation == Operation::Responses;
         changes.push(ask.bound_splice(if is_response { "max_output_tokens" } else { "max_tokens" }, 7));

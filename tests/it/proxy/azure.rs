@@ -66,6 +66,12 @@ async fn a_provider_that_names_deployments_is_reached_by_the_models_name() {
     let told = |path: &str, version: &str| {
         format!("/openai/deployments/{path}/chat/completions?api-version={version}")
     };
+    for model in ["ours", "OURS"] {
+        let refused = asked(&server, &secret, "/p/azure/v1/chat/completions", Some(model)).await;
+        assert_eq!(refused.refusal(), (403, "model_not_allowed".to_owned()), "a deployment is no model");
+        assert!(refused.json()["error"]["message"].as_str().unwrap().contains("gpt-house"));
+        assert!(server.sandbox.requests().is_empty());
+    }
     for (path, model, arrives) in [
         ("/v1/chat/completions", Some("azure/gpt-house"), told("ours", "2025-01-01")),
         ("/p/azure/v1/chat/completions", Some("gpt-house"), told("ours", "2025-01-01")),

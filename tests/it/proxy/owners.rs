@@ -73,6 +73,12 @@ fn inside(form: Form, id: &str) -> Vec<(&'static str, Value, ObjectKind)> {
             ("messages", user(json!({"type": "file", "file": {"file_id": id}})), File),
             ("messages", user(json!({"type": "image_url", "image_url": {"file_id": id}})), File),
             ("messages", json!([{"role": "assistant", "audio": {"id": id}}]), File),
+            ("messages", json!([{"role": "system", "content": format!("Read fileid://{id}")}]), File),
+            (
+                "messages",
+                json!([{"role": "system", "content": [{"type": "text", "text": format!("fileid://{id}")}]}]),
+                File,
+            ),
             ("tools", tool("file_search", "vector_store_ids", json!([id])), VectorStore),
             ("tools", tool("code_interpreter", "container", json!(id)), Container),
         ],
@@ -90,6 +96,19 @@ fn inside(form: Form, id: &str) -> Vec<(&'static str, Value, ObjectKind)> {
             ("input", user(json!({"type": "input_file", "file_id": id})), File),
             ("input", user(json!({"type": "input_image", "file_id": id})), File),
             ("input", json!([{"type": "code_interpreter_call", "container_id": id, "code": "1"}]), Container),
+            (
+                "input",
+                json!([{
+                    "type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]},
+                    "environment": {"type": "container_reference", "container_id": id},
+                }]),
+                Container,
+            ),
+            (
+                "tools",
+                tool("shell", "environment", json!({"type": "container_auto", "skills": [{"skill_id": id}]})),
+                Skill,
+            ),
             ("conversation", json!({"id": id}), ObjectKind::Conversation),
             ("tools", tool("file_search", "vector_store_ids", json!([id])), VectorStore),
             ("tools", tool("code_interpreter", "container", json!({"type": "auto", "file_ids": [id]})), File),

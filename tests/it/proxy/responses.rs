@@ -274,6 +274,21 @@ async fn a_default_bound_is_put_where_the_api_has_it() {
 }
 
 on_both! {
+    async fn p3_a_compaction_has_no_bound_that_could_be_lowered(test: TestStore) {
+        let server = TestServer::start(test).await;
+        for tight in [
+            json!({"budgets": [{"limit_usd": "0.002", "window": "total"}], "clamp_to_budget": true}),
+            json!({"max_request_usd": "0.002", "clamp_to_budget": true}),
+        ] {
+            let (_, secret) = server.mint(tight).await;
+            for more in [json!({}), json!({"max_output_tokens": 1})] {
+                let refused = server.post(&secret, "/v1/responses/compact", &hello(&more)).await;
+                assert_eq!(refused.status, 402, "{}", refused.json());
+            }
+        }
+        assert!(server.sandbox.requests().is_empty());
+    }
+
     async fn a_stream_that_is_cut_ends_in_a_failed_response(test: TestStore) {
         let server = TestServer::start(test).await;
         let model = "sandbox-mini+gap=50,tokens=200";
