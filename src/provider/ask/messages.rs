@@ -43,8 +43,10 @@ const fn f(name: &'static str, role: Role) -> Field {
 }
 
 /// Content blocks that hold nothing but text, JSON, and blocks.
-const PLAIN_BLOCKS: [&str; 14] = [
+const PLAIN_BLOCKS: [&str; 16] = [
+    "bash_code_execution_output",
     "bash_code_execution_tool_result",
+    "code_execution_output",
     "code_execution_tool_result",
     "mcp_tool_result",
     "mcp_tool_use",
@@ -62,6 +64,26 @@ const PLAIN_BLOCKS: [&str; 14] = [
 
 /// Blocks hold blocks (a tool's result, a document); deeper than this no provider reads them.
 const BLOCK_DEPTH_MAX: usize = 8;
+
+/// What the results of code that the provider ran end with. They tell of the files that the code wrote, which may be
+/// deleted by the time that they are sent back with the rest of the conversation.
+const CODE_RESULT: &str = "code_execution_tool_result";
+const CODE_OUTPUT: &str = "code_execution_output";
+
+/// Where a block stands.
+#[derive(Clone, Copy, Default)]
+struct Stand {
+    depth: usize,
+    /// Below the results of code that ran.
+    is_of_code: bool,
+}
+
+impl Stand {
+    /// Where the content of a block of this kind stands.
+    fn below(self, kind: &str) -> Self {
+        Self { depth: self.depth + 1, is_of_code: self.is_of_code || kind.ends_with(CODE_RESULT) }
+    }
+}
 
 pub(super) fn read(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     ask.read_stream(root)?;
@@ -81,7 +103,7 @@ pub(super) fn read(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
         ask.input.raise_to_rewritten(schema);
     }
     if let Some(system) = root.get("system") {
-        read_content(system, "system", 0, ask)?;
+        read_content(system, "system", Stand::default(), ask)?;
     }
     read_messages(root, ask)
 }
@@ -98,53 +120,61 @@ fn read_messages(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
         }
         ask.input.messages += 1;
         if let Some(content) = message.get("content") {
-            read_content(content, "messages.content", 0, ask)?;
+            read_content(content, "messages.content", Stand::default(), ask)?;
         }
     }
     Ok(())
 }
 
-fn read_content(content: Value<'_>, field: &str, depth: usize, ask: &mut Ask) -> Result<(), AskError> {
+fn read_content(content: Value<'_>, field: &str, at: Stand, ask: &mut Ask) -> Result<(), AskError> {
     match content.kind() {
         Kind::Null | Kind::String => Ok(()),
-        Kind::Array if depth < BLOCK_DEPTH_MAX => content.items().try_for_each(|block| match block.kind() {
-            Kind::Object => read_block(block, depth, ask),
-            Kind::String => Ok(()),
-            Kind::Null | Kind::Bool | Kind::Number | Kind::Array => {
-                Err(AskError::expected(field, "blocks, each an object"))
-            }
-        }),
+        Kind::Array if at.depth < BLOCK_DEPTH_MAX => {
+            content.items().try_for_each(|block| match block.kind() {
+                Kind::Object => read_block(block, at, ask),
+                Kind::String => Ok(()),
+                Kind::Null | Kind::Bool | Kind::Number | Kind::Array => {
+                    Err(AskError::expected(field, "blocks, each an object"))
+                }
+            })
+        }
         // A server tool's error stands where its results would.
-        Kind::Object if depth > 0 => read_block(content, depth, ask),
+        Kind::Object if at.depth > 0 => read_block(content, at, ask),
         Kind::Array | Kind::Bool | Kind::Number | Kind::Object => {
             Err(AskError::expected(field, "a string or an array of blocks"))
         }
     }
 }
 
-fn read_block(block: Value<'_>, depth: usize, ask: &mut Ask) -> Result<(), AskError> {
+fn read_block(block: Value<'_>, at: Stand, ask: &mut Ask) -> Result<(), AskError> {
     let kind = block.get("type").and_then(Value::as_str).unwrap_or_default();
     match &*kind {
         "image" => {
             ask.features.insert(Feature::Images);
             ask.input.images += 1;
-            read_source(block, depth, ask)?;
+            read_source(block, at, ask)?;
         }
         "document" => {
             ask.features.insert(Feature::Files);
-            read_source(block, depth, ask)?;
+            read_source(block, at, ask)?;
         }
         "container_upload" => ask.features.insert(Feature::Files),
-        _ if depth > 0 && kind.ends_with("_result") || PLAIN_BLOCKS.contains(&&*kind) => {}
+        _ if at.depth > 0 && kind.ends_with("_result") || PLAIN_BLOCKS.contains(&&*kind) => {}
         _ => ask.add_unknown_part(block),
     }
     for member in block.members() {
         match &*member.name() {
-            "content" => read_content(member.value, "messages.content", depth + 1, ask)?,
+            "content" => read_content(member.value, "messages.content", at.below(&kind), ask)?,
             "input" => ask.input.raise_to_rewritten(member.value),
+            "file_id"
+                if at.is_of_code && kind.ends_with(CODE_OUTPUT) && member.value.kind() == Kind::String =>
+            {
+                ask.mention(&member.value.as_str().unwrap_or_default())?;
+                ask.input.reach_beyond_body();
+            }
             "file_id" => ask.add_objects("messages.content.file_id", member.value)?,
             "source" if kind != "image" && kind != "document" && member.value.kind() == Kind::Object => {
-                read_source(block, depth, ask)?;
+                read_source(block, at, ask)?;
             }
             _ => {}
         }
@@ -153,7 +183,7 @@ fn read_block(block: Value<'_>, depth: usize, ask: &mut Ask) -> Result<(), AskEr
 }
 
 /// Where a picture or document comes from.
-fn read_source(block: Value<'_>, depth: usize, ask: &mut Ask) -> Result<(), AskError> {
+fn read_source(block: Value<'_>, at: Stand, ask: &mut Ask) -> Result<(), AskError> {
     let source = block.get("source");
     let of = |field: &str| source.and_then(|source| source.get(field));
     let is_image = block.get("type").is_some_and(|kind| kind.is_str("image"));
@@ -169,7 +199,7 @@ fn read_source(block: Value<'_>, depth: usize, ask: &mut Ask) -> Result<(), AskE
         Some("text") if !is_image => {}
         Some("content") if !is_image => {
             if let Some(content) = of("content") {
-                read_content(content, "messages.content", depth + 1, ask)?;
+                read_content(content, "messages.content", at.below(""), ask)?;
             }
         }
         Some("url") => {
@@ -348,6 +378,33 @@ mod tests {
         assert_eq!(skills.hosted_tools[0].kind, "skills");
         let upload = blocks(r#"{"type":"container_upload","file_id":"file_1"}"#);
         assert_eq!(upload.objects.len(), 1);
+    }
+
+    #[test]
+    fn what_code_has_written_is_mentioned_and_not_named() {
+        for (result, output) in [
+            ("code_execution", "code_execution_output"),
+            ("bash_code_execution", "bash_code_execution_output"),
+        ] {
+            let told = blocks(&format!(
+                r#"{{"type":"{result}_tool_result","tool_use_id":"t","content":{{"type":"{result}_result","stdout":"",
+                    "content":[{{"type":"{output}","file_id":"file_1"}}]}}}}"#
+            ));
+            assert_eq!((told.objects.len(), told.mentions.as_slice()), (0, &["file_1".to_owned()][..]));
+            assert!(told.unknown_fields.is_empty() && told.features.iter().count() == 0, "{told:?}");
+            assert!(told.input.beyond_body, "as before");
+        }
+        // What the provider would read has to be the caller's, wherever it stands.
+        for named in [
+            r#"{"type":"code_execution_output","file_id":"file_1"}"#,
+            r#"{"type":"tool_result","tool_use_id":"t","content":[{"type":"code_execution_output","file_id":"file_1"}]}"#,
+            r#"{"type":"code_execution_tool_result","content":[{"type":"container_upload","file_id":"file_1"}]}"#,
+            r#"{"type":"code_execution_tool_result","content":[{"type":"document","source":{"type":"file","file_id":"file_1"}}]}"#,
+            r#"{"type":"code_execution_tool_result","content":[{"type":"code_execution_output","file_id":["file_1"]}]}"#,
+        ] {
+            let told = blocks(named);
+            assert_eq!((told.objects.len(), told.mentions.len()), (1, 0), "{named}");
+        }
     }
 
     #[test]

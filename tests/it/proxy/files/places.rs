@@ -171,3 +171,32 @@ async fn a_dialect_that_the_keeper_does_not_speak_is_said_so() {
     assert_eq!(azure.json(), file);
     assert_eq!(listed(&server, "openai", &secret, "/openai/v1/files?api-version=v1").await, [file]);
 }
+
+on_both! {
+    async fn p2_what_code_wrote_goes_on_in_a_conversation_when_it_is_deleted_and_only_for_its_maker(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let (_, maker) = server.mint(json!({})).await;
+        let (_, other) = server.mint(json!({})).await;
+        let file = made(&server, "anthropic", &maker).await;
+        let output = json!([{"type": "code_execution_output", "file_id": id(&file)}]);
+        let result = json!({"type": "code_execution_result", "stdout": "", "stderr": "", "return_code": 0, "content": output});
+        let block = json!({"type": "code_execution_tool_result", "tool_use_id": "srvtoolu_1", "content": result});
+        let turns = json!([{"role": "assistant", "content": [block]}, {"role": "user", "content": "And now?"}]);
+        let body = json!({"model": "sandbox-mini", "max_tokens": 16, "messages": turns});
+        let ask = async |secret: &str| {
+            let seen = server.sandbox.requests().len();
+            let answer = server.call(spoken(&server, "anthropic", secret, "/v1/messages", &body)).await;
+            (answer, server.sandbox.requests().len() > seen)
+        };
+        for is_deleted in [false, true] {
+            if is_deleted {
+                let path = format!("{FILES}/{}", id(&file));
+                assert_eq!(call(&server, "anthropic", &maker, "DELETE", &path).await.status, 200);
+            }
+            let (answer, was_seen) = ask(&maker).await;
+            assert!(was_seen, "deleted: {is_deleted}: {}", answer.json());
+            let (answer, was_seen) = ask(&other).await;
+            assert_eq!((answer.refusal(), was_seen), ((404, "object_not_found".to_owned()), false));
+        }
+    }
+}
