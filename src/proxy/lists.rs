@@ -26,6 +26,8 @@ const PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 struct Page {
     files: Vec<(String, String)>,
     has_more: bool,
+    /// How many there are in all, where that was asked for.
+    total: Option<usize>,
 }
 
 impl Admission<'_> {
@@ -44,7 +46,7 @@ impl Admission<'_> {
         let query = self.arrival.query.as_deref().unwrap_or_default();
         let ask = ListAsk::read(dialect, query).map_err(|error| unread(&error))?;
         let page = self.page(caller, (&resolved.provider, kind), &ask).await?;
-        let body = render_page(dialect, &page.files, page.has_more);
+        let body = render_page(dialect, &page.files, page.has_more, page.total);
         local::answer(self.proxy, self.arrival, caller, Some(&resolved.provider), (body, entry.clone())).await
     }
 
@@ -66,7 +68,10 @@ impl Admission<'_> {
         let failed = |error: ObjectError| self.unowned(&error);
         if let Some(ids) = &ask.ids {
             let among = services.objects_among(caller, (provider, kind), ids).await.map_err(failed)?;
-            return Ok(Page { files: among.iter().filter_map(of).collect(), has_more: false });
+            return Ok(Page { files: among.iter().filter_map(of).collect(), ..Page::default() });
+        }
+        if let PagePlace::Behind(behind) = ask.place {
+            return self.numbered(caller, (provider, kind), (ask, behind), of).await;
         }
         let (mut page, mut place) = (Page::default(), ask.place.clone());
         let (mut seen, mut bytes) = (0, 0);
@@ -74,7 +79,7 @@ impl Admission<'_> {
             // One more than fits tells whether there is more.
             let missing = u32::try_from(ask.limit + 1 - page.files.len()).unwrap_or(READ_MAX);
             let (from, goes_back) = match &place {
-                PagePlace::Start => (ListPlace::Start, false),
+                PagePlace::Start | PagePlace::Behind(_) => (ListPlace::Start, false),
                 PagePlace::After(id) => (ListPlace::After(id), false),
                 PagePlace::Before(id) => (ListPlace::Before(id), true),
             };
@@ -101,6 +106,41 @@ impl Admission<'_> {
                 return if page.files.is_empty() { Err(too_many()) } else { Ok(page) };
             }
             place = if goes_back { PagePlace::Before(edge) } else { PagePlace::After(edge) };
+        }
+    }
+
+    /// A page that begins behind so many others: those are looked at, and all that follow where they are to be counted.
+    async fn numbered(
+        &self,
+        caller: &Caller,
+        (provider, kind): (&Slug, ObjectKind),
+        (ask, behind): (&ListAsk, usize),
+        of: impl Fn(&ObjectRecord) -> Option<(String, String)>,
+    ) -> Result<Page, Refusal> {
+        let (mut page, mut edge) = (Page::default(), None::<String>);
+        let (mut seen, mut fitting) = (0, 0_usize);
+        loop {
+            let place = edge.as_deref().map_or(ListPlace::Start, ListPlace::After);
+            let list = ObjectList { provider, kind, place, order: ask.order, limit: READ_MAX };
+            let part = self.proxy.services.list_objects(caller, &list).await;
+            let part = part.map_err(|error: ObjectError| self.unowned(&error))?;
+            seen += part.items.len();
+            for file in part.items.iter().filter_map(&of) {
+                if fitting >= behind && page.files.len() < ask.limit {
+                    page.files.push(file);
+                }
+                fitting += 1;
+            }
+            let shown = behind.saturating_add(page.files.len());
+            page.has_more = fitting > shown && !page.files.is_empty();
+            edge = part.items.last().map(|record| record.object.id.to_string()).filter(|_| part.has_more);
+            if edge.is_none() || page.has_more && !ask.counts {
+                page.total = ask.counts.then_some(fitting);
+                return Ok(page);
+            }
+            if seen > SEEN_MAX {
+                return Err(too_many());
+            }
         }
     }
 }

@@ -12,6 +12,13 @@ const IDS_MAX: usize = 100;
 /// What Anthropic's cursors begin with; then comes the last id of the page before.
 const CURSOR: &str = "page_";
 
+/// A numbered page that names no size has so many, as Mistral has it.
+const PAGE_SIZE: usize = 100;
+/// The largest numbered page. It is never cut short, because the next one begins behind all of it.
+const PAGE_SIZE_MAX: usize = 1_000;
+/// A numbered page begins behind no more files than this: each of them is looked at.
+const BEHIND_MAX: usize = 100_000;
+
 /// In which order a list is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ObjectOrder {
@@ -43,6 +50,8 @@ pub enum PagePlace {
     After(String),
     /// It ends right before this object.
     Before(String),
+    /// Behind so many others (Mistral's numbered pages).
+    Behind(usize),
 }
 
 /// What a client wants to see of a list.
@@ -56,8 +65,14 @@ pub struct ListAsk {
     pub limit: usize,
     /// Only files of this purpose (`OpenAI`).
     pub purpose: Option<String>,
+    /// Only files of samples of this type (Mistral).
+    pub sample_type: Option<String>,
+    /// Only files that came this way (Mistral).
+    pub source: Option<String>,
     /// Only files of this scope (Anthropic).
     pub scope_id: Option<String>,
+    /// The page says how many there are in all (Mistral).
+    pub counts: bool,
     /// Only these, all on one page (Anthropic).
     pub ids: Option<Vec<String>>,
 }
@@ -66,11 +81,21 @@ pub struct ListAsk {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListAskError {
     /// The limit is no number within its range.
-    #[error("limit is a whole number from 1 to {max}")]
+    #[error("{field} is a whole number from 1 to {max}")]
     Limit {
+        /// The parameter.
+        field: &'static str,
         /// The largest.
         max: usize,
     },
+    /// The page's number is none.
+    #[error("page is a whole number from 0, and no page begins behind {BEHIND_MAX} files")]
+    Page,
+    /// What the provider looks for in its own way.
+    #[error(
+        "lists are answered from this gateway's own record, which cannot be asked for {0}; leave it out, and look through the list"
+    )]
+    Unanswerable(&'static str),
     /// An id that can be none, or too many.
     #[error("{field} is an id that a list has shown")]
     Place {
@@ -89,9 +114,8 @@ impl ListAskError {
     /// The parameter to look at.
     pub fn param(&self) -> &'static str {
         match self {
-            Self::Limit { .. } => "limit",
-            Self::Place { field } => field,
-            Self::Places(_) => "page",
+            Self::Limit { field, .. } | Self::Place { field } | Self::Unanswerable(field) => field,
+            Self::Page | Self::Places(_) => "page",
             Self::Ids => "ids",
         }
     }
@@ -117,22 +141,23 @@ impl ListAsk {
             Dialect::Anthropic => (20, 1_000),
             Dialect::OpenAi | Dialect::Gemini => (10_000, 10_000),
         };
-        let number = |text: String| {
-            let number = text.parse().ok().filter(|limit| (1..=max).contains(limit));
-            number.ok_or(ListAskError::Limit { max })
+        if let Some(field) = ["search", "mimetypes"].into_iter().find(|field| asked(field).is_some()) {
+            return Err(ListAskError::Unanswerable(field));
+        }
+        let number = |field: &'static str, max: usize| {
+            let number = |text: String| text.parse().ok().filter(|limit| (1..=max).contains(limit));
+            asked(field).map(|text| number(text).ok_or(ListAskError::Limit { field, max })).transpose()
         };
-        let limit = asked("limit").map(number).transpose()?;
+        let (limit, page_size) = (number("limit", max)?, number("page_size", PAGE_SIZE_MAX)?);
         let order = match asked("order").as_deref() {
             Some("asc") => ObjectOrder::OldestFirst,
             Some(_) | None => ObjectOrder::NewestFirst,
         };
         let place = match dialect {
             Dialect::Anthropic => place_anthropic(asked)?,
-            Dialect::OpenAi | Dialect::Gemini => asked("after")
-                .map(|id| id_of(id, "after"))
-                .transpose()?
-                .map_or(PagePlace::Start, PagePlace::After),
+            Dialect::OpenAi | Dialect::Gemini => place_openai(&asked, limit, page_size)?,
         };
+        let is_numbered = matches!(place, PagePlace::Behind(_));
         let named = |name: &str| matches!(name, "ids[]" | "ids%5B%5D");
         let mut ids: Vec<String> = pairs
             .iter()
@@ -147,9 +172,17 @@ impl ListAsk {
         Ok(Self {
             place,
             order,
-            limit: limit.unwrap_or(limit_default),
+            limit: match (limit, page_size) {
+                (Some(limit), _) | (None, Some(limit)) => limit,
+                (None, None) if is_numbered => PAGE_SIZE,
+                (None, None) => limit_default,
+            },
             purpose: asked("purpose"),
+            sample_type: asked("sample_type"),
+            source: asked("source"),
             scope_id: asked("scope_id"),
+            counts: is_numbered
+                && asked("include_total").is_none_or(|counts| counts.eq_ignore_ascii_case("true")),
             ids: (!ids.is_empty()).then_some(ids),
         })
     }
@@ -157,10 +190,11 @@ impl ListAsk {
     /// Whether a file that its provider describes so is one of those. A description that is another dialect's is of a
     /// file that this dialect does not have; one that says nothing of itself is anybody's.
     pub fn fits(&self, dialect: Dialect, document: Option<&str>) -> bool {
-        let Some(document) = document else { return self.purpose.is_none() && self.scope_id.is_none() };
-        let Ok(document) = Document::parse(document.as_bytes(), Limits::REQUEST) else {
-            return self.purpose.is_none() && self.scope_id.is_none();
-        };
+        let said = [("purpose", &self.purpose), ("sample_type", &self.sample_type), ("source", &self.source)];
+        let mut said = said.into_iter().filter_map(|(field, wanted)| Some((field, wanted.as_deref()?)));
+        let takes_any = self.scope_id.is_none() && said.clone().next().is_none();
+        let document = document.map(|text| Document::parse(text.as_bytes(), Limits::REQUEST));
+        let Some(Ok(document)) = document else { return takes_any };
         let root = document.root();
         let is = |field: &str, wanted: &str| root.get(field).is_some_and(|value| value.is_str(wanted));
         let (own, others) = match dialect {
@@ -169,9 +203,28 @@ impl ListAsk {
         };
         let scope = root.get("scope").and_then(|scope| scope.get("id")).and_then(Value::as_str);
         (own || !others)
-            && self.purpose.as_deref().is_none_or(|purpose| is("purpose", purpose))
+            && said.all(|(field, wanted)| is(field, wanted))
             && self.scope_id.as_deref().is_none_or(|wanted| scope.as_deref() == Some(wanted))
     }
+}
+
+/// A page begins behind an id, as `OpenAI` has it, or has a number and a size, as Mistral has it.
+fn place_openai(
+    asked: &impl Fn(&str) -> Option<String>,
+    limit: Option<usize>,
+    page_size: Option<usize>,
+) -> Result<PagePlace, ListAskError> {
+    let after = asked("after").map(|id| id_of(id, "after")).transpose()?;
+    let page = asked("page");
+    if page.is_none() && page_size.is_none() {
+        return Ok(after.map_or(PagePlace::Start, PagePlace::After));
+    }
+    if after.is_some() || limit.is_some() {
+        return Err(ListAskError::Places("page with page_size, and after with limit"));
+    }
+    let page: usize = page.map_or(Ok(0), |page| page.parse().map_err(|_| ListAskError::Page))?;
+    let behind = page.checked_mul(page_size.unwrap_or(PAGE_SIZE)).filter(|behind| *behind <= BEHIND_MAX);
+    behind.map(PagePlace::Behind).ok_or(ListAskError::Page)
 }
 
 fn place_anthropic(asked: impl Fn(&str) -> Option<String>) -> Result<PagePlace, ListAskError> {
@@ -217,8 +270,14 @@ pub fn undescribed(dialect: Dialect, id: &str, created_at: DateTime<Utc>) -> Str
     described.to_string()
 }
 
-/// A page as the dialect's clients read it: the ids, each with the provider's own description of it.
-pub fn render_page(dialect: Dialect, files: &[(String, String)], has_more: bool) -> String {
+/// A page as the dialect's clients read it: the ids, each with the provider's own description of it. `total` is how many
+/// there are in all, where that was asked for.
+pub fn render_page(
+    dialect: Dialect,
+    files: &[(String, String)],
+    has_more: bool,
+    total: Option<usize>,
+) -> String {
     let described: Vec<&str> = files.iter().map(|(_, document)| document.as_str()).collect();
     let id = |file: Option<&(String, String)>| json!(file.map(|(id, _)| id)).to_string();
     let (first, last) = (id(files.first()), id(files.last()));
@@ -229,7 +288,10 @@ pub fn render_page(dialect: Dialect, files: &[(String, String)], has_more: bool)
             let next: Json = files.last().filter(|_| has_more).map(|(id, _)| format!("{CURSOR}{id}")).into();
             format!(r#"{{"data":[{data}],{ids},"next_page":{next}}}"#)
         }
-        Dialect::OpenAi | Dialect::Gemini => format!(r#"{{"object":"list","data":[{data}],{ids}}}"#),
+        Dialect::OpenAi | Dialect::Gemini => {
+            let total = total.map(|total| format!(r#","total":{total}"#)).unwrap_or_default();
+            format!(r#"{{"object":"list","data":[{data}],{ids}{total}}}"#)
+        }
     }
 }
 
@@ -273,9 +335,9 @@ mod tests {
         for query in
             ["limit=0", "limit=10001", "limit=-1", "limit=ten", "limit=1e1", "limit=99999999999999999999"]
         {
-            assert_eq!(openai(query), Err(ListAskError::Limit { max: 10_000 }), "{query}");
+            assert_eq!(openai(query), Err(ListAskError::Limit { field: "limit", max: 10_000 }), "{query}");
         }
-        assert_eq!(anthropic("limit=1001"), Err(ListAskError::Limit { max: 1_000 }));
+        assert_eq!(anthropic("limit=1001"), Err(ListAskError::Limit { field: "limit", max: 1_000 }));
         let long = format!("after={}", "a".repeat(257));
         assert_eq!(openai(&long), Err(ListAskError::Place { field: "after" }));
         assert_eq!(anthropic("page=file_1"), Err(ListAskError::Place { field: "page" }));
@@ -288,19 +350,57 @@ mod tests {
     }
 
     #[test]
+    fn mistrals_pages_have_numbers_and_sizes() {
+        let first = openai("page=0&page_size=100&include_total=true").unwrap();
+        assert_eq!((first.place, first.limit, first.counts), (PagePlace::Behind(0), 100, true));
+        let third = openai("page=2&page_size=7&include_total=False&purpose=batch&order=asc").unwrap();
+        assert_eq!((third.place, third.limit, third.counts), (PagePlace::Behind(14), 7, false));
+        assert_eq!(third.order, ObjectOrder::OldestFirst);
+        assert_eq!(openai("page=3").unwrap().place, PagePlace::Behind(300));
+        assert_eq!(openai("page_size=3").unwrap().place, PagePlace::Behind(0));
+        assert!(!openai("limit=3").unwrap().counts, "OpenAI's clients ask for no total");
+        for (query, param) in [
+            ("page=-1", "page"),
+            ("page=x", "page"),
+            ("page=1001&page_size=100", "page"),
+            ("page=99999999999999999&page_size=999", "page"),
+            ("page=1&after=file-1", "page"),
+            ("page_size=5&limit=5", "page"),
+            ("page_size=0", "page_size"),
+            ("page_size=1001", "page_size"),
+            ("search=report", "search"),
+            ("mimetypes=text/plain", "mimetypes"),
+        ] {
+            assert_eq!(openai(query).unwrap_err().param(), param, "{query}");
+        }
+        let samples = openai("sample_type=batch_result&source=upload").unwrap();
+        let file = |kind: &str| format!(r#"{{"object":"file","sample_type":"{kind}","source":"upload"}}"#);
+        assert!(samples.fits(Dialect::OpenAi, Some(&file("batch_result"))));
+        assert!(
+            !samples.fits(Dialect::OpenAi, Some(&file("instruct"))) && !samples.fits(Dialect::OpenAi, None)
+        );
+        assert!(!openai("source=mistral").unwrap().fits(Dialect::OpenAi, Some(&file("instruct"))));
+        let counted = render_page(Dialect::OpenAi, &[], false, Some(7));
+        assert_eq!(
+            counted,
+            r#"{"object":"list","data":[],"first_id":null,"last_id":null,"has_more":false,"total":7}"#
+        );
+    }
+
+    #[test]
     fn a_page_has_the_providers_own_descriptions() {
         let files =
             [("a".to_owned(), r#"{ "id":"a" }"#.to_owned()), ("b".to_owned(), r#"{"z":1.50}"#.to_owned())];
         assert_eq!(
-            render_page(Dialect::OpenAi, &files, true),
+            render_page(Dialect::OpenAi, &files, true, None),
             r#"{"object":"list","data":[{ "id":"a" },{"z":1.50}],"first_id":"a","last_id":"b","has_more":true}"#
         );
         assert_eq!(
-            render_page(Dialect::Anthropic, &files, true),
+            render_page(Dialect::Anthropic, &files, true, None),
             r#"{"data":[{ "id":"a" },{"z":1.50}],"first_id":"a","last_id":"b","has_more":true,"next_page":"page_b"}"#
         );
         assert_eq!(
-            render_page(Dialect::Anthropic, &[], false),
+            render_page(Dialect::Anthropic, &[], false, None),
             r#"{"data":[],"first_id":null,"last_id":null,"has_more":false,"next_page":null}"#
         );
         let at = DateTime::from_timestamp(60, 0).unwrap();

@@ -6,9 +6,21 @@ use super::{any, ask, at, object_at};
 
 const PATH: &str = "/v1/files";
 
-/// What a list can be asked for. It is answered here, so each is a promise to answer by it.
-const LISTED_OPENAI: &[Parameter] =
-    &[any("after"), any("limit"), Parameter { name: "order", values: &["asc", "desc"] }, any("purpose")];
+/// What a list can be asked for. It is answered here, so each is a promise to answer by it, or to say why it is not:
+/// `OpenAI`'s own parameters, and Mistral's, which speaks the dialect.
+const LISTED_OPENAI: &[Parameter] = &[
+    any("after"),
+    Parameter { name: "include_total", values: &["true", "false", "True", "False"] },
+    any("limit"),
+    any("mimetypes"),
+    Parameter { name: "order", values: &["asc", "desc"] },
+    any("page"),
+    any("page_size"),
+    any("purpose"),
+    any("sample_type"),
+    any("search"),
+    any("source"),
+];
 const LISTED_ANTHROPIC: &[Parameter] = &[
     any("after_id"),
     any("before_id"),

@@ -61,6 +61,36 @@ on_both! {
         assert_eq!(foreign.refusal(), (404, "object_not_found".to_owned()), "{}", foreign.json());
     }
 
+    async fn mistrals_numbered_pages_are_answered_from_the_record(test: TestStore) {
+        let server = TestServer::start_with(test, still_clock(), &[]).await;
+        let (_, secret) = server.mint(json!({})).await;
+        let (_, other) = server.mint(json!({})).await;
+        several(&server, "openai", &other, &["batch"; 2]).await;
+        let files = several(&server, "openai", &secret, &["batch", "vision", "batch", "vision", "batch"]).await;
+        // What its library sends where nothing is said.
+        let all = page(&server, "openai", &secret, "page=0&page_size=100&include_total=true").await;
+        assert_eq!((ids(&all), &all["total"], &all["has_more"]), (files.clone(), &json!(5), &json!(false)));
+        let mut seen = Vec::new();
+        for (number, has_more) in [(0, true), (1, true), (2, false), (3, false)] {
+            let page = page(&server, "openai", &secret, &format!("page={number}&page_size=2")).await;
+            assert_eq!((&page["total"], &page["has_more"]), (&json!(5), &json!(has_more)), "{number}");
+            seen.extend(ids(&page));
+        }
+        assert_eq!(seen, files);
+        let batch = page(&server, "openai", &secret, "page=1&page_size=2&purpose=batch&include_total=false").await;
+        assert_eq!((ids(&batch), batch.get("total")), (vec![files[4].clone()], None));
+        assert!(ids(&page(&server, "openai", &secret, "page=0&sample_type=instruct").await).is_empty());
+        for (query, told) in [
+            ("search=report", "cannot be asked for search"), ("mimetypes=text/plain", "cannot be asked for mimetypes"),
+            ("page=1&after=x", "one place"), ("page=x", "whole number"), ("page_size=0", "page_size"),
+        ] {
+            let answer = call(&server, "openai", &secret, "GET", &format!("{FILES}?{query}")).await;
+            assert_eq!(answer.refusal(), (400, "invalid_body".to_owned()), "{query}");
+            let message = answer.json()["error"]["message"].as_str().unwrap().to_owned();
+            assert!(message.contains(told), "{query}: {message}");
+        }
+    }
+
     async fn anthropics_cursors_go_forward_and_back(test: TestStore) {
         let server = TestServer::start_with(test, still_clock(), &[]).await;
         let (key, secret) = server.mint(json!({})).await;
