@@ -35,7 +35,7 @@ impl Table {
 }
 
 /// All tables. One that refers to another comes after it.
-pub static TABLES: [Table; 35] = [
+pub static TABLES: [Table; 36] = [
     Table {
         name: "meta",
         key: &["name"],
@@ -435,6 +435,21 @@ pub static TABLES: [Table; 35] = [
             time("expires_at").or_null().since(8),
             text("document").or_null().since(8),
             time("deleted_at").or_null().since(8),
+        ],
+    },
+    Table {
+        name: "deferred_charges",
+        key: &["provider", "response_id"],
+        numbered: None,
+        opens_vault: false,
+        columns: &[
+            text("provider").since(9),
+            text("response_id").since(9),
+            text("request_id").since(9),
+            text("terms").since(9),
+            time("created_at").since(9),
+            int("term").since(9),
+            bytes("mac").since(9),
         ],
     },
     Table {

@@ -46,6 +46,7 @@ pub mod budget;
 pub mod budget_alert;
 mod copy;
 pub mod credential;
+pub mod deferred;
 pub mod disorder;
 pub mod dump;
 mod erase;

@@ -136,7 +136,8 @@ pub async fn insert(conn: &mut Conn<'_>, objects: &[NewObject]) -> Result<Vec<Ob
         objects.iter().filter(|one| told.insert((one.provider.as_str(), one.id.as_str()))).collect();
     let mut taken = Vec::new();
     for some in objects.chunks(ROWS_PER_STATEMENT) {
-        let sql = inserting(some);
+        let mut sql = inserting(some);
+        sql.sql(RETOLD);
         // Statements for one object are few, and kept prepared.
         let is_kept = some.len() == 1;
         let rows: Vec<(String, String)> =
@@ -148,6 +149,19 @@ pub async fn insert(conn: &mut Conn<'_>, objects: &[NewObject]) -> Result<Vec<Ob
         taken.extend(others.map(|one| ObjectKey { provider: one.provider.clone(), id: one.id.clone() }));
     }
     Ok(taken)
+}
+
+/// Puts on record what nobody has, and leaves the rest as it is.
+pub async fn insert_unknown(conn: &mut Conn<'_>, objects: &[NewObject]) -> Result<(), StoreError> {
+    let objects: Vec<&NewObject> = objects.iter().collect();
+    for some in objects.chunks(ROWS_PER_STATEMENT) {
+        let mut sql = inserting(some);
+        sql.sql(" ON CONFLICT (id, provider) DO NOTHING");
+        let is_kept = some.len() == 1;
+        on_db!(&mut *conn, |db| sql.build().build().persistent(is_kept).execute(db).await.map(drop))
+            .map_err(StoreError::of(TABLE))?;
+    }
+    Ok(())
 }
 
 fn inserting(objects: &[&NewObject]) -> Pieces {
@@ -171,9 +185,11 @@ fn inserting(objects: &[&NewObject]) -> Pieces {
         sql.sql(", ").value_or_null(one.expires_at.map(within_range));
         sql.sql(", ").value_or_null(one.document.as_ref().map(ObjectDocument::as_str)).sql(")");
     }
-    // An id that was deleted and is given anew is another object of the same holder.
-    sql.sql(
-        "
+    sql
+}
+
+/// An id that was deleted and is given anew is another object of the same holder.
+const RETOLD: &str = "
         ON CONFLICT (id, provider) DO UPDATE SET
             kind = CASE WHEN objects.deleted_at IS NULL THEN objects.kind ELSE excluded.kind END,
             credential_id = CASE WHEN objects.deleted_at IS NULL THEN objects.credential_id
@@ -187,10 +203,7 @@ fn inserting(objects: &[&NewObject]) -> Pieces {
                             ELSE excluded.document END,
             deleted_at = NULL
          WHERE objects.subkey_id = excluded.subkey_id OR objects.project = excluded.project
-        RETURNING provider, id",
-    );
-    sql
-}
+        RETURNING provider, id";
 
 /// A moment that both databases hold, and order as text, too.
 fn within_range(time: DateTime<Utc>) -> DateTime<Utc> {
@@ -240,26 +253,57 @@ pub async fn page(
     (order, limit): (ObjectOrder, u32),
 ) -> Result<Page<ObjectRecord, String>, StoreError> {
     let limit = page_limit(limit);
-    let holder = filter.holder;
-    let mut sql = Pieces::default();
-    // Each half by its own index: what it made, and what others of the project share.
-    sql.sql("SELECT * FROM (SELECT * FROM (").sql(SELECT).sql(" WHERE subkey_id = ");
-    sql.value(holder.subkey.as_str());
-    sql.sql(" AND (project IS NULL OR project = ").value(holder.project.as_str()).sql(")");
-    sql.append(rest_of_half(filter, after, (order, limit))).sql(") AS own");
-    if holder.shares {
-        sql.sql(" UNION ALL SELECT * FROM (")
-            .sql(SELECT)
-            .sql(" WHERE project = ")
-            .value(holder.project.as_str());
-        sql.sql(" AND subkey_id <> ").value(holder.subkey.as_str());
-        sql.append(rest_of_half(filter, after, (order, limit))).sql(") AS shared");
-    }
-    sql.sql(") AS listed").append(ordered(order, limit));
+    let sql = paging(filter, after, (order, limit));
     let rows: Vec<Row> =
         on_db!(conn, |db| sql.build().build_query_as().fetch_all(db).await).map_err(StoreError::of(TABLE))?;
     let objects = rows.into_iter().map(ObjectRecord::try_from).collect::<Result<_, _>>()?;
     Ok(Page::of(objects, limit, ObjectRecord::place))
+}
+
+/// How the database goes about a page, step by step in its own words: an index that does not fit it any more shows here,
+/// long before anybody waits for it.
+pub async fn page_plan(
+    conn: &mut Conn<'_>,
+    filter: ObjectFilter<'_>,
+    after: Option<&Cursor<String>>,
+    (order, limit): (ObjectOrder, u32),
+) -> Result<Vec<String>, StoreError> {
+    let mut sql = Pieces::default();
+    let page = paging(filter, after, (order, page_limit(limit)));
+    match conn {
+        Conn::Sqlite(db) => {
+            sql.sql("EXPLAIN QUERY PLAN ").append(page);
+            let steps = sql.build().build_query_as().fetch_all(&mut **db).await;
+            steps
+                .map(|steps| steps.into_iter().map(|(_, _, _, step): (i64, i64, i64, String)| step).collect())
+        }
+        Conn::Postgres(db) => {
+            sql.sql("EXPLAIN ").append(page);
+            let steps = sql.build().build_query_as().fetch_all(&mut **db).await;
+            steps.map(|steps| steps.into_iter().map(|(step,): (String,)| step).collect())
+        }
+    }
+    .map_err(StoreError::of(TABLE))
+}
+
+/// A page in two halves that have nothing in common, each in the order of an index that has nothing else: what the holder
+/// made alone, and what is shared in its project, by anybody or, where it does not share, by itself.
+fn paging(
+    filter: ObjectFilter<'_>,
+    after: Option<&Cursor<String>>,
+    (order, limit): (ObjectOrder, u32),
+) -> Pieces {
+    let (subkey, project) = (filter.holder.subkey.as_str(), filter.holder.project.as_str());
+    let mut sql = Pieces::default();
+    sql.sql("SELECT * FROM (SELECT * FROM (").sql(SELECT).sql(" WHERE subkey_id = ").value(subkey);
+    sql.sql(" AND project IS NULL").append(rest_of_half(filter, after, (order, limit)));
+    sql.sql(") AS alone UNION ALL SELECT * FROM (").sql(SELECT).sql(" WHERE project = ").value(project);
+    if !filter.holder.shares {
+        sql.sql(" AND subkey_id = ").value(subkey);
+    }
+    sql.append(rest_of_half(filter, after, (order, limit)));
+    sql.sql(") AS shared) AS listed").append(ordered(order, limit));
+    sql
 }
 
 impl ObjectRecord {

@@ -17,7 +17,8 @@ pub async fn wraps(conn: &mut Conn<'_>) -> Result<Vec<OfTerm>, StoreError> {
     on_db!(conn, |db| sqlx::query_as(SQL).fetch_all(db).await).map_err(StoreError::of(VERSIONS))
 }
 
-/// How many signatures there are of each term: of rows, of the register, and of the sums of the log.
+/// How many signatures there are of each term: of rows, of the register, of the sums of the log, and
+/// of charges that wait for their use.
 pub async fn signatures(conn: &mut Conn<'_>) -> Result<Vec<OfTerm>, StoreError> {
     const SQL: &str = "
         SELECT term, CAST(SUM(n) AS BIGINT) FROM (
@@ -25,6 +26,7 @@ pub async fn signatures(conn: &mut Conn<'_>) -> Result<Vec<OfTerm>, StoreError> 
             UNION ALL SELECT term, COUNT(*) AS n FROM register GROUP BY term
             UNION ALL SELECT term, COUNT(*) AS n FROM window_audits GROUP BY term
             UNION ALL SELECT term, COUNT(*) AS n FROM audit_progress GROUP BY term
+            UNION ALL SELECT term, COUNT(*) AS n FROM deferred_charges GROUP BY term
         ) signed GROUP BY term";
     on_db!(conn, |db| sqlx::query_as(SQL).fetch_all(db).await).map_err(StoreError::of("row_macs"))
 }

@@ -86,7 +86,7 @@ first_on_both! {
             let (code, out, err) = run_on(place, refused).await;
             let said = out + &err;
             let told = "the database lacks 0002_vault, 0003_leases, 0004_projects, 0005_credential_rates, \
-                0006_usage, 0007_notices, 0008_objects; run: bitting migrate";
+                0006_usage, 0007_notices, 0008_objects, 0009_deferred; run: bitting migrate";
             assert!(code == Some(1) && said.contains(told), "{refused:?}: {said}");
         }
 

@@ -286,4 +286,52 @@ on_both! {
             }
         }
     }
+
+    /// Among a hundred thousand that are deleted, others' or another project's.
+    async fn a_list_reads_what_it_shows_and_nothing_else(test: TestStore) {
+        let store = &test.store;
+        let (maker, mate) = (holder(1, "p0", true), holder(2, "p0", true));
+        let alone = Holder { shares: false, ..maker.clone() };
+        claim(store, &[file("file-alone", &alone, 9), file("file-mine", &maker, 8), file("file-mates", &mate, 7)]).await;
+        // Of four one is its own in another project, one its own and deleted, one another key's and shared, one not.
+        let rows = "SELECT 'openai', 'foreign-' || n, 'file', \
+            CASE WHEN n % 2 = 0 THEN '0000000000000001' ELSE '0000000000000003' END, \
+            CASE WHEN n % 4 = 0 THEN 'p1' WHEN n % 4 = 1 THEN 'p0' END, 'cred_1'";
+        let columns = "INSERT INTO objects (provider, id, kind, subkey_id, project, credential_id, created_at, deleted_at)";
+        let deleted = "CASE WHEN n % 4 = 2 THEN";
+        let day = "'2026-01-01T00:00:00+00:00'";
+        let numbers = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000)";
+        let cast = if store.backend() == "sqlite" { "" } else { "::timestamptz" };
+        test.tamper(&format!("{columns} {numbers} {rows}, {day}{cast}, {deleted} {day}{cast} END FROM numbers")).await;
+        test.tamper("ANALYZE").await;
+        let place = Cursor { at: at(9), key: "file-alone".to_owned() };
+        let own = list(store, &alone, ObjectOrder::NewestFirst, (1, at(100))).await;
+        assert_eq!(own, ["file-alone", "file-mine"]);
+        for (asker, shared) in [(&maker, "objects_shared"), (&alone, "objects_by_sharer")] {
+            for order in [ObjectOrder::NewestFirst, ObjectOrder::OldestFirst] {
+                for after in [None, Some(&place)] {
+                    let provider = slug("openai");
+                    let filter = ObjectFilter { holder: asker, provider: &provider, kind: ObjectKind::File, now: at(100) };
+                    let mut read = store.read().await.unwrap();
+                    let plan = object::page_plan(&mut read.conn(), filter, after, (order, 20)).await.unwrap();
+                    let told = plan.join("\n");
+                    let uses = |index: &str| plan.iter().filter(|step| step.contains(&format!("{index} "))).count();
+                    assert_eq!((uses("objects_alone"), uses(shared)), (1, 1), "{told}");
+                    let is_read = |step: &&String| {
+                        let reads = ["SCAN objects", "SEARCH objects", "on objects"];
+                        reads.iter().any(|words| step.contains(words))
+                    };
+                    assert_eq!(plan.iter().filter(is_read).count(), 2, "and nothing else: {told}");
+                    // Nothing that is read is put in order: it is read until the page is full.
+                    for pair in plan.windows(2) {
+                        let is_sorted = match store.backend() {
+                            "sqlite" => is_read(&&pair[0]) && pair[1].contains("TEMP B-TREE"),
+                            _ => is_read(&&pair[1]) && !pair[0].contains("Limit"),
+                        };
+                        assert!(!is_sorted, "{told}");
+                    }
+                }
+            }
+        }
+    }
 }

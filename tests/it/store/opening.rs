@@ -16,6 +16,7 @@ fn first() -> Vec<String> {
         "0006_usage",
         "0007_notices",
         "0008_objects",
+        "0009_deferred",
     ];
     names.map(str::to_owned).to_vec()
 }
