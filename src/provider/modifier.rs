@@ -9,6 +9,7 @@ use super::multiplier::{Multiplier, Multipliers};
 use super::price::Unpriced;
 use super::usage::Reading;
 use crate::base::{NanoUsd, clip};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 type Known = BTreeMap<String, Multiplier>;
@@ -21,7 +22,8 @@ const LIST_SPEEDS: [&str; 1] = ["standard"];
 const LIST_REGIONS: [&str; 2] = ["global", "not_available"];
 
 /// The factors of one request. They multiply, and every class of tokens has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Factors {
     service_tier: Multiplier,
     speed: Multiplier,

@@ -245,6 +245,11 @@ impl Row {
         writes && self.effect == Effect::Generates && self.form != Form::Compaction
     }
 
+    /// Whether a response that is kept is what its answer tells.
+    pub fn shows_response(&self) -> bool {
+        matches!(self.effect, Effect::Shows(ObjectKind::Response) | Effect::Stops(ObjectKind::Response))
+    }
+
     /// Whether it costs nothing at the provider.
     pub fn is_free(&self) -> bool {
         self.effect != Effect::Generates

@@ -5,7 +5,10 @@
 //! is an error, never a guess.
 
 mod bound;
+mod deferred;
 mod media;
+
+pub use deferred::DeferredTerms;
 
 use self::bound::{Output, input_classes, output_classes};
 use super::ask::Ask;
@@ -15,6 +18,7 @@ use super::price::{Card, Class, Unpriced, cost};
 use super::usage::{Reading, Usage};
 use crate::base::NanoUsd;
 use crate::policy::Operation;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -59,7 +63,8 @@ pub struct Estimate {
 }
 
 /// A hosted tool that a call may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Hosted {
     /// Its kind.
     pub kind: String,
@@ -182,14 +187,8 @@ impl Estimate {
     /// # Errors
     /// Tokens of a direction that has no price.
     pub fn charge(&self, prices: &Prices, usage: &Usage, reading: &Reading) -> Result<NanoUsd, Unpriced> {
-        let factors = self.factors.billed(&prices.multipliers, reading);
-        let tools = self.hosted.iter().map(|tool| {
-            let told = reading.hosted_calls.as_ref();
-            tool.per_call.times(told.map_or(tool.calls_max, |calls| calls.of(&tool.kind)))
-        });
         let usage = Usage { characters: self.characters, ..*usage };
-        let tokens = cost(prices, factors, &usage)?;
-        Ok(tools.fold(tokens.saturating_add(self.picture_fees), NanoUsd::saturating_add))
+        charged(prices, (self.factors, &self.hosted, self.picture_fees), &usage, reading)
     }
 
     /// What a call is taken to have used when its answer, or what came of it, reported nothing: the input bound, and
@@ -237,6 +236,22 @@ impl Estimate {
             price_version: Arc::clone(&version.version),
         }
     }
+}
+
+/// What a call costs for which these factors, tools and pictures were reserved.
+fn charged(
+    prices: &Prices,
+    (factors, hosted, picture_fees): (Factors, &[Hosted], NanoUsd),
+    usage: &Usage,
+    reading: &Reading,
+) -> Result<NanoUsd, Unpriced> {
+    let factors = factors.billed(&prices.multipliers, reading);
+    let tools = hosted.iter().map(|tool| {
+        let told = reading.hosted_calls.as_ref();
+        tool.per_call.times(told.map_or(tool.calls_max, |calls| calls.of(&tool.kind)))
+    });
+    let tokens = cost(prices, factors, usage)?;
+    Ok(tools.fold(tokens.saturating_add(picture_fees), NanoUsd::saturating_add))
 }
 
 /// What changes the price in a way that the catalog cannot say, or does not.

@@ -45,6 +45,10 @@ pub(super) struct Admitted {
     pub(super) strip_usage: bool,
     /// The object that the path names.
     pub(super) named_object: Option<String>,
+    /// Where the objects are kept that it names, and whose they are.
+    pub(super) kept: Option<Kept>,
+    /// Its work is to go on whether or not anybody waits for it.
+    pub(super) is_background: bool,
     pub(super) entry: Entry,
 }
 
@@ -241,6 +245,8 @@ impl Admission<'_> {
                         body,
                         strip_usage,
                         named_object: self.matched.object().map(str::to_owned),
+                        kept,
+                        is_background: self.ask.in_background,
                         entry,
                     })));
                 }

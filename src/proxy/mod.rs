@@ -3,6 +3,7 @@
 mod admit;
 mod arrival;
 mod change;
+mod deferred;
 mod exchange;
 mod forward;
 mod headers;

@@ -2,16 +2,17 @@
 //! record of what an answer made.
 
 use super::admit::{Admission, Admitted};
+use super::deferred::{response_in, shown_response};
 use super::refusal::{Code, Refusal};
 use super::respond;
 use crate::base::clip;
 use crate::log::Entry;
-use crate::provider::operation::{Effect, Row};
-use crate::provider::{Made, ObjectDocument, ObjectId, Reading, Resolved, Slug};
+use crate::provider::operation::{Effect, Form, Row};
+use crate::provider::{Made, ObjectDocument, ObjectId, ObjectKind, Reading, Resolved, Slug};
 use crate::service::{
     Caller, NewObject, ObjectChanges, ObjectError, ObjectKey, ObjectName, ObjectRecord, Snapshot,
 };
-use crate::subkey::Holder;
+use crate::subkey::{Belonging, Holder};
 use chrono::{DateTime, Utc};
 
 /// Where the objects of a request are kept: nothing else can serve it.
@@ -21,6 +22,8 @@ pub(super) struct Kept {
     pub(super) credential_id: String,
     /// The model that made them, where it is known.
     pub(super) model: Option<String>,
+    /// Whose the first of them is: the one that the path names, where it names one.
+    pub(super) belongs: Belonging,
 }
 
 impl Admission<'_> {
@@ -56,7 +59,7 @@ impl Admission<'_> {
             return Err(Refusal::new(Code::ObjectNotFound, message));
         }
         let (provider, credential_id) = (first.provider.clone(), first.credential_id.clone());
-        Ok(Some(Kept { provider, credential_id, model: first.model.clone() }))
+        Ok(Some(Kept { provider, credential_id, model: first.model.clone(), belongs: first.belongs.clone() }))
     }
 
     /// Whether the request stays where its objects are, and mentions nothing of somebody else's there.
@@ -111,7 +114,7 @@ fn not_found(id: &str) -> Refusal {
     Refusal::new(Code::ObjectNotFound, message)
 }
 
-/// What the settlement puts on record of objects: those that the answer made, and the one that it deleted.
+/// What the settlement puts on record of objects: those that the answer made or showed, and the one that it deleted.
 pub(super) fn changes(
     admitted: &Admitted,
     row: &Row,
@@ -125,24 +128,48 @@ pub(super) fn changes(
         admitted.named_object.as_deref().filter(|_| is_done && matches!(row.effect, Effect::Deletes(_)));
     let deleted = deleted.and_then(|id| id.parse().ok());
     let Some(credential_id) = &admitted.entry.credential_id else { return ObjectChanges::default() };
-    let new = |made: &Made| {
+    let new = |made: &Made, belongs: Belonging, model: Option<&String>| {
         let id: ObjectId = made.id.parse().ok()?;
         Some(NewObject {
             provider: provider.clone(),
             id,
             kind: made.kind,
-            belongs: Holder::of(&admitted.caller.key.subkey).makes(),
+            belongs,
             credential_id: credential_id.clone(),
-            model: (!admitted.resolved.model.is_empty()).then(|| admitted.resolved.model.clone()),
+            model: model.cloned(),
             parent: made.parent.as_deref().and_then(|id| id.parse().ok()),
             created_at: now,
             expires_at: made.expires_after.and_then(|after| now.checked_add_signed(after)),
             document: made.document.as_deref().and_then(ObjectDocument::parse),
         })
     };
-    let makes = matches!(row.effect, Effect::Generates | Effect::Keeps(_));
+    // Of what is made shorter nothing is kept.
+    let makes = matches!(row.effect, Effect::Generates | Effect::Keeps(_)) && row.form != Form::Compaction;
+    let model = Some(&admitted.resolved.model).filter(|model| !model.is_empty());
+    let made = |made: &Made| new(made, Holder::of(&admitted.caller.key.subkey).makes(), model);
     ObjectChanges {
-        made: reading.made.iter().filter(|_| makes).filter_map(new).collect(),
+        made: reading.made.iter().filter(|_| makes).filter_map(made).collect(),
         deleted: deleted.map(|id| ObjectKey { provider: provider.clone(), id }).into_iter().collect(),
+        shown: shown(admitted, row, reading)
+            .iter()
+            .filter_map(|(made, kept)| new(made, kept.belongs.clone(), kept.model.as_ref()))
+            .collect(),
+        ..ObjectChanges::default()
     }
+}
+
+/// What a response has that is shown. It may have been made out of sight, and then it is on nobody's record: whose the
+/// response is, whoever reads it.
+fn shown<'a>(admitted: &'a Admitted, row: &Row, reading: &Reading) -> Vec<(Made, &'a Kept)> {
+    let (Some(response), Some(kept)) = (shown_response(row, admitted), &admitted.kept) else {
+        return Vec::new();
+    };
+    if response_in(reading).is_some_and(|told| told.id != response.as_str()) {
+        return Vec::new();
+    }
+    let parts = reading.made.iter().filter(|made| made.kind != ObjectKind::Response);
+    let parent = |made: &Made| {
+        if made.kind == ObjectKind::Item { Some(response.to_string()) } else { made.parent.clone() }
+    };
+    parts.map(|made| (Made { parent: parent(made), ..made.clone() }, kept)).collect()
 }

@@ -1,6 +1,7 @@
 //! Step 12: what an exchange costs, and its entry.
 
 use super::admit::{Admitted, Priced};
+use super::deferred::{goes_on, told_use, wait_for_use};
 use super::exchange::Exchange;
 use super::headers::tokens_of;
 use super::objects;
@@ -55,7 +56,7 @@ impl Bill {
         let priced = admitted.priced.as_ref();
         match (reading.usage, priced) {
             // What it comes to is not known before its result is read.
-            (None, Some(_)) if reading.is_deferred => Self::reservation(admitted),
+            (_, Some(_)) if goes_on(admitted, reading) => Self::reservation(admitted),
             (Some(usage), Some(priced)) => {
                 let told = Self::as_told(admitted, priced, usage, reading);
                 // What was told before the end is the least that it can be.
@@ -115,13 +116,10 @@ pub(super) async fn settle_with(
     entry: Entry,
     reading: &Reading,
 ) -> Vec<Balance> {
-    let objects = objects::changes(
-        &exchange.admitted,
-        exchange.row,
-        reading,
-        &entry,
-        exchange.proxy.services.clock.now(),
-    );
+    let now = exchange.proxy.services.clock.now();
+    let mut objects = objects::changes(&exchange.admitted, exchange.row, reading, &entry, now);
+    objects.deferred = wait_for_use(&exchange, reading, &entry);
+    objects.told = told_use(&exchange, reading).await;
     if let Some(served) = substituted(&exchange, &entry) {
         let Exchange { arrival, admitted, .. } = &exchange;
         let detail = json!({
@@ -160,6 +158,28 @@ pub(super) async fn settle_with(
         let subject = format!("{}/{}", resolved.provider, resolved.model);
         proxy.services.alarms.raise(AlarmKind::FactorUnknown, &subject, &detail);
     }
+    let entry = Entry {
+        usage_source: bill.source,
+        reported_cost_usd: bill.reported,
+        own_cost_usd: bill.reported.and(bill.own),
+        duration_ms: arrival.elapsed_ms(),
+        overhead_us: if entry.overhead_us == 0 { overhead_us } else { entry.overhead_us },
+        ..with_usage(entry, &bill.usage)
+    };
+    proxy.services.metrics.settled(&entry, bill.cost);
+    match bill.source {
+        UsageSource::Reported | UsageSource::Estimated | UsageSource::None => {
+            in_flight.settle_tokens(tokens_of(&bill.usage));
+        }
+        // Nobody knows the use: the worst case counts, as it is charged.
+        UsageSource::Reserved => {}
+    }
+    drop(in_flight);
+    reservation.settle_with(bill.cost, entry, objects).durable().await
+}
+
+/// The entry with the tokens that were used.
+pub(super) fn with_usage(entry: Entry, usage: &Usage) -> Entry {
     let Usage {
         input,
         cached_input,
@@ -174,30 +194,15 @@ pub(super) async fn settle_with(
         pictures: _,
         characters: _,
         seconds: _,
-    } = bill.usage;
-    let entry = Entry {
+    } = *usage;
+    Entry {
         input_tokens: input.saturating_add(audio_input).saturating_add(image_input),
         cached_input_tokens: cached_input,
         cache_write_tokens: cache_write.saturating_add(cache_write_1h),
         output_tokens: output.saturating_add(audio_output).saturating_add(image_output),
         reasoning_tokens: reasoning,
-        usage_source: bill.source,
-        reported_cost_usd: bill.reported,
-        own_cost_usd: bill.reported.and(bill.own),
-        duration_ms: arrival.elapsed_ms(),
-        overhead_us: if entry.overhead_us == 0 { overhead_us } else { entry.overhead_us },
         ..entry
-    };
-    proxy.services.metrics.settled(&entry, bill.cost);
-    match bill.source {
-        UsageSource::Reported | UsageSource::Estimated | UsageSource::None => {
-            in_flight.settle_tokens(tokens_of(&bill.usage));
-        }
-        // Nobody knows the use: the worst case counts, as it is charged.
-        UsageSource::Reserved => {}
     }
-    drop(in_flight);
-    reservation.settle_with(bill.cost, entry, objects).durable().await
 }
 
 /// The model that the answer names, where that is another one than was asked for. A deployment's name is an operator's

@@ -100,7 +100,9 @@ async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: onesho
     let bill = bill_of(&exchange, parts.status, &reading);
     let mut headers = exchange.answer_headers(&parts.headers);
     let mut entry = exchange.admitted.entry.clone();
-    note_reading(&mut entry, &reading);
+    if !exchange.row.is_free() {
+        note_reading(&mut entry, &reading);
+    }
     entry.status = Some(parts.status.as_u16());
     entry.first_byte_ms = Some(exchange.arrival.elapsed_ms());
     entry.overhead_us = exchange.overhead_us();

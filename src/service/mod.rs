@@ -8,6 +8,7 @@ pub mod backup;
 mod budget;
 mod checkpoint;
 mod credential;
+mod deferred;
 mod directory;
 mod erase;
 mod health;
@@ -45,6 +46,7 @@ use tokio_util::task::TaskTracker;
 
 pub use crate::provider::ObjectOrder;
 pub use crate::store::StoreError;
+pub use crate::store::deferred::DeferredCharge;
 pub use crate::store::object::{NewObject, ObjectKey, ObjectRecord};
 pub use access_log::ReadLogError;
 pub use alarm::{Alarms, CloseAlarmError};
@@ -63,7 +65,7 @@ pub use key_probe::{KeyProbe, ProbeError, Trial};
 pub use ledger::{
     AuditError, Blocked, CorrectError, Corrected, Correction, Demand, Durability, Hold, Ledger, LedgerLimits,
     LedgerParts, ObjectChanges, RepairError, Repaired, Reservation, ReserveError, RowSeal, Settled,
-    StartLedgerError, Unrecorded,
+    StartLedgerError, ToldUse, Unrecorded,
 };
 pub use metrics::Metrics;
 pub use model::{ModelState, SetModelError};

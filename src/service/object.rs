@@ -6,6 +6,7 @@
 use super::{Caller, Services, StoreError};
 use crate::base::clip;
 use crate::provider::{ObjectId, ObjectKind, ObjectOrder, Slug};
+use crate::store::deferred;
 use crate::store::object::{self, ObjectFilter, ObjectRecord};
 use crate::subkey::Holder;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -17,6 +18,8 @@ const IDS_MAX: usize = 10_000;
 const SHOWN_BYTES_MAX: usize = 256;
 /// How long what is gone is remembered: so long it is known to be somebody's.
 const GONE_FOR: TimeDelta = TimeDelta::days(30);
+/// How long a charge waits for the use that it is for: longer than any response is kept.
+const DEFERRED_FOR: TimeDelta = TimeDelta::days(60);
 /// Forgotten in one transaction, of each sort.
 const FORGET_MAX: u32 = 500;
 
@@ -202,11 +205,12 @@ impl Services {
 
     /// Forgets some of what has been gone for long; whether there may be more.
     pub async fn forget_objects(&self) -> Result<bool, StoreError> {
-        let before = self.clock.now() - GONE_FOR;
+        let now = self.clock.now();
         let mut tx = self.store.write().await?;
-        let forgotten = object::forget(&mut tx.conn(), before, FORGET_MAX).await?;
+        let forgotten = object::forget(&mut tx.conn(), now - GONE_FOR, FORGET_MAX).await?;
+        let waiting = deferred::forget(&mut tx.conn(), now - DEFERRED_FOR, FORGET_MAX).await?;
         tx.commit().await?;
-        Ok(forgotten >= u64::from(FORGET_MAX))
+        Ok(forgotten.max(waiting) >= u64::from(FORGET_MAX))
     }
 
     /// What is on record of the ids, by id. A text that can be no id is not.

@@ -13,6 +13,7 @@ mod clamp;
 mod clock;
 mod crash;
 mod database;
+mod deferred;
 mod drain;
 mod hang_up;
 mod hot;

@@ -120,7 +120,7 @@ impl<W: Clone + Eq + Hash + Ord> Turn<W> {
         }
     }
 
-    /// Takes back what was posted, as an operator says. Never below nothing.
+    /// Takes back what was posted, as an operator says or a use that is told later. Never below nothing.
     pub fn release(&mut self, window: &W, amount: NanoUsd) {
         if let Some(seat) = self.seats.get_mut(window) {
             seat.row.posted = seat.row.posted.saturating_sub(amount).max(NanoUsd::ZERO);

@@ -58,7 +58,8 @@ const NOT_WRITTEN: [&str; 15] = [
     "type",
 ];
 
-/// Reads a whole answer, not streamed. What is free tells nothing that matters.
+/// Reads a whole answer, not streamed. What is free tells nothing that matters, but of a response that is shown: that is
+/// where work that went on out of sight tells what it made and used.
 pub fn read_json(row: &Row, body: &[u8]) -> Reading {
     let mut reading = Reading::default();
     let Ok(document) = Document::parse(body, LIMITS) else {
@@ -70,6 +71,7 @@ pub fn read_json(row: &Row, body: &[u8]) -> Reading {
     reading.failed = root.get("error").is_some_and(|error| !error.is_null());
     match row.dialect {
         _ if row.effect == Effect::Keeps(ObjectKind::File) => files::read_body(root, &mut reading),
+        _ if row.shows_response() => responses::read_body(root, &mut reading),
         _ if row.is_free() => {}
         Dialect::OpenAi if row.operation == Operation::Responses => {
             responses::read_body(root, &mut reading);

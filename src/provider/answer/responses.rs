@@ -21,8 +21,9 @@ pub(super) fn read_body(root: Value<'_>, reading: &mut Reading) {
     }
 }
 
-/// Reads one event of a stream. `name` is its `event:` line, for data that does not say its type.
-pub(super) fn read_event(name: &str, root: Value<'_>, reading: &mut Reading) {
+/// Reads one event of a stream. `name` is its `event:` line, for data that does not say its type. `is_shown`: the response
+/// is one that is kept, whose stream is told again, perhaps not from its beginning.
+pub(super) fn read_event(name: &str, root: Value<'_>, is_shown: bool, reading: &mut Reading) {
     if let Some(number) = root.get("sequence_number").and_then(Value::as_u64) {
         reading.sequence_number = Some(number);
     }
@@ -43,6 +44,13 @@ pub(super) fn read_event(name: &str, root: Value<'_>, reading: &mut Reading) {
         "response.output_item.added" => {
             let added = root.get("item").and_then(|item| item.get("name"));
             add(added.map_or(0, written_bytes), reading);
+        }
+        "response.output_item.done" => {
+            let parent = reading.made.iter().find(|made| made.kind == ObjectKind::Response);
+            let parent = parent.map(|response| response.id.clone());
+            if let Some(item) = root.get("item").filter(|_| is_shown || parent.is_some()) {
+                note_made(item, parent, reading);
+            }
         }
         "error" => reading.failed = true,
         event if event.strip_suffix(".delta").is_some() => {
@@ -92,19 +100,21 @@ fn is_kept(response: Value<'_>) -> bool {
     response.get("store").and_then(Value::as_bool) != Some(false)
 }
 
-/// What an item of the output is: an object of its own, a call of a hosted tool, the place where that ran.
+/// What an item of the output is: a call of a hosted tool, an object of its own.
 fn note_item(item: Value<'_>, response: Value<'_>, reading: &mut Reading) {
     let kind = item.get("type").and_then(Value::as_str).unwrap_or_default();
     if let Some(tool) = kind.strip_suffix("_call").filter(|tool| !matches!(*tool, "function" | "custom_tool"))
     {
         usage::note_seen_call(tool.to_owned(), reading);
     }
-    if !is_kept(response) {
-        return;
+    if is_kept(response) {
+        note_made(item, id(response), reading);
     }
-    let parent = id(response);
+}
+
+/// An item of a response that is kept, and the place where it ran.
+fn note_made(item: Value<'_>, parent: Option<String>, reading: &mut Reading) {
     if let Some(id) = id(item) {
-        let parent = parent.clone();
         reading.make(Made { parent, expires_after: Some(KEPT), ..Made::new(ObjectKind::Item, id) });
     }
     let ran_in = item.get("container_id").or_else(|| item.get("environment")?.get("container_id"));
@@ -235,6 +245,23 @@ data: {"type":"response.created","sequence_number":0,"response":{"id":"resp_0123
         assert_eq!((whole.usage, whole.complete, whole.failed), (Some(wanted()), true, false));
         assert_eq!((whole.visible_output_bytes, whole.sequence_number), (1 + 5 + 2, Some(4)));
         assert_eq!(ids(&whole), IDS);
+        let done = r#"data: {"type":"response.output_item.done","sequence_number":4,
+            "item":{"type":"code_interpreter_call","id":"ci_0123456789abcdef","container_id":"cntr_0123456789abcdef"}}"#
+            .replace('\n', " ");
+        let cut = read(&format!("{stream}\n\n{done}\n\n"));
+        assert_eq!(
+            ids(&cut),
+            [IDS[0], IDS[3], IDS[4]],
+            "what was done is there, whatever becomes of the rest"
+        );
+        assert_eq!(cut.made[1].parent.as_deref(), Some("resp_0123456789abcdef"));
+        let unkept = stream.replace(r#""status":"in_progress""#, r#""store":false"#);
+        assert!(read(&format!("{unkept}\n\n{done}\n\n")).made.is_empty());
+        let shown = find(&Method::GET, "/v1/responses/resp_0123456789abcdef", Dialect::OpenAi).unwrap().row;
+        let (mut meter, mut out) = (SseMeter::new(shown, false), BytesMut::new());
+        meter.push(format!("{done}\n\n").as_bytes(), &mut out).unwrap();
+        assert_eq!(ids(&meter.finish()), [IDS[3], IDS[4]], "told again from the middle");
+        assert_eq!(ids(&read_json(shown, RESPONSE.as_bytes())), IDS);
         let broken = read(&format!("{stream}\n\n"));
         assert_eq!((broken.usage, broken.complete), (None, false));
         assert_eq!(ids(&broken), [IDS[0]], "what was begun is somebody's");

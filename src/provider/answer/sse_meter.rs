@@ -243,6 +243,8 @@ pub(super) struct Teller {
     dialect: Dialect,
     operation: Operation,
     is_responses: bool,
+    /// It tells a response that is kept.
+    shows_response: bool,
     pub(super) reading: Reading,
     tally: anthropic::Tally,
     candidates: gemini::Tally,
@@ -254,7 +256,8 @@ impl Teller {
         let (tally, candidates) = (anthropic::Tally::default(), gemini::Tally::default());
         let (dialect, operation) = (row.dialect, row.operation);
         let is_responses = operation == Operation::Responses;
-        Self { dialect, operation, is_responses, reading: Reading::default(), tally, candidates, watch }
+        let (shows_response, reading) = (row.shows_response(), Reading::default());
+        Self { dialect, operation, is_responses, shows_response, reading, tally, candidates, watch }
     }
 
     /// Whether bytes of an event are passed only once it has ended, for what could stand in them.
@@ -307,7 +310,9 @@ impl Teller {
 
     fn read(&mut self, name: &str, root: Value<'_>) -> Result<(), MeterError> {
         match self.dialect {
-            Dialect::OpenAi if self.is_responses => responses::read_event(name, root, &mut self.reading),
+            Dialect::OpenAi if self.is_responses => {
+                responses::read_event(name, root, self.shows_response, &mut self.reading);
+            }
             Dialect::OpenAi if media::is_of(self.operation) => {
                 media::read_event(name, root, &mut self.reading);
             }

@@ -62,6 +62,8 @@ pub struct Ask {
     pub open_model: Option<Range<usize>>,
     /// The answer is wanted as a stream.
     pub stream: bool,
+    /// The work is to go on whether or not anybody waits for it; its use is told when it is read.
+    pub in_background: bool,
     /// The features that the request uses.
     pub features: FeatureSet,
     /// Tools that the provider would execute.

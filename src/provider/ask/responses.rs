@@ -3,14 +3,14 @@
 //! An item of the input may be written out or only named. What is only named is looked up by the provider among all that
 //! the account has, so it must be the caller's; an item that is written out must not be somebody else's.
 
-use super::{Ask, AskError, Field, Role, part::is_remote, read::present};
+use super::{Ask, AskError, Field, Role, part::is_remote, read::flag, read::present};
 use crate::base::json::{Kind, Value};
 use crate::policy::Feature;
 use crate::provider::ObjectKind;
 
 /// The fields of a response, and of the operations on what one would be.
 pub const RESPONSES: &[Field] = &[
-    f("background", Role::Priced),
+    f("background", Role::Own),
     f("client_metadata", Role::Neutral),
     f("context_management", Role::Priced),
     f("conversation", Role::NamesObject),
@@ -64,6 +64,7 @@ const CLIENT_TOOLS: [&str; 6] =
 /// Reads a response, and what would be counted of one.
 pub(super) fn read(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
     ask.read_stream(root)?;
+    ask.in_background = flag(root, "background")?;
     ask.read_service_tier(root)?;
     ask.read_bound(root, "max_output_tokens")?;
     ask.read_tools(root, "tools", is_client_tool)?;
@@ -464,7 +465,8 @@ mod tests {
 
     #[test]
     fn what_changes_the_price_or_the_input_is_seen() {
-        assert_eq!(ask(r#""background":true"#).unwrap().unbounded_prices, ["background"]);
+        let goes_on = ask(r#""background":true"#).unwrap();
+        assert!(goes_on.in_background && goes_on.unbounded_prices.is_empty());
         let cut = ask(r#""truncation":"auto""#).unwrap();
         assert!(cut.features.contains(Feature::Truncation));
         assert!(!ask(r#""truncation":"disabled""#).unwrap().features.contains(Feature::Truncation));

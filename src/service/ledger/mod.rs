@@ -14,6 +14,7 @@ mod audit;
 mod base;
 mod books;
 mod correct;
+mod deferred;
 mod desk;
 mod hold;
 mod memory;
@@ -50,6 +51,7 @@ use watch::{audit_and_block, audit_regularly, mend};
 
 pub use audit::AuditError;
 pub use correct::{CorrectError, Corrected, Correction};
+pub use deferred::ToldUse;
 pub use hold::Hold;
 pub use objects::ObjectChanges;
 pub use reservation::{Reservation, Settled};

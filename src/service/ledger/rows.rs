@@ -24,12 +24,16 @@ pub(super) fn billed_by(provider: &str) -> String {
     format!("{BILL}{provider}")
 }
 
-/// The word for a window that one of these settlements passed: by who billed above what was held there.
+/// The word for a window that one of these settlements passed: by who billed above what was held there, or tells now that
+/// it did.
 pub(super) fn overrun(unsettled: &[Unsettled], window: &WindowId) -> String {
     let is_above = |settlement: &Settlement| {
         settlement.holds.iter().any(|hold| hold.window_id() == *window && settlement.cost > hold.amount)
     };
+    let is_told =
+        |settlement: &Settlement| settlement.objects.told.as_ref().is_some_and(|told| told.is_above);
     let found = unsettled.iter().find(|(settlement, _)| is_above(settlement));
+    let found = found.or_else(|| unsettled.iter().find(|(settlement, _)| is_told(settlement)));
     billed_by(found.and_then(|(settlement, _)| settlement.entry.provider.as_deref()).unwrap_or_default())
 }
 

@@ -10,8 +10,8 @@ use super::rows::Written;
 use super::time::Timekeeper;
 use super::writer::{Admitting, Batch, Pending, Unsettled};
 use super::{
-    AuditError, CorrectError, Corrected, Demand, Hold, Mending, Opening, Settlement, correct, mend, objects,
-    rows,
+    AuditError, CorrectError, Corrected, Demand, Hold, Mending, Opening, Settlement, correct, deferred, mend,
+    objects, rows,
 };
 use crate::base::NanoUsd;
 use crate::budget::Balance;
@@ -103,8 +103,9 @@ pub(super) struct Work<'w> {
 /// Does the work in the transaction. On an error, the transaction is to be dropped; what was done in memory is undone.
 pub(super) async fn run(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Done, TurnError> {
     let patience = tools.patience;
-    let (settled, taken, corrected, misses, found) = patience.listen(prepare(tools, work)).await??;
-    let (turn, no_room) = plan(tools, work, (&settled, &corrected), found, &misses);
+    let Prepared { settled, booked, taken, corrected, misses, found } =
+        patience.listen(prepare(tools, work)).await??;
+    let (turn, no_room) = plan(tools, work, (&settled, &booked, &corrected), found, &misses);
     let done = patience.listen(write(tools, work, &turn, no_room, misses)).await;
     let done = done.unwrap_or_else(|silence| Err(silence.into()));
     match done {
@@ -119,24 +120,26 @@ pub(super) async fn run(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Done, 
 }
 
 /// What the arithmetic needs: what happened before, what was asked, and the rows.
-type Prepared = (
-    Vec<Settled>,
-    Vec<objects::TakenId>,
-    Vec<Result<Corrected, CorrectError>>,
-    Vec<Option<Verdict>>,
-    BTreeMap<WindowId, Row>,
-);
+struct Prepared {
+    settled: Vec<Settled>,
+    booked: Vec<deferred::Booked>,
+    taken: Vec<objects::TakenId>,
+    corrected: Vec<Result<Corrected, CorrectError>>,
+    misses: Vec<Option<Verdict>>,
+    found: BTreeMap<WindowId, Row>,
+}
 
 async fn prepare(tools: &mut Tools<'_>, work: &Work<'_>) -> Result<Prepared, TurnError> {
     reload(tools).await?;
     let settled = settle(tools, work.unsettled).await?;
     let taken = objects::keep(tools, work.unsettled).await?;
+    let booked = deferred::keep(tools, work.unsettled, settled.iter().map(|one| one.is_first)).await?;
     record(tools, work).await?;
     let corrected = correct::all(tools, &work.batch.corrections).await?;
     let mut misses = admit(tools, &work.batch.reserves).await?;
-    let mut found = load(tools, work, &settled, &corrected).await?;
+    let mut found = load(tools, work, (&settled, &booked), &corrected).await?;
     misses_by_cap(tools, &work.batch.reserves, &mut found, &mut misses).await?;
-    Ok((settled, taken, corrected, misses, found))
+    Ok(Prepared { settled, booked, taken, corrected, misses, found })
 }
 
 /// After a commit of which nobody knew: what is leased.
@@ -256,14 +259,15 @@ fn are_current(demand: &Demand, active: &HashMap<String, i64>) -> bool {
 async fn load(
     tools: &mut Tools<'_>,
     work: &Work<'_>,
-    settled: &[Settled],
+    (settled, booked): (&[Settled], &[deferred::Booked]),
     corrected: &[Result<Corrected, CorrectError>],
 ) -> Result<BTreeMap<WindowId, Row>, StoreError> {
     let settled = settled.iter().flat_map(|one| &one.windows).map(|(window, _)| window.clone());
     let asked = work.batch.reserves.iter().flat_map(|pending| &pending.request.demand.holds);
     let mut windows: BTreeSet<WindowId> = settled.chain(asked.map(Hold::window_id)).collect();
     let released = corrected.iter().flatten().flat_map(|one| &one.windows);
-    windows.extend(released.map(|(window, _)| window.clone()));
+    let told = booked.iter().flat_map(|one| &one.windows);
+    windows.extend(released.chain(told).map(|(window, _)| window.clone()));
     for (mending, _) in &work.batch.mendings {
         if let Mending::Block(blocked) = mending {
             windows.extend(blocked.iter().cloned());
@@ -331,7 +335,7 @@ async fn misses_by_cap(
 fn plan(
     tools: &Tools<'_>,
     work: &Work<'_>,
-    (settled, corrected): (&[Settled], &[Result<Corrected, CorrectError>]),
+    (settled, booked, corrected): (&[Settled], &[deferred::Booked], &[Result<Corrected, CorrectError>]),
     found: BTreeMap<WindowId, Row>,
     misses: &[Option<Verdict>],
 ) -> (Turn<WindowId>, Vec<Option<Miss>>) {
@@ -345,6 +349,19 @@ fn plan(
             }
             turn.settle(&mut escrow, window, *drawn, settlement.cost);
             if settlement.is_drawn && settlement.cost > *drawn {
+                turn.block(&mut escrow, window);
+            }
+        }
+    }
+    for deferred::Booked { windows, is_above } in booked {
+        for (window, amount) in windows {
+            if *amount < NanoUsd::ZERO {
+                turn.release(window, amount.negated());
+            } else {
+                // Nothing is drawn for it any more.
+                turn.settle(&mut escrow, window, NanoUsd::ZERO, *amount);
+            }
+            if *is_above {
                 turn.block(&mut escrow, window);
             }
         }

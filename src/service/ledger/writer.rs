@@ -209,8 +209,9 @@ impl State<'_> {
 
     /// Whoever waits for room where there may be some now: it is asked before those who came later.
     fn ask_again(&mut self, batch: &Batch) -> impl Iterator<Item = Pending> + use<> {
-        // Only a settlement makes room, or an operator. After a commit of which nobody knew, what it took is idle again.
-        let is_open_to_all = !batch.corrections.is_empty() || !batch.mendings.is_empty();
+        // Only a settlement makes room, an operator, or a use that is told. After a commit of which nobody knew, what it took is idle again.
+        let is_told = self.unsettled.iter().any(|(settlement, _)| settlement.objects.told.is_some());
+        let is_open_to_all = !batch.corrections.is_empty() || !batch.mendings.is_empty() || is_told;
         let mut with_room: HashSet<WindowId> = HashSet::new();
         if !self.waiting.is_empty() {
             let settled = self.unsettled.iter().flat_map(|(settlement, _)| &settlement.holds);

@@ -84,7 +84,7 @@ impl Services {
             pause(begun).await;
         }
         let signed = self.ledger.sign_sums_again(current).await?;
-        self.terms.count(signed);
+        self.terms.count(signed + self.sign_deferred_again(current).await?);
         Ok(self.sign_register(current).await?)
     }
 

@@ -59,11 +59,14 @@ fn object(server: &TestServer, caller: &Caller, name: &str) -> NewObject {
 }
 
 fn made(objects: Vec<NewObject>) -> ObjectChanges {
-    ObjectChanges { made: objects, deleted: Vec::new() }
+    ObjectChanges { made: objects, ..ObjectChanges::default() }
 }
 
 fn deleted(name: &str) -> ObjectChanges {
-    ObjectChanges { made: Vec::new(), deleted: vec![ObjectKey { provider: sandbox(), id: id(name) }] }
+    ObjectChanges {
+        deleted: vec![ObjectKey { provider: sandbox(), id: id(name) }],
+        ..ObjectChanges::default()
+    }
 }
 
 /// Admits a request of the key by the ledger, as the proxy does.

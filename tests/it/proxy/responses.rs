@@ -111,6 +111,54 @@ on_both! {
         is_nobodys(&server, &gone, seen, "deleted");
     }
 
+    async fn what_was_made_out_of_sight_is_the_makers_once_it_is_shown(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let (_, a) = server.mint(json!({"share_objects": true})).await;
+        let (_, b) = server.mint(json!({"share_objects": true})).await;
+        let (_, alone) = server.mint(json!({})).await;
+        let (_, other) = server.mint(json!({})).await;
+        let naming = |item: &str| json!({"input": [{"type": "item_reference", "id": item}]});
+        // Shown whole or as a stream told again from the middle, by the maker or by who shares it.
+        for (maker, reader, query) in [
+            (&alone, &alone, ""), (&alone, &alone, "?stream=true&starting_after=4"), (&a, &b, ""), (&a, &b, "?stream=true"),
+        ] {
+            let queued = made(&server, maker, &json!({"background": true})).await;
+            let path = format!("{RESPONSES}/{}", id(&queued));
+            let shown = call(&server, reader, "GET", &format!("{path}{query}")).await;
+            let text = String::from_utf8(shown.bytes.to_vec()).unwrap();
+            let (begins, _) = text.split_once("msg_").unwrap();
+            let item: String = text[begins.len()..].chars().take_while(|c| *c != '"').collect();
+            let seen = server.sandbox.requests().len();
+            is_nobodys(&server, &server.post(&other, RESPONSES, &hello(&naming(&item))).await, seen, "anothers");
+            made(&server, maker, &naming(&item)).await;
+            made(&server, reader, &naming(&item)).await;
+            // What is deleted is deleted with its parts.
+            assert_eq!(call(&server, maker, "DELETE", &path).await.status, 200);
+            let seen = server.sandbox.requests().len();
+            is_nobodys(&server, &server.post(maker, RESPONSES, &hello(&naming(&item))).await, seen, "deleted");
+        }
+    }
+
+    async fn a_compaction_leaves_nothing_on_record(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let (_, secret) = server.mint(json!({})).await;
+        let (_, other) = server.mint(json!({})).await;
+        let input = json!({"input": [{"type": "message", "role": "user", "id": "msg_written_out_by_somebody",
+            "content": [{"type": "input_text", "text": "x"}]}]});
+        let compacted = server.post(&secret, "/v1/responses/compact", &hello(&input)).await;
+        assert_eq!(compacted.status, 200, "{}", compacted.json());
+        let made = compacted.json();
+        let ids = [id(&made), "msg_written_out_by_somebody", id(&made["output"][1])];
+        assert!(ids[2].starts_with("cmp_"), "{made}");
+        let seen = server.sandbox.requests().len();
+        for one in ids {
+            let named = json!({"input": [{"type": "item_reference", "id": one}]});
+            is_nobodys(&server, &server.post(&secret, RESPONSES, &hello(&named)).await, seen, one);
+        }
+        let again = json!({"input": [made["output"][0], made["output"][1], {"role": "user", "content": "hi"}]});
+        assert_eq!(server.post(&other, RESPONSES, &hello(&again)).await.status, 200, "what is nobody's may be written out");
+    }
+
     async fn keys_that_share_in_one_project_have_what_each_of_them_made(test: TestStore) {
         let server = TestServer::start(test).await;
         let (_, a) = server.mint(json!({"share_objects": true})).await;
@@ -238,7 +286,7 @@ async fn what_a_key_may_not_have_of_the_api_is_refused_unseen() {
         (json!({"allow_store": false}), json!({}), 403, "feature_not_allowed"),
         (json!({"operations": ["chat"]}), json!({}), 403, "operation_not_allowed"),
         (json!({"allow_streaming": false}), json!({"stream": true}), 403, "feature_not_allowed"),
-        (capped.clone(), json!({"background": true}), 403, "feature_unpriced"),
+        (capped.clone(), json!({"background": "yes"}), 400, "invalid_body"),
         (capped, json!({"tools": [{"type": "web_search"}]}), 403, "feature_not_allowed"),
         (json!({}), json!({"truncation": "auto"}), 403, "feature_not_allowed"),
         (json!({}), json!({"max_output_tokens": "10"}), 400, "invalid_body"),

@@ -300,9 +300,10 @@ on_both! {
         let columns = "INSERT INTO objects (provider, id, kind, subkey_id, project, credential_id, created_at, deleted_at)";
         let deleted = "CASE WHEN n % 4 = 2 THEN";
         let day = "'2026-01-01T00:00:00+00:00'";
+        let days = format!("CASE WHEN n < 50000 THEN {day} ELSE '2027-01-01T00:00:00+00:00' END");
         let numbers = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000)";
         let cast = if store.backend() == "sqlite" { "" } else { "::timestamptz" };
-        test.tamper(&format!("{columns} {numbers} {rows}, {day}{cast}, {deleted} {day}{cast} END FROM numbers")).await;
+        test.tamper(&format!("{columns} {numbers} {rows}, ({days}){cast}, {deleted} {day}{cast} END FROM numbers")).await;
         test.tamper("ANALYZE").await;
         let place = Cursor { at: at(9), key: "file-alone".to_owned() };
         let own = list(store, &alone, ObjectOrder::NewestFirst, (1, at(100))).await;

@@ -58,6 +58,6 @@ pub(crate) async fn put_on_record(
         entry: entry.clone(),
     };
     let reservation = server.services.ledger.reserve(demand).await.unwrap();
-    let changes = ObjectChanges { made: vec![made], deleted: Vec::new() };
+    let changes = ObjectChanges { made: vec![made], ..ObjectChanges::default() };
     reservation.settle_with(NanoUsd::ZERO, entry, changes).durable().await;
 }
