@@ -28,7 +28,8 @@ pub(super) fn wait_for_use(
         return None;
     }
     let priced = admitted.priced.as_ref()?;
-    let terms = priced.estimate.deferred(&priced.version.prices, admitted.reservation.amount());
+    let held = (admitted.reservation.amount(), !admitted.reservation.holds().is_empty());
+    let terms = priced.estimate.deferred(&priced.version.prices, held);
     let response = response_in(reading)?.id.parse().ok()?;
     let place = (&admitted.resolved.provider, &response);
     proxy.services.defer(place, &entry.request_id, &terms).map(Box::new)
@@ -53,7 +54,7 @@ pub(super) async fn told_use(exchange: &Exchange, reading: &Reading) -> Option<B
     // Tokens of a class that has no price cost the most that the request could: never 0.
     let own_or_bound = own.unwrap_or(terms.bound);
     let cost = reading.reported_cost.map_or(own_or_bound, |reported| own_or_bound.max(reported));
-    let is_above = cost > terms.bound;
+    let is_above = terms.is_capped && cost > terms.bound;
     if is_above {
         let detail = json!({"request_id": request_id, "reserved_usd": terms.bound, "cost_usd": cost});
         proxy.services.alarms.raise(AlarmKind::BillAboveBound, provider.as_str(), &detail);

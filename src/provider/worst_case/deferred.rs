@@ -22,17 +22,21 @@ pub struct DeferredTerms {
     picture_fees: NanoUsd,
     /// What was held for it, and charged when it was accepted.
     pub bound: NanoUsd,
+    /// A budget holds it: a use above the bound has passed a cap.
+    pub is_capped: bool,
 }
 
 impl Estimate {
-    /// What has to be kept of it, with the prices that it was made by, for a call of which so much is charged at first.
-    pub fn deferred(&self, prices: &Prices, bound: NanoUsd) -> DeferredTerms {
+    /// What has to be kept of it, with the prices that it was made by, for a call of which so much is charged at first, and
+    /// whether a budget holds that.
+    pub fn deferred(&self, prices: &Prices, (bound, is_capped): (NanoUsd, bool)) -> DeferredTerms {
         DeferredTerms {
             prices: prices.clone(),
             factors: self.factors,
             hosted: self.hosted.clone(),
             picture_fees: self.picture_fees,
             bound,
+            is_capped,
         }
     }
 }
@@ -79,7 +83,7 @@ mod tests {
             "tools":[{"type":"web_search"}]}"#;
         let ask = read(row, body).unwrap();
         let estimate = worst_case(&model, &version, Operation::Responses, &ask, terms(Some(500))).unwrap();
-        let kept = estimate.deferred(&version.prices, estimate.total);
+        let kept = estimate.deferred(&version.prices, (estimate.total, true));
         let kept: DeferredTerms = serde_json::from_str(&serde_json::to_string(&kept).unwrap()).unwrap();
         let usage = Usage { input: 1_000, cached_input: 7, output: 33, reasoning: 20, ..Usage::default() };
         let calls =

@@ -54,6 +54,14 @@ async fn look(server: &TestServer, secret: &str, id: &str) -> Value {
     answer.json()
 }
 
+async fn cancelled(server: &TestServer, secret: &str, path: &str) -> Value {
+    let mut request = server.proxied(secret, path, "");
+    request.headers_mut().remove("content-type");
+    let answer = server.call(request).await;
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    answer.json()
+}
+
 /// The entries that say what a charge was corrected by.
 fn corrections(entries: &[Value]) -> Vec<&Value> {
     entries.iter().filter(|entry| entry["rule"] == "deferred_use").collect()
@@ -70,7 +78,7 @@ fn sum(entries: &[Value]) -> NanoUsd {
 /// Nothing was corrected, and what is spent is the whole bound.
 async fn is_charged_in_full(server: &TestServer, key: &str) -> NanoUsd {
     let entries = server.entries(key).await;
-    let charge = entries.iter().find(|entry| entry["method"] == "POST").unwrap();
+    let charge = entries.iter().find(|entry| entry["path"] == RESPONSES).unwrap();
     assert_eq!(
         (&charge["cost_usd"], &charge["usage_source"]),
         (&charge["reserved_usd"], &json!("reserved")),
@@ -140,6 +148,28 @@ on_both! {
         is_charged_in_full(&server, &key).await;
         join_all((0..3).map(|_| look(&server, &secret, &id))).await;
         is_charged_by_its_use(&server, &key).await;
+    }
+
+    async fn what_nobody_has_a_cap_for_passes_none(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let model = model(&server, "tokens=30,usage_times=1000").await;
+        let (key, secret) = server.mint(json!({})).await;
+        let id = begin(&server, &secret, &model).await;
+        look(&server, &secret, &id).await;
+        let told = server.sandbox.bill().cost_usd.times(1_000);
+        assert_eq!(sum(&server.entries(&key).await), told);
+        assert!(server.admin_get("/api/v1/alarms").await.json()["items"].as_array().unwrap().is_empty());
+    }
+
+    async fn what_is_cancelled_without_its_use_stays_charged(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let model = model(&server, "polls=9,tokens=30").await;
+        let (key, secret) = server.mint(total("1")).await;
+        let id = begin(&server, &secret, &model).await;
+        let cancel = format!("{RESPONSES}/{id}/cancel");
+        assert_eq!(cancelled(&server, &secret, &cancel).await["status"], "cancelled");
+        look(&server, &secret, &id).await;
+        is_charged_in_full(&server, &key).await;
     }
 
     async fn whoever_shares_it_may_tell_its_use_and_nobody_else(test: TestStore) {
@@ -245,7 +275,9 @@ on_both! {
         let alarm = server.alarms_once("row_tampered").await.remove(0);
         assert!(alarm["subject"].as_str().unwrap().starts_with("deferred_charges/sandbox/resp_"), "{alarm}");
         server.store.tamper("UPDATE deferred_charges SET terms = replace(terms, '0.01', '0.60')").await;
-        look(&server, &secret, &id).await;
+        // A cancellation that comes too late is answered with the whole response.
+        let late = cancelled(&server, &secret, &format!("{RESPONSES}/{id}/cancel")).await;
+        assert_eq!(late["status"], "completed", "{late}");
         is_charged_by_its_use(&server, &key).await;
     }
 }
