@@ -69,9 +69,14 @@ impl Services {
         let Ok(keyring) = self.vault.keyring() else { return Ok(0) };
         let (mut signed, mut after) = (0, None);
         loop {
-            let mut tx = self.store.write().await?;
+            let mut read = self.store.read().await?;
             let some =
-                deferred::signed_before(&mut tx.conn(), i64::from(before), after.as_ref(), SOME).await?;
+                deferred::signed_before(&mut read.conn(), i64::from(before), after.as_ref(), SOME).await?;
+            drop(read);
+            if some.is_empty() {
+                return Ok(signed);
+            }
+            let mut tx = self.store.write().await?;
             for charge in &some {
                 if matches!(standing(&keyring, charge), Standing::Signed) {
                     let place = (&charge.provider, &charge.response_id);
@@ -83,9 +88,6 @@ impl Services {
             }
             tx.commit().await?;
             after = some.into_iter().last();
-            if after.is_none() {
-                return Ok(signed);
-            }
         }
     }
 }
