@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 /// What of a listed model goes back into its document. The rest is the server's to say; the time from which its
 /// prices hold belongs to those prices, not to the next.
-const DOCUMENT: [&str; 11] = [
+const DOCUMENT: [&str; 12] = [
     "operations",
     "aliases",
     "capabilities",
@@ -22,6 +22,7 @@ const DOCUMENT: [&str; 11] = [
     "max_output_tokens",
     "max_reasoning_tokens",
     "max_image_tokens",
+    "image_window_factor",
     "picture_tokens",
     "max_input_seconds",
     "bound_covers_reasoning",

@@ -9,6 +9,7 @@ use crate::policy::Operation;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// One model of one provider, with every price it has or will have.
@@ -32,6 +33,8 @@ pub struct Model {
     pub max_reasoning_tokens: Option<u64>,
     /// The most tokens that one picture in the input can be.
     pub max_image_tokens: Option<u64>,
+    /// The most tokens that are billed for each token of the window that a picture takes; absent: as many as it takes.
+    pub image_window_factor: Option<NonZeroU64>,
     /// The most output tokens of a picture of a quality, or of a quality and a size: `low`, `low/1024x1024`.
     pub picture_tokens: BTreeMap<String, u64>,
     /// The most seconds of sound that the provider takes in one request.
@@ -72,6 +75,7 @@ impl Model {
             max_output_tokens: facts.max_output_tokens,
             max_reasoning_tokens: facts.max_reasoning_tokens,
             max_image_tokens: facts.max_image_tokens,
+            image_window_factor: facts.image_window_factor,
             picture_tokens: facts.picture_tokens,
             max_input_seconds: facts.max_input_seconds,
             bound_covers_reasoning: facts.bound_covers_reasoning,
@@ -146,7 +150,8 @@ impl Model {
 
     /// Whether any input costs with this model what it costs with the other.
     pub fn costs_as(&self, other: &Self) -> bool {
-        let bounds = |model: &Self| (model.context_window, model.max_image_tokens, model.max_output_tokens);
+        let pictures = |model: &Self| (model.max_image_tokens, model.image_window_factor);
+        let bounds = |model: &Self| (model.context_window, pictures(model), model.max_output_tokens);
         bounds(self) == bounds(other) && self.listed == other.listed && self.set == other.set
     }
 
@@ -161,6 +166,7 @@ impl Model {
             max_output_tokens: self.max_output_tokens,
             max_reasoning_tokens: self.max_reasoning_tokens,
             max_image_tokens: self.max_image_tokens,
+            image_window_factor: self.image_window_factor,
             picture_tokens: self.picture_tokens.clone(),
             max_input_seconds: self.max_input_seconds,
             bound_covers_reasoning: self.bound_covers_reasoning,
@@ -192,6 +198,8 @@ pub struct ModelFacts {
     pub max_reasoning_tokens: Option<u64>,
     /// See [`Model::max_image_tokens`].
     pub max_image_tokens: Option<u64>,
+    /// See [`Model::image_window_factor`].
+    pub image_window_factor: Option<NonZeroU64>,
     /// See [`Model::picture_tokens`].
     pub picture_tokens: BTreeMap<String, u64>,
     /// See [`Model::max_input_seconds`].
@@ -224,6 +232,9 @@ pub struct ModelDocument {
     /// See [`Model::max_image_tokens`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_image_tokens: Option<u64>,
+    /// See [`Model::image_window_factor`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_window_factor: Option<NonZeroU64>,
     /// See [`Model::picture_tokens`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub picture_tokens: BTreeMap<String, u64>,
@@ -252,6 +263,7 @@ impl ModelDocument {
             max_output_tokens: self.max_output_tokens,
             max_reasoning_tokens: self.max_reasoning_tokens,
             max_image_tokens: self.max_image_tokens,
+            image_window_factor: self.image_window_factor,
             picture_tokens: self.picture_tokens.clone(),
             max_input_seconds: self.max_input_seconds,
             bound_covers_reasoning: self.bound_covers_reasoning,
@@ -415,6 +427,7 @@ mod tests {
             r#"{"operations": ["chat"], "prices": {"context_tiers": [{"above_tokens": 1, "x": "1"}]}}"#,
             r#"{"operations": ["chat"], "prices": {"context_tiers": [{"input_per_mtok_usd": "1"}]}}"#,
             r#"{"operations": ["speak"]}"#,
+            r#"{"operations": ["chat"], "image_window_factor": 0}"#,
             "{}",
         ] {
             assert!(serde_json::from_str::<ModelDocument>(bad).is_err(), "{bad}");

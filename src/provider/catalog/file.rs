@@ -7,6 +7,7 @@ use crate::provider::slug::Slug;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
 /// The files, by provider.
 const FILES: [(&str, &str); 7] = [
@@ -62,6 +63,7 @@ struct Entry {
     max_output_tokens: Option<u64>,
     max_reasoning_tokens: Option<u64>,
     max_image_tokens: Option<u64>,
+    image_window_factor: Option<NonZeroU64>,
     #[serde(default)]
     picture_tokens: BTreeMap<String, u64>,
     max_input_seconds: Option<u64>,
@@ -87,6 +89,7 @@ impl Entry {
                 max_output_tokens: self.max_output_tokens,
                 max_reasoning_tokens: self.max_reasoning_tokens,
                 max_image_tokens: self.max_image_tokens,
+                image_window_factor: self.image_window_factor,
                 picture_tokens: self.picture_tokens,
                 max_input_seconds: self.max_input_seconds,
                 bound_covers_reasoning: self.bound_covers_reasoning,
@@ -233,6 +236,17 @@ mod tests {
                 (Some(window), Some(ceiling)),
                 "{name}"
             );
+        }
+        for (name, factor) in [
+            ("gpt-4o-mini", Some(34)),
+            ("gpt-4o-mini-2024-07-18", Some(34)),
+            ("gpt-4o-2024-11-20", None),
+            ("gpt-4.1-mini", Some(2)),
+            ("gpt-4.1-nano", Some(3)),
+            ("gpt-5-mini", Some(2)),
+            ("gpt-5-nano-2025-08-07", Some(3)),
+        ] {
+            assert_eq!(of("openai", name).image_window_factor.map(NonZeroU64::get), factor, "{name}");
         }
         let tiers = of("qwen", "qwen3-coder-plus").prices.context_tiers;
         assert_eq!(

@@ -54,6 +54,7 @@ impl Draft {
                 max_output_tokens: None,
                 max_reasoning_tokens: None,
                 max_image_tokens: None,
+                image_window_factor: None,
                 picture_tokens: BTreeMap::new(),
                 max_input_seconds: None,
                 bound_covers_reasoning: false,

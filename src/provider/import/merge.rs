@@ -40,6 +40,7 @@ pub fn merged(known: &ModelDocument, listed: &ModelDocument) -> ModelDocument {
         max_output_tokens: listed.max_output_tokens.max(known.max_output_tokens),
         max_reasoning_tokens: listed.max_reasoning_tokens.or(known.max_reasoning_tokens),
         max_image_tokens: listed.max_image_tokens.or(known.max_image_tokens),
+        image_window_factor: known.image_window_factor,
         picture_tokens: known.picture_tokens.clone(),
         max_input_seconds: known.max_input_seconds,
         bound_covers_reasoning: listed.bound_covers_reasoning || known.bound_covers_reasoning,

@@ -6,6 +6,7 @@ use crate::policy::{Feature, Operation};
 use crate::provider::ask::Ask;
 use crate::provider::model::{Model, Prices};
 use crate::provider::price::{Class, Unpriced};
+use std::num::NonZeroU64;
 
 /// Tokens that providers put around a whole request: start marks, hidden instructions for structured output.
 pub(super) const REQUEST_TOKENS: u64 = 256;
@@ -93,12 +94,16 @@ pub(super) fn picture_fees(prices: &Prices, ask: &Ask, makes_output: bool) -> Re
     if makes_output && !is_free(prices.output_per_image_usd) {
         return Err(unbounded("the pictures in the output".to_owned()));
     }
-    // A file has any number of pages, a film of frames, a tool's result of pictures.
-    let holds_more = ask.input.uncounted_pictures || ask.input.beyond_body && !ask.unknown_fields.is_empty();
-    if !is_free(prices.input_per_image_usd) && (holds_more || !ask.hosted_tools.is_empty()) {
+    if !is_free(prices.input_per_image_usd) && holds_uncounted_pictures(ask) {
         return Err(unbounded("the pictures in the input".to_owned()));
     }
     Ok(prices.input_per_image_usd.unwrap_or_default().times(ask.input.images))
+}
+
+/// A file has any number of pages, a film of frames, an earlier turn or a tool's result of pictures.
+fn holds_uncounted_pictures(ask: &Ask) -> bool {
+    let is_unknown = ask.input.beyond_body && !ask.unknown_fields.is_empty();
+    ask.input.uncounted_pictures || is_unknown || !ask.hosted_tools.is_empty()
 }
 
 /// The most input tokens. A window that is wider than the catalog says is open to a request that asks for it by a beta;
@@ -121,8 +126,8 @@ pub(super) fn input_tokens(
     }
 }
 
-/// Pictures come on top of the window: `OpenAI` bills those of some small models as more tokens
-/// than they take of it.
+/// Pictures come on top of the window: `OpenAI` bills those of some small models as more tokens than they take of it. Those
+/// that nobody has counted, or whose tokens nobody knows, may fill all of it, and be billed as so many times as much.
 fn tokens_read(model: &Model, operation: Operation, ask: &Ask, hosted: &[Hosted]) -> Result<u64, Unpriced> {
     let input = &ask.input;
     // These take an array of inputs, each of which may fill the window.
@@ -131,8 +136,11 @@ fn tokens_read(model: &Model, operation: Operation, ask: &Ask, hosted: &[Hosted]
         _ => 1,
     };
     let window = ask.window(model.context_window).map(|window| window.saturating_mul(inputs));
+    let is_of_any_size = input.images > 0 && model.max_image_tokens.is_none();
+    let factor = model.image_window_factor.filter(|_| is_of_any_size || holds_uncounted_pictures(ask));
+    let billed = window.map(|window| window.saturating_mul(factor.map_or(1, NonZeroU64::get)));
     let needs_window =
-        |what: &str| window.ok_or_else(|| unbounded(format!("{what}: this model's window is not known")));
+        |what: &str| billed.ok_or_else(|| unbounded(format!("{what}: this model's window is not known")));
     let pictures = model.max_image_tokens.map(|ceiling| input.images.saturating_mul(ceiling));
     if !ask.hosted_tools.is_empty() {
         // After each call the model reads all anew, with what the tool brought.
@@ -182,3 +190,6 @@ pub(super) fn is_unseen(prices: &Prices, ask: &Ask) -> bool {
 pub(super) fn unbounded(what: String) -> Unpriced {
     Unpriced::Unbounded { what }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use super::*;
 use crate::provider::Dialect;
 use http::Method;
 use serde_json::{Value, json};
+use std::num::NonZeroU64;
 
 mod bills;
 mod media;
@@ -126,6 +127,7 @@ fn model(dice: &mut Dice) -> Model {
         max_output_tokens: (!dice.one_in(4)).then(|| 1 + dice.below(5_000)),
         max_reasoning_tokens: (!dice.one_in(2)).then(|| dice.below(5_000)),
         max_image_tokens: (!dice.one_in(2)).then(|| dice.below(5_000)),
+        image_window_factor: if dice.one_in(2) { NonZeroU64::new(1 + dice.below(40)) } else { None },
         bound_covers_reasoning: dice.one_in(2),
         capabilities: if dice.one_in(2) { vec!["reasoning".to_owned()] } else { Vec::new() },
         ..ModelFacts::default()

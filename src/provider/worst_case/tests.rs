@@ -20,7 +20,7 @@ pub(super) fn model(facts: ModelFacts) -> Model {
     Model::new("p".parse().unwrap(), "m".into(), facts)
 }
 
-fn facts() -> ModelFacts {
+pub(super) fn facts() -> ModelFacts {
     ModelFacts {
         context_window: Some(100_000),
         max_output_tokens: Some(4_000),
@@ -29,7 +29,7 @@ fn facts() -> ModelFacts {
     }
 }
 
-fn prices() -> Prices {
+pub(super) fn prices() -> Prices {
     Prices {
         input_per_mtok_usd: usd("1"),
         cached_input_per_mtok_usd: usd("0.1"),
@@ -42,7 +42,7 @@ fn prices() -> Prices {
     }
 }
 
-fn version(prices: Prices) -> PriceVersion {
+pub(super) fn version(prices: Prices) -> PriceVersion {
     PriceVersion { prices, effective_from: "2026-01-01T00:00:00Z".parse().unwrap(), version: "v".into() }
 }
 
@@ -50,7 +50,7 @@ fn bounded(tokens: u64) -> OutputAsk {
     OutputAsk { bounds: vec![Bound { field: "max_tokens", tokens, span: 0..1 }], ..OutputAsk::default() }
 }
 
-fn ask(text_bytes: u64, tokens: u64) -> Ask {
+pub(super) fn ask(text_bytes: u64, tokens: u64) -> Ask {
     Ask {
         output: bounded(tokens),
         input: InputMeasure { text_bytes, messages: 1, ..InputMeasure::default() },
@@ -58,7 +58,7 @@ fn ask(text_bytes: u64, tokens: u64) -> Ask {
     }
 }
 
-fn chat(facts: ModelFacts, ask: &Ask) -> Result<Estimate, Unpriced> {
+pub(super) fn chat(facts: ModelFacts, ask: &Ask) -> Result<Estimate, Unpriced> {
     worst_case(&model(facts), &version(prices()), Operation::Chat, ask, terms(None))
 }
 

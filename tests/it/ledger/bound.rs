@@ -93,4 +93,32 @@ on_both! {
         assert_eq!((answer.status.as_u16(), answer.header("x-bitting-changed")), (200, None));
         server.end().await;
     }
+
+    async fn p3_a_response_that_goes_on_is_held_for_pictures_that_nobody_sees_in_it(test: TestStore) {
+        let server = TestServer::start(test).await;
+        let model = "sandbox-mini+tokens=3";
+        let list = async |more: &Value| {
+            let prices = json!({"input_per_mtok_usd": "1", "output_per_mtok_usd": "1"});
+            let mut document = json!({"operations": ["responses"], "context_window": 1_000, "max_output_tokens": 16, "prices": prices});
+            document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let path = format!("/api/v1/models/sandbox/{model}");
+            let put = server.admin_call(http::Method::PUT, &path, Some(&document)).await;
+            assert!(put.status.is_success(), "{:?}", put.json());
+        };
+        let (id, secret) = server.mint(total("1")).await;
+        let held = async |previous: &Value| {
+            let body = json!({"model": model, "input": "hello", "previous_response_id": previous});
+            let answer = server.post(&secret, "/v1/responses", &body).await;
+            assert_eq!(answer.status, 200, "{:?}", answer.json());
+            let entry = server.entries(&id).await.pop().unwrap();
+            (answer.json()["id"].clone(), usd(&entry["reserved_usd"]))
+        };
+        list(&json!({})).await;
+        let (first, _) = held(&Value::Null).await;
+        assert_eq!(held(&first).await.1, NanoUsd::from_nano(1_016_000), "the window, and the output");
+        list(&json!({"image_window_factor": 34, "max_image_tokens": 48_169})).await;
+        assert!(held(&Value::Null).await.1 < NanoUsd::from_nano(1_016_000));
+        assert_eq!(held(&first).await.1, NanoUsd::from_nano(34_016_000));
+        server.end().await;
+    }
 }

@@ -8,6 +8,7 @@ use crate::provider::Dialect;
 use crate::provider::operation::Row;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 
 /// The bill of one request.
 pub(super) fn answer(
@@ -22,14 +23,25 @@ pub(super) fn answer(
     let arrays = matches!(row.operation, Operation::Embeddings | Operation::Completions);
     let each = |bytes: &u64| bytes.saturating_add(8).min(window);
     let searches = dice.up_to(sent.searches_max.unwrap_or(0));
+    let factor = model.image_window_factor.map_or(1, NonZeroU64::get);
+    let pictures = sent.pictures * model.max_image_tokens.unwrap_or(window);
+    // Billed beside all that fills the window, as many as take hardly any of it.
+    let beyond_window = match model.max_image_tokens {
+        Some(each) if factor > 1 => sent.pictures * each,
+        None if sent.pictures > 0 => window * (factor - 1),
+        Some(_) | None => 0,
+    };
     let input_max = if arrays {
         sent.texts.iter().map(each).sum::<u64>()
+    } else if sent.hides_pictures {
+        // All of the window is pictures, each token of it billed as several.
+        window * factor * (searches + 1)
     } else if sent.beyond {
-        window * (searches + 1)
+        (window + beyond_window) * (searches + 1)
     } else {
-        let pictures = sent.pictures * model.max_image_tokens.unwrap_or(window);
         let text: u64 = sent.texts.iter().map(|bytes| bytes + 8).sum();
-        (text + sent.tools * 830 + sent.defined + pictures).min(window)
+        let text = text + sent.tools * 830 + sent.defined;
+        if factor > 1 { text.min(window) + beyond_window } else { (text + pictures).min(window) }
     };
     let input = dice.up_to(input_max.min(u64::from(u32::MAX)));
     let pictures = sent.pictures > 0 || sent.beyond;

@@ -15,6 +15,8 @@ pub(super) struct Sent {
     /// Tokens of tool definitions that the provider writes.
     pub(super) defined: u64,
     pub(super) beyond: bool,
+    /// Pictures may come that nobody sees in the request.
+    pub(super) hides_pictures: bool,
     pub(super) sound: bool,
     pub(super) an_hour: bool,
     pub(super) speaks: bool,
@@ -94,7 +96,7 @@ fn parts(dice: &mut Dice, sent: &mut Sent) -> Value {
             parts.push(json!({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}));
         }
         4 => {
-            sent.beyond = true;
+            (sent.beyond, sent.hides_pictures) = (true, true);
             parts.push(json!({"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}}));
         }
         5 => return Value::from(text),
@@ -118,7 +120,7 @@ pub(super) fn message(dice: &mut Dice) -> Sent {
         );
     }
     if dice.one_in(5) {
-        sent.beyond = true;
+        (sent.beyond, sent.hides_pictures) = (true, true);
         content.push(json!({"type": "document", "source": {"type": "base64", "data": "AAAA"}}));
     }
     sent.set("messages", json!([{"role": "user", "content": content}]));
@@ -126,6 +128,7 @@ pub(super) fn message(dice: &mut Dice) -> Sent {
     if dice.one_in(3) {
         let calls = dice.below(4);
         (sent.searches_max, sent.beyond, sent.tools) = (Some(calls), true, 1);
+        sent.hides_pictures = true;
         sent.set("tools", json!([{"type": "web_search_20250305", "name": "web_search", "max_uses": calls}]));
     } else if dice.one_in(2) {
         let (kind, tokens) = dice.pick(&[
@@ -178,7 +181,7 @@ pub(super) fn response(dice: &mut Dice) -> Sent {
                 content.push(json!({"type": "input_image", "image_url": "data:image/png;base64,AAAA"}));
             }
             1 => {
-                sent.beyond = true;
+                (sent.beyond, sent.hides_pictures) = (true, true);
                 content.push(json!({"type": "input_file", "filename": "a.pdf", "file_data": "AAAA"}));
             }
             _ => {}
@@ -190,7 +193,7 @@ pub(super) fn response(dice: &mut Dice) -> Sent {
         sent.bound("max_output_tokens", dice);
     }
     if dice.one_in(4) {
-        sent.beyond = true;
+        (sent.beyond, sent.hides_pictures) = (true, true);
         sent.set("previous_response_id", "resp_1");
     }
     if dice.one_in(3) {
@@ -200,6 +203,7 @@ pub(super) fn response(dice: &mut Dice) -> Sent {
     if dice.one_in(3) {
         let calls = dice.below(4);
         (sent.searches_max, sent.beyond, sent.tools) = (Some(calls), true, 1);
+        sent.hides_pictures = true;
         sent.set("tools", json!([{"type": "web_search"}]));
         sent.set("max_tool_calls", calls);
     } else if dice.one_in(2) {
@@ -232,7 +236,7 @@ pub(super) fn generation(dice: &mut Dice) -> Sent {
                 parts.push(inline("audio/wav"));
             }
             2 => {
-                sent.beyond = true;
+                (sent.beyond, sent.hides_pictures) = (true, true);
                 parts.push(inline("application/pdf"));
             }
             _ => {}
