@@ -43,4 +43,4 @@ pub use resolve::{Candidate, Choice, ResolveError, Resolved, resolve, resolve_pr
 pub use slug::{Slug, SlugError};
 pub use usage::{HostedCalls, Made, Reading, Usage};
 pub use wellknown::{WELL_KNOWN, WellKnown, output_bound_field, well_known};
-pub use worst_case::{DeferredTerms, Estimate, Estimated, Hosted, Terms, worst_case};
+pub use worst_case::{DeferredTerms, Estimate, Estimated, Hosted, Terms, unheld, worst_case};

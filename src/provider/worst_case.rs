@@ -7,10 +7,12 @@
 mod bound;
 mod deferred;
 mod media;
+mod unheld;
 
 pub use deferred::DeferredTerms;
 
 use self::bound::{Output, input_classes, output_classes};
+pub use self::unheld::unheld;
 use super::ask::Ask;
 use super::model::{Model, PriceVersion, Prices};
 use super::modifier::Factors;

@@ -16,7 +16,7 @@ use crate::log::{Decision, Entry};
 use crate::policy::{self, BodyFacts, Head, Permit, Whole};
 use crate::provider::ask::Ask;
 use crate::provider::operation;
-use crate::provider::{Estimate, Model, PriceVersion, Resolved, Terms, Unpriced, worst_case};
+use crate::provider::{Estimate, Model, PriceVersion, Resolved, Terms, Unpriced, unheld, worst_case};
 use crate::service::{Caller, Demand, InFlight, Reservation, ReserveError, Snapshot};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -57,6 +57,8 @@ pub(super) struct Priced {
     pub(super) model: Arc<Model>,
     pub(super) version: PriceVersion,
     pub(super) estimate: Estimate,
+    /// The estimate is the most that it can cost; otherwise nothing caps it, and it is charged by what the answer tells.
+    pub(super) is_bounded: bool,
 }
 
 /// What came of an admission.
@@ -146,7 +148,8 @@ impl Admission<'_> {
         }
     }
 
-    /// Step 7. Without a price a request is refused where a cap binds, and free of charge elsewhere.
+    /// Step 7. Without a price or a bound a request is refused where a cap binds. Elsewhere it is charged by what its answer
+    /// tells, as far as that has a price.
     fn price(&self, caller: &Caller, resolved: &Resolved) -> Result<Option<Priced>, Refusal> {
         if self.matched.row.is_free() {
             return Ok(None);
@@ -164,14 +167,22 @@ impl Admission<'_> {
                     .filter(|_| self.matched.row.takes_bound()),
                 service_tiers: &definition.service_tiers,
             };
-            let estimate = worst_case(model, version, operation, &self.ask, terms)?;
+            let worst = worst_case(model, version, operation, &self.ask, terms);
+            let is_bounded = worst.is_ok();
+            let estimate = match worst {
+                Err(Unpriced::Feature { .. } | Unpriced::Unbounded { .. }) if !is_capped => {
+                    unheld(model, version, operation, &self.ask, terms)
+                }
+                worst => worst?,
+            };
             let estimate =
                 if self.matched.row.takes_bound() { estimate } else { estimate.that_cannot_be_lowered() };
             let estimate = match given {
                 Some(bound) if bound < estimate.output_bound => estimate.with_output_bound(bound),
                 _ => estimate,
             };
-            Ok::<_, Unpriced>(Priced { model: Arc::clone(model), version: version.clone(), estimate })
+            let (model, version) = (Arc::clone(model), version.clone());
+            Ok::<_, Unpriced>(Priced { model, version, estimate, is_bounded })
         });
         let priced = match priced {
             Some(Ok(priced)) => Some(priced),
@@ -230,8 +241,8 @@ impl Admission<'_> {
             let demand = self.demand(caller, priced.as_ref(), opening.clone());
             match self.proxy.services.ledger.reserve(demand).await {
                 Ok(reservation) => {
-                    if let Some(priced) = &priced {
-                        in_flight.lower_tokens(tokens_at_most(priced));
+                    if let Some(tokens) = priced.as_ref().and_then(tokens_at_most) {
+                        in_flight.lower_tokens(tokens);
                     }
                     let caller = caller.clone();
                     let entry = opening;

@@ -29,7 +29,7 @@ impl Admission<'_> {
     ) -> Result<Option<String>, Refusal> {
         let now = self.proxy.services.ledger.rate_now();
         let free = self.matched.row.is_free().then_some(0);
-        let tokens = priced.map(tokens_at_most).or(free);
+        let tokens = priced.and_then(tokens_at_most).or(free);
         let entry = snapshot.providers.get(&resolved.provider);
         let provider = entry.map(|entry| Metered {
             owner: RateOwner::Provider(resolved.provider.clone()),
@@ -80,9 +80,10 @@ impl Admission<'_> {
     }
 }
 
-/// The most tokens that the request can use.
-pub(super) fn tokens_at_most(priced: &Priced) -> u64 {
-    priced.estimate.input_tokens.saturating_add(priced.estimate.output_tokens)
+/// The most tokens that the request can use, where something bounds them.
+pub(super) fn tokens_at_most(priced: &Priced) -> Option<u64> {
+    let tokens = priced.estimate.input_tokens.saturating_add(priced.estimate.output_tokens);
+    priced.is_bounded.then_some(tokens)
 }
 
 /// The credentials by weight, spread by the request's id: one that it would go out with, then the others in turn.

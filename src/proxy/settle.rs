@@ -55,6 +55,10 @@ impl Bill {
     fn by_our_prices(admitted: &Admitted, reading: &Reading) -> Self {
         let priced = admitted.priced.as_ref();
         match (reading.usage, priced) {
+            // There is nothing to go by.
+            (None, Some(priced)) if !priced.is_bounded && priced.estimate.total == NanoUsd::ZERO => {
+                Self::nothing()
+            }
             // What it comes to is not known before its result is read.
             (_, Some(_)) if goes_on(admitted, reading) => Self::reservation(admitted),
             (Some(usage), Some(priced)) => {
@@ -74,6 +78,8 @@ impl Bill {
         let own = priced.estimate.charge(&priced.version.prices, &usage, reading).ok();
         // Tokens of a class that has no price cost the most that the request could: never 0.
         let cost = own.unwrap_or_else(|| admitted.reservation.amount());
+        // Of what is only known in part, a comparison with what the provider took says nothing.
+        let own = own.filter(|_| priced.is_bounded);
         let without_factor = modifier::without_factor(&priced.version.prices.multipliers, reading);
         Self { cost, usage, source: UsageSource::Reported, own, without_factor, ..Self::nothing() }
     }

@@ -30,6 +30,7 @@ mod projects;
 mod release;
 mod reseller;
 mod silent;
+mod uncapped;
 mod usage;
 
 use crate::support::server::TestServer;
