@@ -86,6 +86,7 @@ impl Server {
                 trusted_proxies: settings.trusted_proxies.clone(),
                 body: settings.bounds.json_body(),
                 form_bytes_max: usize::try_from(settings.bounds.multipart_body_bytes).unwrap_or(usize::MAX),
+                answers: settings.bounds.answers(),
                 answer_bytes_max: usize::try_from(settings.bounds.answer_body_bytes).unwrap_or(usize::MAX),
                 error_body_bytes_max: usize::try_from(settings.bounds.upstream_error_body_bytes)
                     .unwrap_or(usize::MAX),

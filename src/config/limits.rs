@@ -67,7 +67,8 @@ limits! {
     json_body_bytes = 33_554_432, 1_024..=GIB;
     /// A form on the proxy: room for files.
     multipart_body_bytes = 67_108_864, 1_024..=GIB;
-    /// Request bodies in memory together, from all applications; above it 503. Operators have as much beside it.
+    /// Request bodies in memory together, from all applications; above it 503. Operators have as much beside it, and so have
+    /// answers that are read whole.
     request_bodies_bytes = 1_073_741_824, 1 << 20..=1 << 40;
     /// A body on the admin plane.
     admin_body_bytes = 262_144, 1_024..=1 << 26;
@@ -128,11 +129,20 @@ impl Bounds {
         self.body(self.json_body_bytes)
     }
 
+    /// The room for answers that are read whole: who sends large requests takes none of it.
+    pub fn answers(&self) -> http::BodyRoom {
+        self.room()
+    }
+
+    fn room(&self) -> http::BodyRoom {
+        http::BodyRoom::new(count(self.request_bodies_bytes))
+    }
+
     fn body(&self, bytes: u64) -> http::BodyBound {
         http::BodyBound {
             bytes_max: count(bytes),
             read_timeout: Duration::from_secs(self.body_read_seconds),
-            room: http::BodyRoom::new(count(self.request_bodies_bytes)),
+            room: self.room(),
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Reads a request's body whole, within a bound of bytes, of time, and of what all bodies may take together.
-//!
-//! A body is in memory once. Its buffer grows by doubling towards the announced length, so a client that announces much
-//! and sends little has little set aside for it, and what is copied while the buffer grows is never more than the whole.
+//! A body is in memory once.
 
 use crate::http::Problem;
-use crate::http::room::{BodyRoom, Share};
+use crate::http::buffer::{Buffer, NoRoom};
+use crate::http::room::BodyRoom;
 use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -49,6 +48,12 @@ pub enum BodyError {
     NoRoom,
 }
 
+impl From<NoRoom> for BodyError {
+    fn from(NoRoom: NoRoom) -> Self {
+        Self::NoRoom
+    }
+}
+
 impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         match &error {
@@ -86,9 +91,6 @@ pub async fn read_body(headers: &HeaderMap, body: Body, bound: BodyBound) -> Res
     }
 }
 
-/// What is set aside, at most, on the word of `Content-Length` alone.
-const CAPACITY_FIRST_BYTES: usize = 1 << 16;
-
 async fn collect(
     mut body: Body,
     announced: Option<usize>,
@@ -100,22 +102,22 @@ async fn collect(
     if first.len() > bytes_max {
         return Err(too_large);
     }
-    let mut share = room.take(first.len()).ok_or(BodyError::NoRoom)?;
+    let share = room.take(first.len()).ok_or(BodyError::NoRoom)?;
     let Some(second) = piece(&mut body).await? else { return Ok(share.hold(first)) };
 
-    let mut whole = Vec::new();
-    append(&mut whole, &first, announced, (&mut share, room))?;
+    let mut whole = Buffer::with(share, room, announced);
+    whole.append(&first)?;
     drop(first);
     let mut next = Some(second);
     while let Some(data) = next {
         if data.len() > bytes_max - whole.len() {
             return Err(too_large);
         }
-        append(&mut whole, &data, announced, (&mut share, room))?;
+        whole.append(&data)?;
         drop(data);
         next = piece(&mut body).await?;
     }
-    Ok(share.hold(whole))
+    Ok(whole.hold())
 }
 
 /// The next bytes; trailers are passed over.
@@ -129,40 +131,9 @@ async fn piece(body: &mut Body) -> Result<Option<Bytes>, BodyError> {
     Ok(None)
 }
 
-/// Puts `data` behind what is there. Memory is charged before it is asked for.
-fn append(
-    whole: &mut Vec<u8>,
-    data: &[u8],
-    announced: Option<usize>,
-    (share, room): (&mut Share, &BodyRoom),
-) -> Result<(), BodyError> {
-    let needed = whole.len() + data.len();
-    if needed > whole.capacity() {
-        let capacity = capacity_for(needed, announced);
-        share.grow_to(capacity, room).ok_or(BodyError::NoRoom)?;
-        whole.reserve_exact(capacity - whole.len());
-    }
-    whole.extend_from_slice(data);
-    Ok(())
-}
-
-/// The next capacity: the announced length, halved as often as there is room for `needed`; else a power of two.
-fn capacity_for(needed: usize, announced: Option<usize>) -> usize {
-    let least = needed.max(CAPACITY_FIRST_BYTES);
-    match announced.filter(|whole| *whole >= needed) {
-        Some(whole) => {
-            let mut capacity = whole;
-            while capacity.div_ceil(2) >= least {
-                capacity = capacity.div_ceil(2);
-            }
-            capacity
-        }
-        None => least.checked_next_power_of_two().unwrap_or(least),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::buffer::CAPACITY_FIRST_BYTES;
     use super::*;
     use futures_util::stream;
     use std::io;
@@ -215,24 +186,6 @@ mod tests {
         let never = Body::from_stream(stream::pending::<io::Result<Bytes>>());
         let bound = BodyBound { read_timeout: Duration::from_millis(1), ..bound() };
         assert!(matches!(read_body(&HeaderMap::new(), never, bound).await, Err(BodyError::Slow { .. })));
-    }
-
-    #[test]
-    fn a_buffer_doubles_up_to_exactly_what_was_announced() {
-        const MIB: usize = 1 << 20;
-        for announced in [33 * MIB, 32 * MIB, 20 * MIB + 7] {
-            let (mut capacity, mut steps) = (0, 0);
-            while capacity < announced {
-                let next = capacity_for(capacity + 1, Some(announced));
-                assert!(capacity == 0 || next + 1 >= 2 * capacity, "what is copied is at most the half");
-                assert!(capacity > 0 || next < 2 * CAPACITY_FIRST_BYTES, "little on the word of a header");
-                (capacity, steps) = (next, steps + 1);
-            }
-            assert!(capacity == announced && steps < 12, "{announced}: {capacity} in {steps}");
-        }
-        assert_eq!(capacity_for(3, Some(10)), 10);
-        assert_eq!(capacity_for(11, Some(10)), CAPACITY_FIRST_BYTES, "a false length bounds nothing");
-        assert_eq!(capacity_for(CAPACITY_FIRST_BYTES + 1, None), 2 * CAPACITY_FIRST_BYTES);
     }
 
     /// Pieces without end.

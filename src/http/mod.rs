@@ -2,6 +2,7 @@
 //! the one client for connections to the outside. Nothing here knows a route, a key or what a provider is asked.
 
 pub mod body;
+mod buffer;
 pub mod client;
 mod edge;
 mod entrance;
@@ -17,6 +18,7 @@ mod stall;
 pub mod tls;
 
 pub use body::{BodyBound, BodyError, read_body};
+pub use buffer::{Buffer, NoRoom};
 pub use edge::{HangUp, Peer};
 pub use entrance::{EdgeRefusal, Entrance, Say, Voice, problems};
 pub use json::StrictJson;

@@ -1,4 +1,4 @@
-//! The memory that the bodies of requests may take together.
+//! The memory that bodies may take together.
 //!
 //! A bound for each body says nothing of a thousand of them. Invariant: what bodies hold, from their first byte until
 //! the last user of their bytes is done, never passes the room; who finds none is turned away and waits for nobody.
@@ -29,7 +29,7 @@ impl BodyRoom {
     }
 
     /// The whole of it, in bytes: no body can be larger.
-    pub(super) fn bytes_max(&self) -> usize {
+    pub fn bytes_max(&self) -> usize {
         self.bytes_max
     }
 

@@ -29,7 +29,7 @@ mod whole;
 pub use voice::voice;
 
 use crate::base::CidrSet;
-use crate::http::BodyBound;
+use crate::http::{BodyBound, BodyRoom};
 use crate::service::Services;
 use axum::Router;
 use axum::body::Body;
@@ -52,6 +52,8 @@ pub struct ProxySettings {
     pub body: BodyBound,
     /// How much of it where it is a form, which may carry files, in bytes.
     pub form_bytes_max: usize,
+    /// What answers that are read whole may take together.
+    pub answers: BodyRoom,
     /// The largest answer that is passed on unstreamed, in bytes.
     pub answer_bytes_max: usize,
     /// The largest error of a provider that is passed on, in bytes.

@@ -8,6 +8,7 @@ use super::respond;
 use super::settle::{Bill, note_reading, settle, settle_with};
 use super::upstream::AnswerError;
 use crate::budget::Balance;
+use crate::http::Buffer;
 use crate::log::{Entry, Outcome, UsageSource};
 use crate::provider::answer::read_json;
 use crate::provider::operation::Answer;
@@ -16,7 +17,8 @@ use crate::vault::EchoGuard;
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use chrono::TimeDelta;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::response::Parts;
 use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
@@ -26,9 +28,10 @@ use tokio::time::Instant;
 
 /// How reading the provider's body ended.
 enum Collected {
-    Whole(Vec<u8>),
+    Whole(Bytes),
     Echoed,
     TooLarge,
+    NoRoom,
     BrokenOff,
     Late,
     Stopped,
@@ -51,7 +54,8 @@ pub(super) async fn pass(
     } else {
         exchange.proxy.settings.answer_bytes_max
     };
-    let collected = collect(&exchange, body, guard, bytes_max, deadline).await;
+    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let collected = collect(&exchange, body, guard, (announced, bytes_max), deadline).await;
     let mut told = None;
     let (refusal, outcome) = match (collected, refused_upstream(&exchange, parts.status)) {
         (Collected::Whole(bytes), Some(refusal)) => {
@@ -72,6 +76,14 @@ pub(super) async fn pass(
         ),
         (Collected::TooLarge, _) => (
             Refusal::new(Code::UpstreamError, "The provider's answer is larger than this gateway passes on."),
+            Outcome::Cut,
+        ),
+        (Collected::NoRoom, _) => (
+            Refusal::new(
+                Code::Overloaded,
+                "The server holds as many answers as it may. The provider has answered, and bills for it.",
+            )
+            .retry_after(TimeDelta::seconds(1)),
             Outcome::Cut,
         ),
         (Collected::BrokenOff, _) => (
@@ -95,7 +107,7 @@ pub(super) async fn pass(
 }
 
 /// The provider's answer as it is, with what it cost.
-async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: oneshot::Sender<Response>) {
+async fn pass_on(exchange: Exchange, parts: Parts, bytes: Bytes, reply: oneshot::Sender<Response>) {
     let reading = read(&exchange, &parts, &bytes);
     let bill = bill_of(&exchange, parts.status, &reading);
     let mut headers = exchange.answer_headers(&parts.headers);
@@ -130,7 +142,7 @@ async fn pass_on(exchange: Exchange, parts: Parts, bytes: Vec<u8>, reply: onesho
     if let Some(remaining) = balances.iter().map(Balance::remaining).min() {
         put(&mut headers, "x-bitting-budget-remaining-usd", &remaining.to_string());
     }
-    let _ = reply.send(response(parts.status, headers, Body::from(Bytes::from(bytes))));
+    let _ = reply.send(response(parts.status, headers, Body::from(bytes)));
 }
 
 /// What the provider refused although the request is not at fault: our credential, our account, our address.
@@ -183,10 +195,12 @@ async fn collect(
     exchange: &Exchange,
     mut body: AnswerBody,
     mut guard: EchoGuard,
-    bytes_max: usize,
+    (announced, bytes_max): (Option<usize>, usize),
     deadline: Instant,
 ) -> Collected {
-    let mut bytes = Vec::new();
+    let room = &exchange.proxy.settings.answers;
+    let bytes_max = bytes_max.min(room.bytes_max());
+    let (mut whole, mut received) = (Buffer::new(room, announced), 0_usize);
     loop {
         let frame = tokio::select! {
             frame = body.frame() => frame,
@@ -197,21 +211,24 @@ async fn collect(
         };
         match frame {
             None => {
-                guard.finish(&mut bytes);
-                if guard.is_escaped_in(&bytes) {
+                let Ok(bytes) = whole.make_room(received) else { return Collected::NoRoom };
+                guard.finish(bytes);
+                if guard.is_escaped_in(bytes) {
                     exchange.note_echo("body");
                     return Collected::Echoed;
                 }
-                return Collected::Whole(bytes);
+                return Collected::Whole(whole.hold());
             }
             Some(Err(AnswerError::Idle { .. })) => return Collected::Late,
             Some(Err(AnswerError::Broken(_))) => return Collected::BrokenOff,
             Some(Ok(frame)) => {
                 let Some(data) = frame.data_ref() else { continue };
-                if bytes.len().saturating_add(data.len()) > bytes_max {
+                received = received.saturating_add(data.len());
+                if received > bytes_max {
                     return Collected::TooLarge;
                 }
-                if guard.push(data, &mut bytes).is_err() {
+                let Ok(bytes) = whole.make_room(received) else { return Collected::NoRoom };
+                if guard.push(data, bytes).is_err() {
                     exchange.note_echo("body");
                     return Collected::Echoed;
                 }

@@ -4,6 +4,7 @@
 
 mod address;
 mod agents;
+mod answer_room;
 mod asking;
 mod azure;
 mod bad_input;
