@@ -5,6 +5,7 @@ use super::{usage, wide, written_bytes};
 use crate::base::Decimal;
 use crate::base::json::{Kind, Value};
 use crate::policy::Operation;
+use crate::provider::operation::{Answer, Row};
 use crate::provider::{Reading, Usage};
 
 /// Whether answers of the operation are read here.
@@ -13,11 +14,16 @@ pub(super) fn is_of(operation: Operation) -> bool {
 }
 
 /// Reads a whole answer.
-pub(super) fn read_body(operation: Operation, root: Value<'_>, reading: &mut Reading) {
+pub(super) fn read_body(row: &Row, root: Value<'_>, reading: &mut Reading) {
     let told = root.get("usage").filter(|usage| !usage.is_null());
-    if operation == Operation::Images {
+    if row.operation == Operation::Images {
         let made = root.get("data").map_or(0, |data| wide(data.items().count()));
         reading.usage = told.and_then(|told| pictures(told, made));
+        return;
+    }
+    if row.answer == Answer::Opaque {
+        // What comes as bytes is sound, also where a provider wraps it in JSON.
+        reading.usage = told.and_then(speech);
         return;
     }
     reading.usage = match told {
@@ -167,7 +173,7 @@ mod tests {
     use super::super::{SseMeter, read_json};
     use super::*;
     use crate::provider::Dialect;
-    use crate::provider::operation::{Row, find};
+    use crate::provider::operation::find;
     use bytes::BytesMut;
 
     fn row(path: &str) -> &'static Row {
@@ -186,7 +192,7 @@ mod tests {
     fn heard(body: &str) -> Reading {
         let mut reading = Reading::default();
         let document = crate::base::json::Document::parse(body.as_bytes(), super::super::LIMITS).unwrap();
-        read_body(Operation::Audio, document.root(), &mut reading);
+        read_body(row("/v1/audio/transcriptions"), document.root(), &mut reading);
         reading
     }
 
@@ -260,6 +266,25 @@ mod tests {
         ] {
             assert_eq!(heard(bad).usage, None, "{bad}");
         }
+    }
+
+    #[test]
+    fn speech_is_sound_whatever_it_comes_as() {
+        let spoken = |usage: &str| {
+            let body = format!(r#"{{"audio_data":"AAAA","duration":3,"text":"hi"{usage}}}"#);
+            let reading = read_json(row("/v1/audio/speech"), body.as_bytes());
+            assert_eq!((reading.complete, reading.visible_output_bytes), (true, 0));
+            reading.usage
+        };
+        let wanted = Some(Usage { input: 4, audio_output: 20, ..Usage::default() });
+        assert_eq!(spoken(r#","usage":{"input_tokens":4,"output_tokens":20,"total_tokens":24}"#), wanted);
+        assert_eq!(
+            spoken(r#","usage":{"prompt_tokens":4,"completion_tokens":20,"total_tokens":24}"#),
+            wanted
+        );
+        assert_eq!(spoken(""), None);
+        assert_eq!(spoken(r#","usage":{"type":"duration","seconds":3}"#), None, "not what is heard");
+        assert_eq!(spoken(r#","usage":{"input_tokens":4,"output_tokens":0}"#), None);
     }
 
     #[test]

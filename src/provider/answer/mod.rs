@@ -77,7 +77,7 @@ pub fn read_json(row: &Row, body: &[u8]) -> Reading {
             responses::read_body(root, &mut reading);
         }
         Dialect::OpenAi if media::is_of(row.operation) => {
-            media::read_body(row.operation, root, &mut reading);
+            media::read_body(row, root, &mut reading);
         }
         Dialect::OpenAi => openai::read_body(root, &mut reading),
         Dialect::Anthropic => anthropic::read_body(root, &mut reading),

@@ -9,6 +9,9 @@ pub(super) fn read(row: &Row, parts: Parts, content_type: &str, body: &[u8]) -> 
     let form = Multipart::parse(content_type, body)?;
     let mut ask = Ask { boundary: Some(form.boundary.clone()), ..Ask::default() };
     for (at, part) in form.parts.iter().enumerate() {
+        if let Some(name) = form.parts[..at].iter().find_map(|other| spelt_twice(other.name, part.name)) {
+            return Err(AskError::field(name, FieldProblem::SpeltTwice));
+        }
         let is_twin =
             |field: &Field| field.role != Role::File && field.name.strip_suffix("[]") == Some(part.name);
         // Some clients write a list without the brackets that others have.
@@ -31,6 +34,16 @@ pub(super) fn read(row: &Row, parts: Parts, content_type: &str, body: &[u8]) -> 
         return Err(AskError::ModelRequired);
     }
     Ok(ask)
+}
+
+/// The name of a list that stands there with brackets and without: of two readers each could take one of them.
+fn spelt_twice<'a>(one: &'a str, other: &'a str) -> Option<&'a str> {
+    let is_list = |list: &str, plain: &str| list.strip_suffix("[]") == Some(plain);
+    match () {
+        () if is_list(one, other) => Some(other),
+        () if is_list(other, one) => Some(one),
+        () => None,
+    }
 }
 
 /// Judges one part and notes what its role says.
@@ -228,6 +241,10 @@ mod tests {
             assert!(matches!(problem(name, "x"), FieldProblem::Variant(_)), "{name}");
         }
         assert_eq!(problem("list", "x"), FieldProblem::Variant("list[]"));
+        for names in [["words", "words[]"], ["words[]", "words"]] {
+            let both = ask(&names.map(|name| (name, "x")));
+            assert_eq!(both.unwrap_err(), AskError::field("words", FieldProblem::SpeltTwice), "{names:?}");
+        }
         assert_eq!(problem("other_model", "x"), FieldProblem::NamesModel);
         assert_eq!(problem("base_url", "x"), FieldProblem::NamesUpstream);
         assert_eq!(problem("model", ""), FieldProblem::NotAModelName);

@@ -1,7 +1,7 @@
 //! `POST images/edits` and `images/variations`: pictures to go by, as files of a form.
 
 use super::images::Wanted;
-use super::{Ask, AskError, Field, FieldProblem, Multipart, Role};
+use super::{Ask, AskError, Field, Multipart, Role};
 use crate::policy::Feature;
 
 /// The fields of an edit.
@@ -59,9 +59,6 @@ pub(super) fn read(form: &Multipart<'_>, ask: &mut Ask) -> Result<(), AskError> 
     if ask.stream {
         ask.features.insert(Feature::Streaming);
     }
-    if form.files(&["image"]).next().is_some() && form.files(&["image[]"]).next().is_some() {
-        return Err(AskError::field("image", FieldProblem::SpeltTwice));
-    }
     let pictures = form.files(&PICTURES).count();
     ask.input.images = ask.input.images.saturating_add(u64::try_from(pictures).unwrap_or(u64::MAX));
     let word = |name| Ok::<_, AskError>(form.text(name)?.map(|text| crate::base::clip(text, 64)));
@@ -78,7 +75,7 @@ pub(super) fn read(form: &Multipart<'_>, ask: &mut Ask) -> Result<(), AskError> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Media, PicturesAsk, read_body};
+    use super::super::{FieldProblem, Media, PicturesAsk, read_body};
     use super::*;
     use crate::provider::Dialect;
     use crate::provider::operation::find;

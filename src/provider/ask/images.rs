@@ -4,7 +4,9 @@
 //! `allow_images` is about pictures in the input. So an edit and a variation use it, and making a picture of a text does
 //! not: that is what the operation `images` is for.
 
-use super::{Ask, AskError, Field, Media, PicturesAsk, Role, read::CANDIDATES_MAX, read::present};
+use super::{
+    Ask, AskError, Field, Media, PicturesAsk, Role, part::is_remote, read::CANDIDATES_MAX, read::present,
+};
 use crate::{
     base::json::{Kind, Value},
     policy::Feature,
@@ -138,18 +140,27 @@ fn read_picture(field: &'static str, picture: Value<'_>, ask: &mut Ask) -> Resul
         Kind::String => ask.read_image_url(picture),
         Kind::Object => {
             ask.features.insert(Feature::Images);
-            match present(picture, "image_url") {
-                Some(url) => ask.read_image_url(url)?,
-                None => ask.input.images += 1,
-            }
+            let urls = ["image_url", "url"].into_iter().filter_map(|place| present(picture, place));
+            let before = ask.input.images;
+            urls.into_iter().try_for_each(|url| ask.read_image_url(url))?;
             if let Some(id) = present(picture, "file_id") {
                 ask.add_picture(field, id)?;
+            }
+            if ask.input.images == before {
+                ask.input.images += 1;
+            }
+            // Whatever else it says, what names something to be fetched does.
+            let is_url =
+                |value: Value<'_>| !value.is_key() && value.as_str().is_some_and(|text| is_remote(&text));
+            if picture.walk().any(is_url) {
+                ask.features.insert(Feature::RemoteUrls);
+                ask.input.beyond_body = true;
             }
             Ok(())
         }
         Kind::Null | Kind::Bool | Kind::Number | Kind::Array => Err(AskError::expected(
             field,
-            "a picture: a URL, or an object with an `image_url` or a `file_id`",
+            "a picture: a URL, or an object with an `image_url`, a `url` or a `file_id`",
         )),
     }
 }
@@ -230,5 +241,27 @@ mod tests {
         assert_eq!((given.input.images, given.input.beyond_body), (3, true));
         assert_eq!((given.objects[0].field.as_str(), given.objects[0].id.as_str()), ("images", "file-1"));
         assert!(given.input.text_bytes < 1_000);
+    }
+
+    #[test]
+    fn a_picture_in_an_object_is_fetched_or_not_like_one_that_is_not() {
+        let seen = |picture: &str| {
+            let ask = ask(&format!(r#","image":{picture}"#)).unwrap();
+            (ask.input.images, ask.features.contains(Feature::RemoteUrls), ask.input.beyond_body)
+        };
+        for remote in [
+            r#""https://x/y.png""#,
+            r#"{"image_url":"https://x/y.png"}"#,
+            r#"{"url":"https://x/y.png"}"#,
+            r#"[{"url":"https://x/y.png"}]"#,
+            r#"{"image_url":{"url":"https://x/y.png"}}"#,
+            r#"{"source":{"uri":"gs://x/y.png"}}"#,
+        ] {
+            assert_eq!(seen(remote), (1, true, true), "{remote}");
+        }
+        let inside = r#"{"url":"data:image/png;base64,AAAA"}"#;
+        assert_eq!(seen(inside), (1, false, false));
+        assert_eq!(seen(r#"{"b64_json":"AAAA"}"#), (1, false, false));
+        assert_eq!(seen(r#"{"url":"https://x/y.png","image_url":"https://x/z.png"}"#), (2, true, true));
     }
 }

@@ -113,7 +113,8 @@ fn play(seed: u64) -> bool {
     let (model, prices) = (media_model(&mut dice), with_pieces(&mut dice));
     let row = |path| find(&Method::POST, path, Dialect::OpenAi).unwrap().row;
     let kind = dice.below(3);
-    let path = if kind == 0 { "/v1/images/generations" } else { "/v1/audio/speech" };
+    let path = ["/v1/images/generations", "/v1/audio/speech", "/v1/audio/transcriptions"]
+        [usize::try_from(kind).unwrap()];
     let (ask, reading) = match kind {
         0 => {
             let (body, answer) = pictures(&mut dice, &model);
@@ -122,10 +123,16 @@ fn play(seed: u64) -> bool {
         }
         1 => {
             let (body, usage) = speech(&mut dice, &model);
-            let mut meter = SseMeter::new(row(path), false);
-            let done = json!({"type": "speech.audio.done", "usage": usage});
-            meter.push(format!("data: {done}\n\n").as_bytes(), &mut BytesMut::new()).unwrap();
-            (ask::read(row(path), body.to_string().as_bytes()).unwrap(), meter.finish())
+            let reading = if dice.one_in(2) {
+                let answer = json!({"audio_data": "AAAA", "usage": usage});
+                read_json(row(path), answer.to_string().as_bytes())
+            } else {
+                let mut meter = SseMeter::new(row(path), false);
+                let done = json!({"type": "speech.audio.done", "usage": usage});
+                meter.push(format!("data: {done}\n\n").as_bytes(), &mut BytesMut::new()).unwrap();
+                meter.finish()
+            };
+            (ask::read(row(path), body.to_string().as_bytes()).unwrap(), reading)
         }
         _ => {
             let answer = json!({"text": "hi", "usage": heard(&mut dice, &model, &prices)});
