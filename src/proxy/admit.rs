@@ -19,6 +19,7 @@ use crate::provider::operation;
 use crate::provider::{Estimate, Model, PriceVersion, Resolved, Terms, Unpriced, unheld, worst_case};
 use crate::service::{Caller, Demand, InFlight, Reservation, ReserveError, Snapshot};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const CLAMP_TRIES_MAX: usize = 3;
@@ -87,10 +88,19 @@ impl Admission<'_> {
         entry.provider = Some(resolved.provider.to_string());
         self.stays(caller, kept.as_ref(), &resolved).await?;
 
+        self.read_set_betas(&snapshot, &resolved);
         let permit = self.decide(caller, head, &resolved, kept.as_ref())?;
         let priced = self.price(caller, &resolved)?;
         let place = (resolved, kept);
         self.reserve(caller, &snapshot, place, permit, priced, in_flight, entry).await
+    }
+
+    /// What the provider is set to ask for beside the application moves the bounds as much.
+    fn read_set_betas(&mut self, snapshot: &Snapshot, resolved: &Resolved) {
+        let provider = snapshot.providers.get(&resolved.provider).map(|entry| &entry.provider);
+        let endpoint = provider.and_then(|provider| provider.dialects.get(&self.matched.row.dialect));
+        let none = BTreeMap::new();
+        self.ask.read_set_betas(endpoint.map_or(&none, |endpoint| &endpoint.headers));
     }
 
     /// Step 6: the whole of the decision.

@@ -11,7 +11,7 @@ use crate::provider::{Dialect, ModelPlace, Resolved, output_bound_field};
 use crate::service::Snapshot;
 
 impl Admission<'_> {
-    /// The body as it is sent, and what was changed in it.
+    /// The body as it is sent, and what was changed in the request.
     pub(super) fn body(
         &self,
         snapshot: &Snapshot,
@@ -53,7 +53,8 @@ impl Admission<'_> {
         let renamed = self.matched.model().is_some_and(|named| in_path && named != resolved.model);
         let renamed = (renamed && !self.matched.is_azure).then_some("model");
         let mut changed: Vec<String> = Vec::new();
-        for field in renamed.into_iter().chain(splices.iter().map(|splice| splice.field)) {
+        let betas = self.ask.set_betas.iter().map(|set| set.header);
+        for field in renamed.into_iter().chain(splices.iter().map(|splice| splice.field)).chain(betas) {
             if !changed.iter().any(|told| told == field) {
                 changed.push(field.to_owned());
             }

@@ -7,6 +7,7 @@ use super::headers::request_headers;
 use super::refusal::{Code, Refusal};
 use super::respond;
 use super::upstream::{Chain, Deadlines};
+use crate::provider::ask::{BETA_HEADERS, beta_values};
 use crate::provider::{AuthScheme, Endpoint, ModelPlace, OnClientGone, Timeouts, operation};
 use crate::service::{Credential, KeyVersion, Snapshot};
 use crate::vault::{Binding, EchoGuard, open_credential};
@@ -204,7 +205,12 @@ fn headers(
 ) -> Option<HeaderMap> {
     let mut headers = request_headers(&arrival.headers);
     for (name, value) in &endpoint.headers {
-        headers.insert(name.parse::<HeaderName>().ok()?, value.parse().ok()?);
+        let name = name.parse::<HeaderName>().ok()?;
+        if BETA_HEADERS.contains(&name.as_str()) {
+            add_betas(&mut headers, name, value)?;
+        } else {
+            headers.insert(name, value.parse().ok()?);
+        }
     }
     // Usage must be readable, and nothing is unpacked here.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -225,4 +231,20 @@ fn headers(
         }
     }
     Some(headers)
+}
+
+/// Puts the provider's own beta values behind the application's. Where those have them all, they stay as they came.
+fn add_betas(headers: &mut HeaderMap, name: HeaderName, set: &str) -> Option<()> {
+    let asked = headers.get_all(&name).iter().map(HeaderValue::to_str).collect::<Result<Vec<_>, _>>().ok()?;
+    let is_asked = |value: &&str| {
+        let mut values = asked.iter().flat_map(|list| beta_values(list));
+        values.any(|asked| asked.eq_ignore_ascii_case(value))
+    };
+    let more: Vec<&str> = beta_values(set).filter(|value| !is_asked(value)).collect();
+    if !more.is_empty() {
+        // In one line: there are servers that read no other than the first.
+        let both = [asked, more].concat().join(",").parse().ok()?;
+        headers.insert(name, both);
+    }
+    Some(())
 }

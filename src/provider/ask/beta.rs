@@ -6,13 +6,19 @@
 //! `context-1m-...` widens the window, `output-128k-...` raises the ceiling of the output. Values that no list knows pass,
 //! like unknown fields, and are refused where those are.
 
-use super::{Ask, AskError};
+use super::{Ask, AskError, SetBeta};
 use crate::base::json::{Kind, Value};
 use crate::policy::is_beta_byte;
 use http::HeaderMap;
+use std::collections::BTreeMap;
 
 /// The header fields that carry beta values, as comma lists that may be repeated.
-const HEADERS: [&str; 2] = ["anthropic-beta", "openai-beta"];
+pub const BETA_HEADERS: [&str; 2] = ["anthropic-beta", "openai-beta"];
+
+/// The values of such a list as they stand there.
+pub fn beta_values(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(|value| value.trim_matches([' ', '\t'])).filter(|value| !value.is_empty())
+}
 
 /// The longest value, in bytes.
 const VALUE_BYTES_MAX: usize = 128;
@@ -132,9 +138,16 @@ fn tokens(rest: &str) -> Option<u64> {
         Some(number) => (number, 1_000_000),
         None => (size.strip_suffix('k')?, 1_000),
     };
-    // Whatever is larger than a number can be is no size that a provider has.
-    number.parse::<u64>().ok()?.checked_mul(unit)
+    if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    // However large it is written, no provider has more.
+    let tokens = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    Some(tokens.map_or(TOKENS_MAX, |tokens| tokens.min(TOKENS_MAX)))
 }
+
+/// More tokens than any provider takes or makes at once.
+const TOKENS_MAX: u64 = 10_000_000;
 
 impl Ask {
     /// Reads the beta values of a request's header. They are compared in lower case, and passed on as they are.
@@ -142,14 +155,23 @@ impl Ask {
     /// # Errors
     /// A value that could be read in two ways, or more of them than anybody needs.
     pub fn read_betas(&mut self, headers: &HeaderMap) -> Result<(), AskError> {
-        for name in HEADERS {
+        for name in BETA_HEADERS {
             for list in headers.get_all(name) {
                 let list = list.to_str().map_err(|_| AskError::expected(name, WANTED))?;
-                let values = list.split(',').map(|value| value.trim_matches([' ', '\t']));
-                values.filter(|value| !value.is_empty()).try_for_each(|value| self.add_beta(name, value))?;
+                beta_values(list).try_for_each(|value| self.add_beta(name, value))?;
             }
         }
         Ok(())
+    }
+
+    /// Reads the beta values that the provider's own headers add for every request: they move the bounds like the
+    /// application's. What a key may ask for is another matter, and is about what the application asks for.
+    pub fn read_set_betas(&mut self, headers: &BTreeMap<String, String>) {
+        let lists = BETA_HEADERS.into_iter().filter_map(|header| Some((header, headers.get(header)?)));
+        let values = lists.flat_map(|(header, list)| {
+            beta_values(list).map(move |value| SetBeta { header, value: value.to_ascii_lowercase() })
+        });
+        self.set_betas = values.filter(|set| !self.betas.contains(&set.value)).collect();
     }
 
     /// Reads the beta values of a field of the body, where servers of Anthropic's dialect other than its own take them.
@@ -184,7 +206,8 @@ impl Ask {
     }
 
     fn effects(&self) -> impl Iterator<Item = Effect> {
-        self.betas.iter().map(|value| effect(value))
+        let set = self.set_betas.iter().map(|set| &set.value);
+        self.betas.iter().chain(set).map(|value| effect(value))
     }
 
     fn add_beta(&mut self, place: &'static str, value: &str) -> Result<(), AskError> {
@@ -262,9 +285,43 @@ mod tests {
         {
             assert_eq!(bounds(value), (Some(200_000), Some(64_000)), "{value}");
         }
-        for value in ["context-m-1", "context-1m", "context-management-2025-06-27", "output-k-1"] {
+        for value in [
+            "context-m-1",
+            "context-1m",
+            "context-management-2025-06-27",
+            "output-k-1",
+            "context-+1m-2025-08-07",
+            "output-+128k-2025-02-19",
+            "context-1_000k-2025-08-07",
+        ] {
             assert_eq!(bounds(value), (Some(200_000), Some(64_000)), "{value}");
         }
+        for value in [
+            "context-10m-x",
+            "context-11m-x",
+            "context-18446744073709551615m-x",
+            "context-99999999999999999999999k-x",
+        ] {
+            assert_eq!(bounds(value).0, Some(10_000_000), "{value}");
+        }
+        assert_eq!(bounds("output-20m-x").1, Some(10_000_000));
+    }
+
+    #[test]
+    fn what_the_provider_is_set_to_add_moves_the_bounds_and_is_nothing_that_the_application_asks_for() {
+        let headers = |value: &str| BTreeMap::from([("anthropic-beta".to_owned(), value.to_owned())]);
+        let mut ask = asked(&[("anthropic-beta", "context-1m-2025-08-07")]).unwrap();
+        ask.read_set_betas(&BTreeMap::from([("x-other".to_owned(), "output-128k-1".to_owned())]));
+        assert_eq!(ask.set_betas, []);
+        ask.read_set_betas(&headers("Context-1M-2025-08-07"));
+        assert_eq!(ask.set_betas, [], "it asks for that itself");
+        ask.read_set_betas(&headers("context-2m-1, Output-128k-2025-02-19,context-1m-2025-08-07"));
+        assert_eq!((ask.window(Some(1)), ask.output_ceiling(Some(1))), (Some(2_000_000), Some(128_000)));
+        let set = SetBeta { header: "anthropic-beta", value: "output-128k-2025-02-19".into() };
+        assert_eq!((ask.set_betas.len(), &ask.set_betas[1]), (2, &set));
+        assert_eq!((ask.betas.len(), ask.unknown_fields.len()), (1, 0));
+        ask.read_set_betas(&BTreeMap::new());
+        assert_eq!(ask.window(Some(1)), Some(1_000_000), "of one provider, not of all that were thought of");
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod tool;
 mod transcript;
 mod upload;
 
+pub use beta::{BETA_HEADERS, beta_values};
 pub use chat::CHAT;
 pub use completions::COMPLETIONS;
 pub use embeddings::EMBEDDINGS;
@@ -70,6 +71,8 @@ pub struct Ask {
     pub hosted_tools: Vec<HostedTool>,
     /// The beta values asked for, in lower case.
     pub betas: Vec<String>,
+    /// The beta values that the provider's own headers add to those asked for.
+    pub set_betas: Vec<SetBeta>,
     /// The service tier asked for.
     pub service_tier: Option<String>,
     /// The speed asked for (Anthropic's `speed`).
@@ -126,6 +129,15 @@ pub struct ModelField {
     pub span: Range<usize>,
     /// It is written as a JSON string.
     pub is_json: bool,
+}
+
+/// A beta value that an operator has a provider asked for with every request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetBeta {
+    /// The header that carries it.
+    pub header: &'static str,
+    /// In lower case.
+    pub value: String,
 }
 
 /// A tool that the provider executes.

@@ -154,3 +154,55 @@ async fn p3_a_wider_window_is_reserved_for_or_refused_under_a_cap() {
     assert_eq!(ask("sandbox-mini+tokens=2", &long, WIDE).await.status, 200);
     assert!(reserved().await.as_str() > "0.006", "{}", reserved().await);
 }
+
+#[tokio::test]
+async fn p3_what_a_provider_is_set_to_ask_for_moves_the_bounds_and_is_told() {
+    let server = still_server(&[]).await;
+    let url = &server.sandbox_url;
+    let headers =
+        json!({"anthropic-beta": "context-1m-2025-08-07, files-api-2025-04-14", "x-team": "search"});
+    let patch = json!({"dialects": {"anthropic": {"base_url": url, "headers": headers}, "openai": format!("{url}/v1")}});
+    let patched = server.admin_call(Method::PATCH, "/api/v1/providers/sandbox", Some(&patch)).await;
+    assert_eq!(patched.status, 200, "{}", patched.json());
+    let prices = json!({"input_per_mtok_usd": "1", "output_per_mtok_usd": "1", "context_tiers": [
+        {"above_tokens": 1000, "input_per_mtok_usd": "2", "output_per_mtok_usd": "2"}]});
+    let model =
+        json!({"operations": ["chat"], "context_window": 1000, "max_output_tokens": 10, "prices": prices});
+    let put =
+        server.admin_call(Method::PUT, "/api/v1/models/sandbox/sandbox-mini+tokens=2", Some(&model)).await;
+    assert!(put.status.is_success(), "{}", put.json());
+    // What the key may not ask for, and does not, is no reason to refuse it.
+    let key = json!({"budgets": [{"limit_usd": "1", "window": "day"}], "deny_betas": ["context-*"], "strict_fields": true});
+    let (id, secret) = server.mint(key).await;
+    let body = json!({"model": "sandbox-mini+tokens=2", "messages": [{"role": "user", "content": "x".repeat(3_000)}], "max_tokens": 10});
+    let ask = async |dialect: &str, path: &str, betas: &[(&'static str, &'static str)]| {
+        let answer = server.call(also(spoken(&server, dialect, &secret, path, &body), betas)).await;
+        assert_eq!(answer.status, 200, "{}", answer.json());
+        let sent = server.sandbox.requests().pop().unwrap();
+        let lines =
+            sent.headers.iter().filter(|(name, _)| name == "anthropic-beta").map(|(_, value)| value.clone());
+        let reserved = server.entries(&id).await.pop().unwrap()["reserved_usd"].as_str().unwrap().to_owned();
+        (lines.collect::<Vec<_>>(), answer.header("x-bitting-changed").map(str::to_owned), reserved)
+    };
+    let told = Some("anthropic-beta".to_owned());
+    let (sent, changed, reserved) = ask("anthropic", MESSAGES, &[]).await;
+    assert_eq!(
+        (sent, changed),
+        (vec!["context-1m-2025-08-07,files-api-2025-04-14".to_owned()], told.clone())
+    );
+    assert!(reserved.as_str() > "0.006", "what lies beyond the window, at its price: {reserved}");
+    let own = [("anthropic-beta", "effort-2025-11-24"), ("anthropic-beta", "Files-API-2025-04-14")];
+    let (sent, changed, _) = ask("anthropic", MESSAGES, &own).await;
+    assert_eq!(
+        sent,
+        ["effort-2025-11-24,Files-API-2025-04-14,context-1m-2025-08-07"],
+        "nothing of its own is lost"
+    );
+    assert_eq!(changed, told);
+    let (sent, changed, reserved) = ask("openai", CHAT, &[]).await;
+    assert_eq!(
+        (sent, changed, reserved.as_str()),
+        (vec![], None, "0.00101"),
+        "another dialect has its own headers"
+    );
+}
