@@ -81,7 +81,7 @@ pub(super) async fn pass(
         (Collected::NoRoom, _) => (
             Refusal::new(
                 Code::Overloaded,
-                "The server holds as many answers as it may. The provider has answered, and bills for it.",
+                "The server holds as many answers as it may. The provider has answered, and may bill for it.",
             )
             .retry_after(TimeDelta::seconds(1)),
             Outcome::Cut,

@@ -39,11 +39,7 @@ pub(super) fn read(row: &Row, parts: Parts, content_type: &str, body: &[u8]) -> 
 /// The name of a list that stands there with brackets and without: of two readers each could take one of them.
 fn spelt_twice<'a>(one: &'a str, other: &'a str) -> Option<&'a str> {
     let is_list = |list: &str, plain: &str| list.strip_suffix("[]") == Some(plain);
-    match () {
-        () if is_list(one, other) => Some(other),
-        () if is_list(other, one) => Some(one),
-        () => None,
-    }
+    is_list(one, other).then_some(other).or_else(|| is_list(other, one).then_some(one))
 }
 
 /// Judges one part and notes what its role says.

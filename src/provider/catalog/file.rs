@@ -242,7 +242,6 @@ mod tests {
             ("gpt-4o-mini-2024-07-18", Some(34)),
             ("gpt-4o-2024-11-20", None),
             ("gpt-4.1-mini", Some(2)),
-            ("gpt-4.1-nano", Some(3)),
             ("gpt-5-mini", Some(2)),
             ("gpt-5-nano-2025-08-07", Some(3)),
         ] {
