@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(buffer.make_room(2 * FIRST + 1), Err(NoRoom));
         assert_eq!(buffer.make_room(FIRST).unwrap(), b"abc", "and what it has it keeps");
         drop(other);
-        buffer.append(&[b'x'; FIRST]).unwrap();
+        buffer.append(&vec![b'x'; FIRST]).unwrap();
         assert_eq!((buffer.len(), room.bytes_free()), (FIRST + 3, 2 * FIRST));
         let whole = buffer.hold();
         let end = whole.slice(FIRST..);

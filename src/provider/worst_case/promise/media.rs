@@ -53,7 +53,8 @@ fn pictures(dice: &mut Dice, model: &Model) -> (Value, Value) {
         body["images"] = (0..given).map(|_| json!({"image_url": "data:image/png;base64,AAAA"})).collect();
     }
     body["partial_images"] = partial.into();
-    let window = model.context_window.unwrap_or(u64::from(u32::MAX));
+    // Of more than can be believed nobody tells.
+    let window = model.context_window.unwrap_or(u64::from(u32::MAX / 2));
     let text = (u64::try_from(prompt.len()).unwrap() + 8).min(window);
     let seen = model.max_image_tokens.map_or(if given > 0 { window - text } else { 0 }, |each| given * each);
     let (text, seen) = (dice.up_to(text), dice.up_to(seen));
