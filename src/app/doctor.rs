@@ -9,7 +9,7 @@ use super::{AppError, files, kek, probe, settings};
 use crate::base::Clock;
 use crate::config::Settings;
 use crate::log::{Filter, Hour};
-use crate::provider::ProviderDocument;
+use crate::provider::{ProviderDocument, is_asked_in_vain};
 use crate::store::{self, Store};
 use chrono::TimeDelta;
 
@@ -96,6 +96,11 @@ async fn providers(report: &mut Report, settings: &Settings, store: &Store) -> R
             document.check(&settings.private_upstreams).map_err(|error| error.to_string())
         });
         let reached = match provider {
+            Ok(provider) if is_asked_in_vain(&provider) => Err(format!(
+                "it tells a stream's usage unasked, or refuses to be asked; say so by bitting provider update {} --set \
+                 supports_stream_options=false",
+                record.slug
+            )),
             Ok(provider) => probe::is_reachable(&upstream, &provider).await.map(|()| "answers".to_owned()),
             Err(error) => Err(format!("{error}; a private address needs BITTING_PRIVATE_UPSTREAMS")),
         };

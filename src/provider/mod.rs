@@ -10,6 +10,7 @@ mod dialect;
 pub mod endpoint;
 pub mod import;
 pub mod model;
+mod model_page;
 pub mod modifier;
 pub mod multiplier;
 mod object;
@@ -32,6 +33,7 @@ pub use endpoint::{
     AuthScheme, Endpoint, EndpointDocument, OnClientGone, Provider, ProviderDocument, ProviderError, Timeouts,
 };
 pub use model::{ContextTier, Model, ModelDocument, ModelFacts, PriceVersion, Prices};
+pub use model_page::{ModelPage, ModelPageError};
 pub use modifier::Factors;
 pub use multiplier::{Multiplier, Multipliers};
 pub use object::{
@@ -42,5 +44,5 @@ pub use price::{Unpriced, cost};
 pub use resolve::{Candidate, Choice, ResolveError, Resolved, resolve, resolve_provider, resolve_unnamed};
 pub use slug::{Slug, SlugError};
 pub use usage::{HostedCalls, Made, Reading, Usage};
-pub use wellknown::{WELL_KNOWN, WellKnown, output_bound_field, well_known};
+pub use wellknown::{WELL_KNOWN, WellKnown, is_asked_in_vain, output_bound_field, well_known};
 pub use worst_case::{DeferredTerms, Estimate, Estimated, Hosted, Terms, unheld, worst_case};

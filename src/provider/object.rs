@@ -5,6 +5,7 @@
 
 mod list;
 
+pub(in crate::provider) use list::decode;
 pub use list::{ListAsk, ListAskError, ObjectOrder, PagePlace, render_page, undescribed};
 
 use std::fmt;

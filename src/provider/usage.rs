@@ -68,7 +68,7 @@ pub struct Made {
     pub document: Option<String>,
 }
 
-/// An answer that makes more things than this names none of them.
+/// The most things that one answer is noted to have made. What is beyond belongs to nobody.
 const MADE_MAX: usize = 1_000;
 
 impl Reading {

@@ -1,7 +1,7 @@
 //! The providers that are there from the start, as data: nobody has to look up a base URL to begin.
 
 use super::dialect::Dialect;
-use super::endpoint::{AuthScheme, EndpointDocument, OnClientGone, ProviderDocument, Timeouts};
+use super::endpoint::{AuthScheme, EndpointDocument, OnClientGone, Provider, ProviderDocument, Timeouts};
 use std::collections::BTreeMap;
 
 /// A provider that is there from the start.
@@ -124,6 +124,13 @@ pub fn well_known(slug: &str) -> Option<&'static WellKnown> {
     WELL_KNOWN.iter().find(|known| known.slug == slug)
 }
 
+/// Whether a provider is set to be asked for a stream's usage that refuses to be asked, or tells it unasked: as older
+/// installations have it, which keep what they were made with.
+pub fn is_asked_in_vain(provider: &Provider) -> bool {
+    let known = well_known(provider.slug.as_str());
+    provider.supports_stream_options && known.is_some_and(|known| !known.supports_stream_options)
+}
+
 /// The field of chat completions that bounds the output at the provider: what a default or clamped bound is put into.
 pub fn output_bound_field(slug: &str) -> &'static str {
     well_known(slug).map_or(MAX_TOKENS, |known| known.output_bound_field)
@@ -182,6 +189,25 @@ mod tests {
         let asked = |slug: &str| well_known(slug).unwrap().document().unwrap().supports_stream_options;
         assert_eq!(["openai", "gemini", "qwen", "anthropic"].map(asked), [true; 4]);
         assert_eq!(["mistral", "deepseek", "openrouter"].map(asked), [false; 3]);
+    }
+
+    #[test]
+    fn an_older_installation_that_asks_in_vain_is_known() {
+        for (slug, expected) in
+            [("mistral", true), ("deepseek", true), ("openai", false), ("anthropic", false)]
+        {
+            let provider = |asks| {
+                let document = ProviderDocument {
+                    supports_stream_options: asks,
+                    ..well_known(slug).unwrap().document().unwrap()
+                };
+                document.check(&CidrSet::default()).unwrap()
+            };
+            assert_eq!(
+                (is_asked_in_vain(&provider(true)), is_asked_in_vain(&provider(false))),
+                (expected, false)
+            );
+        }
     }
 
     #[test]

@@ -14,9 +14,7 @@ pub(super) fn read_ask(
     arrival: &Arrival,
     bytes: &Bytes,
 ) -> Result<Ask, Refusal> {
-    if let Some(query) = &arrival.query {
-        matched.check_query(query).map_err(|error| Refusal::new(Code::InvalidBody, error.to_string()))?;
-    }
+    check_query(matched, arrival)?;
     let mut types = arrival.headers.get_all(CONTENT_TYPE).iter();
     let content_type = types.next().map(|value| value.to_str().unwrap_or(""));
     if types.next().is_some() {
@@ -31,12 +29,19 @@ pub(super) fn read_ask(
     Ok(ask)
 }
 
+/// Whether the row knows every parameter of the query.
+pub(super) fn check_query(matched: &operation::Matched<'_>, arrival: &Arrival) -> Result<(), Refusal> {
+    let query = arrival.query.as_deref().unwrap_or_default();
+    matched.check_query(query).map_err(|error| Refusal::new(Code::InvalidBody, error.to_string()))
+}
+
 fn unread(error: &AskError) -> Refusal {
     let code = match error {
         AskError::ModelRequired => Code::ModelRequired,
         AskError::ContentType(_) => Code::UnsupportedEncoding,
         AskError::Json(_)
         | AskError::Multipart(_)
+        | AskError::Escape { .. }
         | AskError::NoBody
         | AskError::NotAnObject
         | AskError::Field { .. } => Code::InvalidBody,

@@ -69,3 +69,50 @@ def test_the_providers_failure_is_its_own(same_mistral):
         return raised.value.status_code, raised.value.body
 
     assert same_mistral(act)[0] == 500
+
+
+def test_the_list_of_models_is_what_the_library_reads(mistral_at, mint):
+    client = mistral_at(mint(models=["sandbox/sandbox-mini", "sandbox/sandbox-large"]))
+    models = {model.id: model for model in client.models.list().data}
+    assert set(models) == {"sandbox-mini", "sandbox-large"}
+    assert models["sandbox-mini"].capabilities.completion_chat
+    assert client.models.retrieve(model_id="sandbox-mini").id == "sandbox-mini"
+
+
+def test_a_voice_that_mistral_gives_everybody_is_nobodys_object(same_mistral):
+    def act(client):
+        with pytest.raises(errors.MistralError) as raised:
+            client.audio.speech.complete(model="sandbox-tts", input="Hello.", voice_id="gb_jane_neutral")
+        return raised.value.status_code
+
+    # The sandbox reads aloud as OpenAI does, which this library does not take for an answer.
+    assert same_mistral(act) == 200
+
+
+def test_a_voice_that_somebody_made_is_not_found(mistral_at, subkey):
+    with pytest.raises(errors.SDKError) as raised:
+        mistral_at(subkey).audio.speech.complete(model="sandbox-tts", input="Hello.", voice_id="my-voice")
+    assert raised.value.status_code == 404 and '"object_not_found"' in raised.value.body
+
+
+def test_a_sound_at_a_url_arrives_as_the_library_sends_it(same_mistral):
+    """Without a file it sends no form of parts; the sandbox takes no other."""
+
+    def act(client):
+        with pytest.raises(errors.SDKError) as raised:
+            client.audio.transcriptions.complete(
+                model="sandbox-whisper",
+                file_url="https://sound.example/a b.mp3?x=1&y=2",
+                timestamp_granularities=["segment", "word"],
+            )
+        return raised.value.status_code, raised.value.body
+
+    assert same_mistral(act)[0] == 400
+
+
+def test_a_sound_at_a_url_is_refused_where_urls_are(mistral_at, mint):
+    with pytest.raises(errors.SDKError) as raised:
+        mistral_at(mint(allow_remote_urls=False)).audio.transcriptions.complete(
+            model="sandbox-whisper", file_url="https://sound.example/a.mp3"
+        )
+    assert raised.value.status_code == 403 and '"feature_not_allowed"' in raised.value.body

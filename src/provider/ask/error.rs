@@ -12,6 +12,12 @@ pub enum AskError {
     /// Not a form that every reader reads alike.
     #[error(transparent)]
     Multipart(#[from] MultipartError),
+    /// Not a form that is escaped as every reader has it.
+    #[error("the form is not escaped as it must be, at byte {at}: send it as client libraries write it")]
+    Escape {
+        /// Where.
+        at: usize,
+    },
     /// The content type is another.
     #[error("the body has another content type: send it as {0}, in UTF-8")]
     ContentType(&'static str),
@@ -67,9 +73,12 @@ impl AskError {
     /// The field at fault, where there is one.
     pub fn param(&self) -> Option<&str> {
         match self {
-            Self::Json(_) | Self::Multipart(_) | Self::ContentType(_) | Self::NoBody | Self::NotAnObject => {
-                None
-            }
+            Self::Json(_)
+            | Self::Multipart(_)
+            | Self::Escape { .. }
+            | Self::ContentType(_)
+            | Self::NoBody
+            | Self::NotAnObject => None,
             Self::ModelRequired => Some("model"),
             Self::Field { field, .. } => Some(field),
         }

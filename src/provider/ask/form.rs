@@ -7,7 +7,13 @@ use crate::provider::operation::{Hole, Parts, Row};
 /// Reads the body of a request that matched `row`, where it is a form of this kind.
 pub(super) fn read(row: &Row, parts: Parts, content_type: &str, body: &[u8]) -> Result<Ask, AskError> {
     let form = Multipart::parse(content_type, body)?;
-    let mut ask = Ask { boundary: Some(form.boundary.clone()), ..Ask::default() };
+    let ask = read_parts(row, parts, &form)?;
+    Ok(Ask { boundary: Some(form.boundary), ..ask })
+}
+
+/// Reads the parts, however they came.
+pub(super) fn read_parts(row: &Row, parts: Parts, form: &Multipart<'_>) -> Result<Ask, AskError> {
+    let mut ask = Ask::default();
     for (at, part) in form.parts.iter().enumerate() {
         if let Some(name) = form.parts[..at].iter().find_map(|other| spelt_twice(other.name, part.name)) {
             return Err(AskError::field(name, FieldProblem::SpeltTwice));
@@ -22,9 +28,9 @@ pub(super) fn read(row: &Row, parts: Parts, content_type: &str, body: &[u8]) -> 
         note(row.fields, part, &mut ask)?;
     }
     match parts {
-        Parts::Upload => super::upload::read(&form, &mut ask)?,
-        Parts::ImageEdit | Parts::ImageVariation => super::image_form::read(&form, &mut ask)?,
-        Parts::Transcript => super::transcript::read(&form, &mut ask)?,
+        Parts::Upload => super::upload::read(form, &mut ask)?,
+        Parts::ImageEdit | Parts::ImageVariation => super::image_form::read(form, &mut ask)?,
+        Parts::Transcript => super::transcript::read(form, &mut ask)?,
     }
     let names_model = !ask.models.is_empty();
     if parts.needs_model()

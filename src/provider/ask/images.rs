@@ -24,6 +24,7 @@ pub const IMAGES: &[Field] = &[
     f("image_url", Role::Input),
     f("images", Role::Input),
     f("input_fidelity", Role::Own),
+    f("markup", Role::Input),
     f("mask", Role::Input),
     f("metadata", Role::Neutral),
     f("model", Role::Own),
@@ -120,7 +121,7 @@ pub(super) fn read(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
         input_fidelity: super::read::word(root, "input_fidelity")?,
     };
     wanted.note(ask)?;
-    for field in ["image", "image_url", "images", "mask"] {
+    for field in ["image", "image_url", "images", "markup", "mask"] {
         match present(root, field) {
             None => {}
             Some(list) if list.kind() == Kind::Array => {
@@ -132,6 +133,12 @@ pub(super) fn read(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
         }
     }
     Ok(())
+}
+
+/// Reads the JSON form of an edit, whose pictures are URLs, or files that the provider keeps.
+pub(super) fn read_edit(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
+    ask.features.insert(Feature::Images);
+    read(root, ask)
 }
 
 /// A picture to go by: a URL, one in an object, or one that the provider keeps.
@@ -263,5 +270,33 @@ mod tests {
         assert_eq!(seen(inside), (1, false, false));
         assert_eq!(seen(r#"{"b64_json":"AAAA"}"#), (1, false, false));
         assert_eq!(seen(r#"{"url":"https://x/y.png","image_url":"https://x/z.png"}"#), (2, true, true));
+    }
+
+    #[test]
+    fn an_edit_may_come_as_json_with_pictures_that_are_elsewhere() {
+        let row = find(&http::Method::POST, "/v1/images/edits", Dialect::OpenAi).unwrap().row;
+        let edit = |body: &str| super::super::read_body(row, Some("application/json"), body.as_bytes());
+        let url = |url: &str| format!(r#"{{"model":"m","prompt":"p","images":[{{"image_url":"{url}"}}]}}"#);
+        let inside = edit(&url("data:image/png;base64,iVBORw0KGgo=")).unwrap();
+        assert_eq!((inside.input.images, inside.models[0].name.as_str()), (1, "m"));
+        assert_eq!(inside.features.iter().collect::<Vec<_>>(), [Feature::Images]);
+        assert!(edit(&url("https://x.example/a.png")).unwrap().features.contains(Feature::RemoteUrls));
+        let kept = edit(
+            r#"{"model":"m","prompt":"p","images":[{"file_id":"file-1"}],"mask":{"file_id":"file-2"},"n":2,"size":"1024x1024"}"#,
+        )
+        .unwrap();
+        assert_eq!(kept.objects.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["file-1", "file-2"]);
+        assert!(
+            kept.features.contains(Feature::Images)
+                && kept.input.beyond_body
+                && kept.unknown_fields.is_empty()
+        );
+        assert_eq!(kept.output.candidates, 2);
+        assert_eq!(edit(r#"{"prompt":"p"}"#), Err(AskError::ModelRequired));
+        let bare = edit(r#"{"model":"m","prompt":"p"}"#).unwrap();
+        assert!(bare.features.contains(Feature::Images), "it is an edit");
+        let variation = find(&http::Method::POST, "/v1/images/variations", Dialect::OpenAi).unwrap().row;
+        let json = super::super::read_body(variation, Some("application/json"), br#"{"model":"m"}"#);
+        assert!(matches!(json, Err(AskError::ContentType(_))), "what has only files comes as a form");
     }
 }

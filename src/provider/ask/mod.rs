@@ -8,6 +8,7 @@ mod chat;
 mod completions;
 mod embeddings;
 mod error;
+mod escaped;
 mod field;
 mod form;
 mod gemini;
@@ -19,6 +20,7 @@ mod messages;
 mod moderations;
 mod multipart;
 mod part;
+mod plain;
 mod proto;
 mod read;
 mod responses;
@@ -41,6 +43,7 @@ pub use images::IMAGES;
 pub use messages::MESSAGES;
 pub use moderations::MODERATIONS;
 pub use multipart::{HeadProblem, Multipart, MultipartError, Part};
+pub use plain::Plain;
 pub use read::{is_model_name, read, read_body};
 pub use responses::RESPONSES;
 pub use speech::SPEECH;
@@ -55,6 +58,7 @@ use crate::policy::FeatureSet;
 use std::ops::Range;
 
 /// What one request asks for.
+#[expect(clippy::struct_excessive_bools, reason = "facts of a request, each by itself")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
     /// Every place in which the body names the model; none where it names none (the path may).
@@ -105,6 +109,8 @@ pub struct Ask {
     pub is_empty_object: bool,
     /// What separates the parts, where the body is a form.
     pub boundary: Option<String>,
+    /// The body is a form that is escaped as URLs are.
+    pub is_escaped: bool,
 }
 
 /// An object that a request names.

@@ -1,10 +1,10 @@
 //! Reading a body: strict JSON, then every top-level field by the row's list, then what the form has of
 //! its own. Also what all forms share.
 
-use super::{Ask, AskError, Bound, FieldProblem, ModelField, NullBound, Splice};
+use super::{Ask, AskError, Bound, Field, FieldProblem, ModelField, NullBound, Splice};
 use super::{
-    chat, completions, embeddings, field, form, gemini, gemini_embeddings, messages, moderations, multipart,
-    proto, responses,
+    chat, completions, embeddings, escaped, field, form, gemini, gemini_embeddings, messages, moderations,
+    multipart, proto, responses,
 };
 use super::{images, speech};
 use crate::{
@@ -12,12 +12,13 @@ use crate::{
     policy::Feature,
     provider::{
         Dialect,
-        operation::{Answer, Effect, Form, Hole, Row},
+        operation::{Answer, Effect, Form, Hole, Parts, Row},
     },
 };
 
 const JSON_TYPE: &str = "application/json";
 const FORM_TYPE: &str = "multipart/form-data";
+const ESCAPED_TYPE: &str = "application/x-www-form-urlencoded";
 const MODEL_NAME_BYTES_MAX: usize = 256;
 /// The most answers to one prompt that a provider documents.
 pub(super) const CANDIDATES_MAX: u64 = 128;
@@ -33,6 +34,17 @@ pub fn read_body(row: &Row, content_type: Option<&str>, body: &[u8]) -> Result<A
         (Form::Parts(parts), Some(content_type)) if is(FORM_TYPE) => {
             form::read(row, parts, content_type, body)
         }
+        // What has no file needs no parts.
+        (Form::Parts(Parts::Transcript), Some(content_type))
+            if is(ESCAPED_TYPE) && multipart::is_utf8(content_type) =>
+        {
+            escaped::read(row, Parts::Transcript, body)
+        }
+        (Form::Parts(Parts::ImageEdit), Some(content_type))
+            if is(JSON_TYPE) && multipart::is_utf8(content_type) =>
+        {
+            read_json(row, images::IMAGES, images::read_edit, body)
+        }
         (Form::Parts(_), _) => Err(AskError::ContentType(FORM_TYPE)),
         (_, Some(content_type))
             if !body.is_empty() && (!is(JSON_TYPE) || !multipart::is_utf8(content_type)) =>
@@ -45,7 +57,7 @@ pub fn read_body(row: &Row, content_type: Option<&str>, body: &[u8]) -> Result<A
 
 /// Reads a JSON body of a request that matched `row`.
 pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
-    let form = match row.form {
+    let form: ReadForm = match row.form {
         Form::Empty | Form::Parts(_) => return Err(AskError::NotAnObject),
         Form::Chat => chat::read,
         Form::Completions => completions::read,
@@ -61,6 +73,13 @@ pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
         Form::Images => images::read,
         Form::Speech => speech::read,
     };
+    read_json(row, row.fields, form, body)
+}
+
+/// Reads what a form of JSON has of its own.
+type ReadForm = fn(Value<'_>, &mut Ask) -> Result<(), AskError>;
+
+fn read_json(row: &Row, fields: &'static [Field], form: ReadForm, body: &[u8]) -> Result<Ask, AskError> {
     let document = Document::parse(body, Limits::REQUEST)?;
     let root = document.root();
     if root.kind() != Kind::Object {
@@ -69,10 +88,10 @@ pub fn read(row: &Row, body: &[u8]) -> Result<Ask, AskError> {
     let mut ask =
         Ask { insert_at: root.span().start + 1, is_empty_object: root.is_empty(), ..Ask::default() };
     if row.dialect == Dialect::Gemini {
-        proto::note(row.fields, root, &mut ask)?;
+        proto::note(fields, root, &mut ask)?;
     } else {
         for member in root.members() {
-            field::note(row.fields, &member, &mut ask)?;
+            field::note(fields, &member, &mut ask)?;
         }
         read_model(root, &mut ask)?;
     }

@@ -1,6 +1,6 @@
 //! `POST audio/speech`: a text read aloud. Sound is its output, so it uses `allow_audio`.
 
-use super::{Ask, AskError, Field, Media, Role, read::present};
+use super::{Ask, AskError, Field, Media, Role, part::is_remote, read::present};
 use crate::{
     base::json::{Kind, Value},
     policy::Feature,
@@ -8,14 +8,21 @@ use crate::{
 
 /// The fields of a request for speech.
 pub const SPEECH: &[Field] = &[
+    // No list says what it costs to read what was said before.
+    f("conversation_history", Role::Priced),
+    f("expressiveness", Role::Neutral),
     f("extra_body", Role::Priced),
     f("fallbacks", Role::NamesModel),
     f("input", Role::Input),
     f("instructions", Role::Input),
     f("language", Role::Neutral),
+    f("metadata", Role::Neutral),
     f("model", Role::Own),
     f("models", Role::NamesModel),
+    f("phoneme_hints", Role::Input),
+    f("prompt_cache_key", Role::Neutral),
     f("provider", Role::Priced),
+    f("ref_audio", Role::Own),
     f("response_format", Role::Neutral),
     f("route", Role::NamesModel),
     f("sample_rate", Role::Neutral),
@@ -24,7 +31,7 @@ pub const SPEECH: &[Field] = &[
     f("stream_format", Role::Own),
     f("user", Role::Neutral),
     f("voice", Role::Own),
-    f("voice_id", Role::NamesObject),
+    f("voice_id", Role::Own),
 ];
 
 const fn f(name: &'static str, role: Role) -> Field {
@@ -50,9 +57,30 @@ pub(super) fn read(root: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
         }
         Some(_) | None => {}
     }
+    if let Some(voice) = present(root, "voice_id")
+        && !voice.as_str().is_some_and(|id| is_preset(&id))
+    {
+        ask.add_objects("voice_id", voice)?;
+    }
+    if let Some(sound) = present(root, "ref_audio")
+        && sound.as_str().is_none_or(|sound| is_remote(&sound))
+    {
+        ask.features.insert(Feature::RemoteUrls);
+    }
     let characters = text.map_or(0, |text| text.chars().count());
     ask.media = Some(Media::Speech { characters: u64::try_from(characters).unwrap_or(u64::MAX) });
     Ok(())
+}
+
+/// Whether it is a voice that Mistral gives everybody: a number of the third generation's, or one of the second's speakers
+/// with a mood. Any other is one that somebody made in the account.
+fn is_preset(id: &str) -> bool {
+    const SPEAKERS: [&str; 4] = ["en_paul_", "fr_marie_", "gb_jane_", "gb_oliver_"];
+    let is_number =
+        |rest: &str| (1..=4).contains(&rest.len()) && rest.bytes().all(|byte| byte.is_ascii_digit());
+    let is_mood = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_lowercase());
+    id.strip_prefix("voice_").is_some_and(is_number)
+        || SPEAKERS.iter().any(|speaker| id.strip_prefix(speaker).is_some_and(is_mood))
 }
 
 #[cfg(test)]
@@ -86,6 +114,46 @@ mod tests {
             let streamed = ask(&format!(r#""input":"a",{streamed}"#)).unwrap();
             assert!(streamed.stream && streamed.features.contains(Feature::Streaming));
         }
+    }
+
+    #[test]
+    fn mistrals_own_voices_are_anybodys_and_others_are_objects() {
+        for preset in ["voice_478", "voice_592", "gb_jane_neutral", "en_paul_happy", "fr_marie_sad"] {
+            let ask = ask(&format!(r#""input":"a","voice_id":"{preset}""#)).unwrap();
+            assert!(ask.objects.is_empty() && ask.unknown_fields.is_empty(), "{preset}");
+        }
+        for made in [
+            "voice_12345",
+            "voice_",
+            "voice_478a",
+            "voice_4_8",
+            "gb_jane_",
+            "gb_jane_Neutral",
+            "gb_jane_a_b",
+            "de_hans_sad",
+            "my-voice",
+            "5940190b-f58a-4c3e-8264-a40d63fd6883",
+            "",
+        ] {
+            let ask = ask(&format!(r#""input":"a","voice_id":"{made}""#)).unwrap();
+            assert_eq!((ask.objects[0].field.as_str(), ask.objects[0].id.as_str()), ("voice_id", made));
+        }
+        assert!(ask(r#""input":"a","voice_id":1"#).is_err());
+        assert!(ask(r#""input":"a","voice_id":null"#).unwrap().objects.is_empty());
+    }
+
+    #[test]
+    fn all_that_mistrals_library_sends_is_known() {
+        let all = r#""input":"a","metadata":{},"stream":false,"prompt_cache_key":"k","expressiveness":1.5,
+            "phoneme_hints":{"a":["b"]},"conversation_history":[],"response_format":"mp3","ref_audio""#;
+        let inside = ask(&format!(r#"{all}:"UklGRg==""#)).unwrap();
+        assert!(inside.unknown_fields.is_empty() && !inside.features.contains(Feature::RemoteUrls));
+        assert!(
+            ask(&format!(r#"{all}:"https://x.example/a.wav""#))
+                .unwrap()
+                .features
+                .contains(Feature::RemoteUrls)
+        );
     }
 
     #[test]

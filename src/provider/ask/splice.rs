@@ -1,6 +1,7 @@
 //! Changes of a body: only the named bytes give way, all others stay.
 
 use super::{Ask, Bound, BoundSlot, ModelField, Multipart, Splice};
+use crate::provider::operation::encode;
 use bytes::Bytes;
 
 /// Why changes were not made.
@@ -74,6 +75,10 @@ impl Ask {
     /// What it takes for the body to name this model wherever it names one: nothing where it does.
     pub fn model_splices(&self, name: &str) -> impl Iterator<Item = Splice> {
         let insertion = || match (&self.boundary, &self.open_model) {
+            (None, _) if self.is_escaped => {
+                let more = if self.is_empty_object { "" } else { "&" };
+                Splice { field: "model", span: 0..0, with: format!("model={}{more}", encode(name)) }
+            }
             (Some(boundary), _) => {
                 Splice { field: "model", span: 0..0, with: Multipart::written(boundary, "model", name) }
             }
@@ -83,7 +88,7 @@ impl Ask {
         };
         let missing = self.models.is_empty().then(insertion);
         let others = self.models.iter().filter(move |model| model.name != name);
-        others.map(move |model| model.splice(name)).chain(missing)
+        others.map(move |model| model.splice(name, self.is_escaped)).chain(missing)
     }
 
     /// Parts members that are put into an empty object one behind the other: alone, each would need no comma.
@@ -112,9 +117,13 @@ impl Bound {
 
 impl ModelField {
     /// Names another model.
-    fn splice(&self, name: &str) -> Splice {
+    fn splice(&self, name: &str, is_escaped: bool) -> Splice {
         let name = format!("{}{name}", self.prefix);
-        let with = if self.is_json { quoted(&name) } else { name };
+        let with = match (self.is_json, is_escaped) {
+            (true, _) => quoted(&name),
+            (false, true) => encode(&name),
+            (false, false) => name,
+        };
         Splice { field: "model", span: self.span.clone(), with }
     }
 }

@@ -4,6 +4,7 @@
 //! No number of bytes says how long a sound is, so all of the input counts as what is not in the body.
 
 use super::{Ask, AskError, Field, Media, Multipart, Role, part::is_remote};
+use crate::base::json::{Document, Kind, Limits, Member};
 use crate::policy::Feature;
 
 /// The fields of a transcription.
@@ -34,6 +35,7 @@ pub const TRANSCRIPTION: &[Field] = &[
     f("model", Role::Own),
     f("prompt", Role::Input),
     f("response_format", Role::Neutral),
+    f("speaker_references", Role::Own),
     f("stream", Role::Own),
     f("temperature", Role::Neutral),
     f("timestamp_granularities", Role::Neutral),
@@ -70,9 +72,20 @@ pub(super) fn read(form: &Multipart<'_>, ask: &mut Ask) -> Result<(), AskError> 
             ask.features.insert(Feature::RemoteUrls);
         }
     }
+    if form.text("speaker_references")?.is_some_and(refers_elsewhere) {
+        ask.features.insert(Feature::RemoteUrls);
+    }
     ask.input.beyond_body = true;
     ask.media = Some(Media::Hearing);
     Ok(())
+}
+
+/// Whether sounds of known speakers, as JSON by name, are to be fetched; what is none could be anything.
+fn refers_elsewhere(text: &str) -> bool {
+    let Ok(document) = Document::parse(text.as_bytes(), Limits::REQUEST) else { return true };
+    let root = document.root();
+    let is_elsewhere = |member: Member<'_>| member.value.as_str().is_none_or(|sound| is_remote(&sound));
+    root.kind() != Kind::Object || root.members().any(is_elsewhere)
 }
 
 #[cfg(test)]
@@ -116,12 +129,19 @@ mod tests {
 
     #[test]
     fn what_is_elsewhere_or_cut_into_pieces_is_told() {
-        for parts in [[("file_url", "https://x/a.mp3")], [("known_speaker_references[]", "https://x/a.mp3")]]
-        {
+        for parts in [
+            [("file_url", "https://x/a.mp3")],
+            [("known_speaker_references[]", "https://x/a.mp3")],
+            [("speaker_references", r#"{"ana": "https://x/a.mp3"}"#)],
+            [("speaker_references", r#"{"ana": ["UklGRg=="]}"#)],
+            [("speaker_references", "https://x/a.mp3")],
+        ] {
             assert!(transcription(&parts).unwrap().features.contains(Feature::RemoteUrls), "{parts:?}");
         }
         let inside = transcription(&[("known_speaker_references[]", "data:audio/wav;base64,AAAA")]).unwrap();
         assert!(!inside.features.contains(Feature::RemoteUrls));
+        let inside = transcription(&[("speaker_references", r#"{"ana": "UklGRg=="}"#)]).unwrap();
+        assert!(!inside.features.contains(Feature::RemoteUrls) && inside.unknown_fields.is_empty());
         assert_eq!(transcription(&[("file_id", "file-1")]).unwrap().objects[0].id, "file-1");
         let cut = transcription(&[("chunking_strategy", "auto")]).unwrap();
         assert_eq!(cut.unbounded_prices, ["chunking_strategy"]);

@@ -246,7 +246,7 @@ fn id_of(text: String, field: &'static str) -> Result<String, ListAskError> {
 }
 
 /// A query's value without its escapes, of which it is known that they are well-formed; what is no text is no id.
-fn decode(value: &str) -> String {
+pub(in crate::provider) fn decode(value: &str) -> String {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.bytes();
     while let Some(byte) = rest.next() {

@@ -23,7 +23,8 @@ pub(super) fn work(call: &Call) -> Result<Work, Refusal> {
     let text = |name: &str| body.get(name).and_then(serde_json::Value::as_str);
     let input = text("input").filter(|input| !input.is_empty());
     let input = input.ok_or_else(|| Refusal::param("input", "Missing required parameter: 'input'."))?;
-    if body.get("voice").is_none_or(serde_json::Value::is_null) {
+    // Mistral's clients have another name for it.
+    if ["voice", "voice_id"].iter().all(|name| body.get(name).is_none_or(serde_json::Value::is_null)) {
         return Err(Refusal::param("voice", "Missing required parameter: 'voice'."));
     }
     let characters = count(input.chars().count());
