@@ -10,8 +10,9 @@ use super::subkey_view::{ExplanationView, SubKeyView};
 use crate::http::Problem;
 use crate::http::json::parse_strict;
 use crate::policy::Operation;
+use crate::provider::Dialect;
 use crate::service::{
-    ChangeSubkeyError, ListSubkeysError, MintError, Question, RotateRefusal, Services, StateRefusal,
+    Asked, ChangeSubkeyError, ListSubkeysError, MintError, Question, RotateRefusal, Services, StateRefusal,
     SubKeyQuery, SubKeyState, SubKeyStatus,
 };
 use crate::store::Cursor;
@@ -57,7 +58,14 @@ impl Default for RotateRequest {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ExplainRequest {
-    operation: Operation,
+    #[serde(default)]
+    operation: Option<Operation>,
+    #[serde(default)]
+    dialect: Option<Dialect>,
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(default)]
+    path: Option<String>,
     #[serde(default)]
     model: Option<String>,
     #[serde(default)]
@@ -177,7 +185,7 @@ async fn explain(call: Call<View>) -> Result<Response, Problem> {
     let (services, actor, id) = (call.services.clone(), call.actor.clone(), id(&call)?);
     let request: ExplainRequest = call.json().await?;
     let question = Question {
-        operation: request.operation,
+        asked: asked(&request)?,
         model: request.model,
         client_ip: request.client_ip,
         input_tokens: request.input_tokens.unwrap_or(0),
@@ -187,6 +195,29 @@ async fn explain(call: Call<View>) -> Result<Response, Problem> {
         services.explain(&actor, &id, &question).await.map_err(|error| refusal::store(&error))?;
     let explanation = explanation.ok_or_else(|| refusal::not_found("sub-key"))?;
     Ok(Json(ExplanationView::from(explanation)).into_response())
+}
+
+/// An operation, or a method and a path; a path alone is posted to.
+fn asked(request: &ExplainRequest) -> Result<Asked, Problem> {
+    let ExplainRequest { operation, dialect, method, path, .. } = request;
+    match (operation, path) {
+        (Some(operation), None) if method.is_none() => {
+            Ok(Asked::Operation { operation: *operation, dialect: *dialect })
+        }
+        (None, Some(path)) => {
+            let method = method.as_deref().unwrap_or("POST").parse();
+            let method = method.map_err(|_| refusal::invalid_field("/method", "is no HTTP method"))?;
+            let dialect = dialect.unwrap_or(Dialect::OpenAi);
+            Ok(Asked::Path { method, path: path.clone(), dialect })
+        }
+        (Some(_), Some(_)) => {
+            Err(refusal::invalid_field("/path", "says the operation; leave out one of them"))
+        }
+        (Some(_), None) => {
+            Err(refusal::invalid_field("/method", "belongs to a path; leave it out, or say the path"))
+        }
+        (None, None) => Err(refusal::invalid_field("/operation", "is missing; say it, or a path")),
+    }
 }
 
 /// A text that cannot be an id is nobody's.

@@ -106,8 +106,17 @@ pub struct ExplainArgs {
     #[command(flatten)]
     one: OneArgs,
     /// Its operation
-    #[arg(long, default_value = "chat")]
+    #[arg(long, default_value = "chat", conflicts_with = "path")]
     operation: String,
+    /// The path that it asks for, instead of an operation, like /v1/audio/speech
+    #[arg(long)]
+    path: Option<String>,
+    /// How it asks for that path [default: POST]
+    #[arg(long, requires = "path")]
+    method: Option<String>,
+    /// The dialect that it speaks: openai, anthropic or gemini
+    #[arg(long)]
+    dialect: Option<String>,
     /// Its model
     #[arg(long)]
     model: Option<String>,
@@ -218,8 +227,13 @@ async fn explain(args: ExplainArgs, client: &Client) -> Result<(), CliError> {
 
 impl ExplainArgs {
     fn document(&self) -> Value {
-        let mut document = json!({"operation": self.operation});
+        let mut document = match &self.path {
+            Some(path) => json!({"path": path}),
+            None => json!({"operation": self.operation}),
+        };
         let optional = [
+            ("method", self.method.as_ref().map(|method| json!(method))),
+            ("dialect", self.dialect.as_ref().map(|dialect| json!(dialect))),
             ("model", self.model.as_ref().map(|model| json!(model))),
             ("client_ip", self.client_ip.map(|ip| json!(ip))),
             ("input_tokens", self.input_tokens.map(|tokens| json!(tokens))),

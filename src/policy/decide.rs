@@ -144,8 +144,8 @@ pub struct Verdict {
     pub said: Result<String, Denial>,
 }
 
-/// Every verdict, in the order in which refusals are reported.
-pub fn explain(bounds: Bounds<'_>, head: &HeadFacts, body: &BodyFacts) -> Vec<Verdict> {
+/// Every verdict, in the order in which refusals are reported; of the head alone where nothing is known of the body.
+pub fn explain(bounds: Bounds<'_>, head: &HeadFacts, body: Option<&BodyFacts>) -> Vec<Verdict> {
     let verdict = |rule, one: Bound<'_>, said: Result<Seen<'_>, Denial>| Verdict {
         rule,
         ceiling: one.project.map(str::to_owned),
@@ -154,9 +154,11 @@ pub fn explain(bounds: Bounds<'_>, head: &HeadFacts, body: &BodyFacts) -> Vec<Ve
     let of_head = HEAD
         .into_iter()
         .flat_map(|rule| bounds.iter().map(move |one| verdict(rule, one, judge_head(rule, one, head))));
-    let of_body = BODY
-        .into_iter()
-        .flat_map(|rule| bounds.iter().map(move |one| verdict(rule, one, judge_body(rule, one, body))));
+    let of_body = body.into_iter().flat_map(|body| {
+        BODY.into_iter().flat_map(move |rule| {
+            bounds.iter().map(move |one| verdict(rule, one, judge_body(rule, one, body)))
+        })
+    });
     of_head.chain(of_body).collect()
 }
 

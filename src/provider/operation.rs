@@ -14,7 +14,8 @@ pub use rows::ROWS;
 pub(in crate::provider) use template::encode;
 pub use template::{Hole, Template};
 
-use super::{Dialect, ObjectKind, Slug, ask::Field};
+use super::ask::{Ask, Field};
+use super::{Dialect, ObjectKind, Slug};
 use crate::policy::Operation;
 use http::{HeaderMap, Method};
 
@@ -260,6 +261,12 @@ impl Matched<'_> {
     /// The model that the path names, decoded; a deployment stands for one.
     pub fn model(&self) -> Option<&str> {
         self.named_by(|hole| matches!(hole, Hole::Model | Hole::Deployment))
+    }
+
+    /// Whether there is a model to be found, in the path or in a body that says this: what is done with an object is done
+    /// wherever that is, and some operations leave the model to the provider.
+    pub fn names_model(&self, ask: &Ask) -> bool {
+        self.model().is_some() || !ask.models.is_empty()
     }
 
     /// The object that the path names.

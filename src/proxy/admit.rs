@@ -2,10 +2,10 @@
 
 use super::Proxy;
 use super::arrival::Arrival;
-use super::objects::Kept;
 use super::rates::tokens_at_most;
 use super::reasons::{
-    books_in_disorder, budget_exceeded, budget_held, budget_tampered, denied, too_expensive, unpriced,
+    books_in_disorder, budget_exceeded, budget_held, budget_tampered, denied, misplaced, too_expensive,
+    unpayable,
 };
 use super::refusal::Refusal;
 use super::respond;
@@ -13,14 +13,14 @@ use super::upstream::Chain;
 use crate::base::{NanoUsd, clip};
 use crate::budget::Balance;
 use crate::log::{Decision, Entry};
-use crate::policy::{self, BodyFacts, Head, Permit, Whole};
+use crate::policy::{self, Head, Permit, Whole};
+use crate::provider::Resolved;
 use crate::provider::ask::Ask;
 use crate::provider::operation;
-use crate::provider::{Estimate, Model, PriceVersion, Resolved, Terms, Unpriced, unheld, worst_case};
-use crate::service::{Caller, Demand, InFlight, Reservation, ReserveError, Snapshot};
+use crate::service::{
+    Caller, Case, Demand, InFlight, Kept, Priced, Reservation, ReserveError, Snapshot, read_set_betas,
+};
 use bytes::Bytes;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 const CLAMP_TRIES_MAX: usize = 3;
 
@@ -53,15 +53,6 @@ pub(super) struct Admitted {
     pub(super) entry: Entry,
 }
 
-/// The prices that a request was admitted by and is settled by.
-pub(super) struct Priced {
-    pub(super) model: Arc<Model>,
-    pub(super) version: PriceVersion,
-    pub(super) estimate: Estimate,
-    /// The estimate is the most that it can cost; otherwise nothing caps it, and it is charged by what the answer tells.
-    pub(super) is_bounded: bool,
-}
-
 /// What came of an admission.
 pub(super) enum Outcome {
     Admitted(Box<Admitted>),
@@ -83,131 +74,31 @@ impl Admission<'_> {
         let named = self.matched.model().or(self.ask.models.first().map(|model| model.name.as_str()));
         entry.model_requested = named.map(|model| clip(model, 256));
         let kept = self.own(caller, &snapshot).await?;
-        let resolved = self.resolve(caller, &snapshot, kept.as_ref())?;
+        let case = self.case(caller, &snapshot);
+        let resolved = case.resolve(kept.as_ref()).map_err(|error| misplaced(&error))?;
         entry.model = (!resolved.model.is_empty()).then(|| clip(&resolved.model, 256));
         entry.provider = Some(resolved.provider.to_string());
         self.stays(caller, kept.as_ref(), &resolved).await?;
 
-        self.read_set_betas(&snapshot, &resolved);
-        let permit = self.decide(caller, head, &resolved, kept.as_ref())?;
-        let priced = self.price(caller, &resolved)?;
+        read_set_betas(&mut self.ask, &snapshot, self.matched.row, &resolved);
+        let case = self.case(caller, &snapshot);
+        let facts = case.facts(&resolved, kept.as_ref());
+        let permit = policy::decide(caller.bounds(), head, &facts).map_err(|denial| denied(&denial))?;
+        let priced = case.price(&resolved).map_err(|error| unpayable(&error, caller, &resolved.model))?;
         let place = (resolved, kept);
         self.reserve(caller, &snapshot, place, permit, priced, in_flight, entry).await
     }
 
-    /// What the provider is set to ask for beside the application moves the bounds as much.
-    fn read_set_betas(&mut self, snapshot: &Snapshot, resolved: &Resolved) {
-        let provider = snapshot.providers.get(&resolved.provider).map(|entry| &entry.provider);
-        let endpoint = provider.and_then(|provider| provider.dialects.get(&self.matched.row.dialect));
-        let none = BTreeMap::new();
-        self.ask.read_set_betas(endpoint.map_or(&none, |endpoint| &endpoint.headers));
-    }
-
-    /// Step 6: the whole of the decision.
-    pub(super) fn decide(
-        &mut self,
-        caller: &Caller,
-        head: &Permit<Head>,
-        resolved: &Resolved,
-        kept: Option<&Kept>,
-    ) -> Result<Permit<Whole>, Refusal> {
-        let maker = kept.and_then(|kept| kept.model.as_ref());
-        let model = if self.names_model() { Some(&resolved.model) } else { maker };
-        let floor = self.ask.output.floor;
-        let facts = BodyFacts {
-            model: model.map(|model| format!("{}/{model}", resolved.provider)),
-            features: self.ask.features,
-            hosted_tools: self.ask.hosted_tools.iter().map(|tool| tool.kind.clone()).collect(),
-            betas: self.ask.betas.clone(),
-            service_tier: self.ask.service_tier.clone(),
-            unknown_fields: self.ask.unknown_fields.clone(),
-            output_bound: self.effective_output_bound(caller, resolved).map(|bound| bound.max(floor)),
-        };
-        policy::decide(caller.bounds(), head, &facts).map_err(|denial| denied(&denial))
-    }
-
-    /// The bound that the provider will go by: stated, else the key's default, else the model's ceiling;
-    /// without any, none is known.
-    fn effective_output_bound(&self, caller: &Caller, resolved: &Resolved) -> Option<u64> {
-        if !self.matched.row.takes_bound() {
-            return None;
-        }
-        let listed = resolved.entry.as_ref().and_then(|model| model.max_output_tokens);
-        let ceiling = self.ask.output_ceiling(listed);
-        let stated = self.ask.output.bounds.iter().map(|bound| bound.tokens).max();
-        // A default above the ceiling would be refused by the provider.
-        let default = caller.key.subkey.definition.default_max_output_tokens;
-        let default = default.map(|default| ceiling.map_or(default, |ceiling| default.min(ceiling)));
-        Some(stated.or(default).or(ceiling).unwrap_or(u64::MAX))
-    }
-
-    /// The output bound that the request is to be given, where that is not the one it states.
-    fn given_output_bound(&self, caller: &Caller, resolved: &Resolved) -> Option<u64> {
-        let definition = &caller.key.subkey.definition;
-        let effective = self.effective_output_bound(caller, resolved)?;
-        let clamped = match caller.bounds().max_output_tokens() {
-            Some(max) if definition.clamp_output => effective.min(max),
-            _ => effective,
-        };
-        let stated = self.ask.output.bounds.iter().map(|bound| bound.tokens).max();
-        match stated {
-            Some(stated) => (clamped != stated).then_some(clamped),
-            None => {
-                (clamped != effective || definition.default_max_output_tokens.is_some()).then_some(clamped)
-            }
-        }
-    }
-
-    /// Step 7. Without a price or a bound a request is refused where a cap binds. Elsewhere it is charged by what its answer
-    /// tells, as far as that has a price.
-    fn price(&self, caller: &Caller, resolved: &Resolved) -> Result<Option<Priced>, Refusal> {
-        if self.matched.row.is_free() {
-            return Ok(None);
-        }
-        let definition = &caller.key.subkey.definition;
-        let is_capped = caller.is_capped();
-        let given = self.given_output_bound(caller, resolved);
-        let priced = resolved.entry.as_ref().map(|model| {
-            let unpriced = Unpriced::Model { direction: "input and output" };
-            let version = model.prices_at(self.arrival.time).ok_or(unpriced)?;
-            let operation = self.matched.row.operation;
-            let terms = Terms {
-                default_max_output_tokens: definition
-                    .default_max_output_tokens
-                    .filter(|_| self.matched.row.takes_bound()),
-                service_tiers: &definition.service_tiers,
-            };
-            let worst = worst_case(model, version, operation, &self.ask, terms);
-            let is_bounded = worst.is_ok();
-            let estimate = match worst {
-                Err(Unpriced::Feature { .. } | Unpriced::Unbounded { .. }) if !is_capped => {
-                    unheld(model, version, operation, &self.ask, terms)
-                }
-                worst => worst?,
-            };
-            let estimate =
-                if self.matched.row.takes_bound() { estimate } else { estimate.that_cannot_be_lowered() };
-            let estimate = match given {
-                Some(bound) if bound < estimate.output_bound => estimate.with_output_bound(bound),
-                _ => estimate,
-            };
-            let (model, version) = (Arc::clone(model), version.clone());
-            Ok::<_, Unpriced>(Priced { model, version, estimate, is_bounded })
-        });
-        let priced = match priced {
-            Some(Ok(priced)) => Some(priced),
-            Some(Err(error)) if is_capped => return Err(unpriced(&error, &resolved.model)),
-            None if is_capped => {
-                let error = Unpriced::Model { direction: "input and output" };
-                return Err(unpriced(&error, &resolved.model));
-            }
-            Some(Err(_)) | None => None,
-        };
-        match (&priced, caller.request_cap()) {
-            (Some(priced), Some(cap)) if priced.estimate.total > cap.1 && !definition.clamp_to_budget => {
-                Err(too_expensive(priced.estimate.total, cap))
-            }
-            (Some(_) | None, _) => Ok(priced),
+    /// The request as it is judged.
+    pub(super) fn case<'c>(&'c self, caller: &'c Caller, snapshot: &'c Snapshot) -> Case<'c> {
+        let provider_order = &self.proxy.services.provider_order;
+        Case {
+            caller,
+            snapshot,
+            provider_order,
+            matched: self.matched,
+            ask: &self.ask,
+            now: self.arrival.time,
         }
     }
 
@@ -224,7 +115,7 @@ impl Admission<'_> {
         entry: &mut Entry,
     ) -> Result<Outcome, Refusal> {
         let definition = &caller.key.subkey.definition;
-        let mut given = self.given_output_bound(caller, &resolved);
+        let mut given = self.case(caller, snapshot).given_output_bound(&resolved);
         if let (Some(one), Some(cap)) = (&mut priced, caller.request_cap())
             && one.estimate.total > cap.1
         {

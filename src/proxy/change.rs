@@ -30,7 +30,7 @@ impl Admission<'_> {
         let is_deployment = |name: &str| matches!(&place, Some(ModelPlace::Path(path)) if path == name);
         let says_another = self.ask.models.iter().any(|model| !is_deployment(&model.name));
         let mut splices: Vec<Splice> = Vec::new();
-        if says_another || !in_path && self.names_model() {
+        if says_another || !in_path && self.matched.names_model(&self.ask) {
             splices.extend(self.ask.model_splices(sent));
         }
         // Where others made room in the meantime, a request that states no bound is told that all of it fits.

@@ -5,9 +5,10 @@
 
 use super::admit::Admission;
 use super::local;
+use super::reasons::{denied, misplaced};
 use super::refusal::{Code, Refusal};
 use crate::log::Entry;
-use crate::policy::{Head, Permit};
+use crate::policy::{self, Head, Permit};
 use crate::provider::{
     ListAsk, ListAskError, ObjectDocument, ObjectKind, PagePlace, Slug, render_page, undescribed,
 };
@@ -39,9 +40,11 @@ impl Admission<'_> {
         entry: &mut Entry,
     ) -> Result<Response, Refusal> {
         let snapshot = self.proxy.services.snapshot();
-        let resolved = self.resolve(caller, &snapshot, None)?;
+        let case = self.case(caller, &snapshot);
+        let resolved = case.resolve(None).map_err(|error| misplaced(&error))?;
         entry.provider = Some(resolved.provider.to_string());
-        let _permit = self.decide(caller, head, &resolved, None)?;
+        let facts = case.facts(&resolved, None);
+        let _permit = policy::decide(caller.bounds(), head, &facts).map_err(|denial| denied(&denial))?;
         let dialect = self.matched.row.dialect;
         let query = self.arrival.query.as_deref().unwrap_or_default();
         let ask = ListAsk::read(dialect, query).map_err(|error| unread(&error))?;

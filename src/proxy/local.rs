@@ -1,17 +1,16 @@
-//! What the proxy answers by itself: the model list, the key about itself, health.
+//! What the proxy answers by itself: the key about itself, health, and how whatever is answered from here is put on record.
 
 use super::Proxy;
 use super::arrival::Arrival;
 use super::exchange::response;
 use super::pipeline::{decide_early, key_state, recognise, refuse};
 use super::rates;
-use super::refusal::{Code, Refusal};
+use super::refusal::Refusal;
 use super::respond::{self, Facts};
 use crate::log::{Decision, Entry, Outcome};
 use crate::policy::Operation;
-use crate::provider::model::Model;
-use crate::provider::{Dialect, Slug, operation};
-use crate::service::{BudgetState, Caller, Metered, RateOwner, RateStanding, Snapshot};
+use crate::provider::{Dialect, Slug};
+use crate::service::{BudgetState, Caller, Metered, RateOwner, RateStanding};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Json, Response};
@@ -19,37 +18,6 @@ use chrono::{DateTime, Utc};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{HeaderName, StatusCode};
 use serde_json::{Value, json};
-use std::collections::HashMap;
-use std::sync::Arc;
-
-/// `GET models` and `GET models/{model}`: the catalog, cut to what the key may use.
-pub(super) async fn models(
-    proxy: &Proxy,
-    arrival: &Arrival,
-    caller: &Caller,
-    matched: &operation::Matched<'_>,
-    entry: Entry,
-) -> Result<Response, Refusal> {
-    let snapshot = proxy.services.snapshot();
-    let listed = usable_models(&snapshot, caller, matched);
-    let body = match matched.model() {
-        None => list(matched.row.dialect, &listed),
-        Some(wanted) => {
-            let found = listed.iter().find(|(id, model)| {
-                *id == wanted
-                    || wanted
-                        .split_once('/')
-                        .is_some_and(|(p, m)| p == model.provider.as_str() && m == model.name)
-            });
-            let (id, model) = found.ok_or_else(|| {
-                Refusal::new(Code::ObjectNotFound, "There is no such model among those this sub-key may use.")
-                    .param("model")
-            })?;
-            describe(matched.row.dialect, id, model)
-        }
-    };
-    answer(proxy, arrival, caller, None, (body.to_string(), entry)).await
-}
 
 /// JSON that is answered from here, once its entry is durable. `provider` is whose it is about, where it is one's.
 pub(super) async fn answer(
@@ -89,62 +57,6 @@ fn answered(arrival: &Arrival, entry: Entry) -> Entry {
         duration_ms: arrival.elapsed_ms(),
         overhead_us: arrival.elapsed_us(),
         ..entry
-    }
-}
-
-/// Models that the key can reach in the request's dialect, each by the shortest name that means only it.
-fn usable_models(
-    snapshot: &Snapshot,
-    caller: &Caller,
-    matched: &operation::Matched<'_>,
-) -> Vec<(String, Arc<Model>)> {
-    let definition = &caller.key.subkey.definition;
-    let pin = definition.credential.as_deref();
-    let reachable = snapshot.providers.values().filter(|entry| {
-        let slug = entry.provider.slug.as_str();
-        entry.active
-            && matched.provider.is_none_or(|fixed| fixed == slug)
-            && entry.provider.dialects.contains_key(&matched.row.dialect)
-            && entry.credentials.iter().any(|one| one.is_usable(&caller.lineage, pin))
-    });
-    let models: Vec<&Arc<Model>> = reachable
-        .flat_map(|entry| snapshot.catalog.models_of(entry.provider.slug.as_str()))
-        .filter(|model| caller.bounds().admits_model(&format!("{}/{}", model.provider, model.name)))
-        .collect();
-    let mut count: HashMap<&str, usize> = HashMap::new();
-    for model in &models {
-        *count.entry(&model.name).or_default() += 1;
-    }
-    let id = |model: &Model| match count.get(model.name.as_str()) {
-        Some(1) => model.name.clone(),
-        Some(_) | None => format!("{}/{}", model.provider, model.name),
-    };
-    models.into_iter().map(|model| (id(model), Arc::clone(model))).collect()
-}
-
-fn list(dialect: Dialect, listed: &[(String, Arc<Model>)]) -> Value {
-    let items: Vec<Value> = listed.iter().map(|(id, model)| describe(dialect, id, model)).collect();
-    let id_at = |item: Option<&(String, Arc<Model>)>| item.map(|(id, _)| id.clone());
-    match dialect {
-        Dialect::OpenAi => json!({"object": "list", "data": items}),
-        Dialect::Anthropic => json!({
-            "data": items, "has_more": false,
-            "first_id": id_at(listed.first()), "last_id": id_at(listed.last()),
-        }),
-        Dialect::Gemini => json!({"models": items}),
-    }
-}
-
-fn describe(dialect: Dialect, id: &str, model: &Model) -> Value {
-    match dialect {
-        Dialect::OpenAi => json!({"id": id, "object": "model", "created": 0, "owned_by": model.provider}),
-        Dialect::Anthropic => {
-            json!({"type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z"})
-        }
-        Dialect::Gemini => json!({
-            "name": format!("models/{id}"), "displayName": id,
-            "inputTokenLimit": model.context_window, "outputTokenLimit": model.max_output_tokens,
-        }),
     }
 }
 

@@ -10,21 +10,10 @@ use crate::log::Entry;
 use crate::provider::operation::{Effect, Form, Row};
 use crate::provider::{Made, ObjectDocument, ObjectId, ObjectKind, Reading, Resolved, Slug};
 use crate::service::{
-    Caller, NewObject, ObjectChanges, ObjectError, ObjectKey, ObjectName, ObjectRecord, Snapshot,
+    Caller, KeeperError, Kept, NewObject, ObjectChanges, ObjectError, ObjectKey, ObjectName, Snapshot,
 };
 use crate::subkey::{Belonging, Holder};
 use chrono::{DateTime, Utc};
-
-/// Where the objects of a request are kept: nothing else can serve it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Kept {
-    pub(super) provider: Slug,
-    pub(super) credential_id: String,
-    /// The model that made them, where it is known.
-    pub(super) model: Option<String>,
-    /// Whose the first of them is: the one that the path names, where it names one.
-    pub(super) belongs: Belonging,
-}
 
 impl Admission<'_> {
     /// Whether all that is named is the caller's, and where it is kept. The provider sees nothing of a request that names
@@ -37,29 +26,13 @@ impl Admission<'_> {
             return Ok(None);
         }
         let fixed = self.matched.provider.and_then(|slug| slug.parse::<Slug>().ok());
-        let found = self.proxy.services.owned_objects(caller, fixed.as_ref(), &names).await;
-        let records = found.map_err(|error| self.unowned(&error))?;
-        let first = records.first().map(|record| &record.object);
-        let Some(first) = first else { return Ok(None) };
-        let is_together = |record: &ObjectRecord| {
-            record.object.provider == first.provider && record.object.credential_id == first.credential_id
-        };
-        if !records.iter().all(is_together) {
-            let message =
-                "The request names objects of different accounts, which no provider can use together.";
-            return Err(Refusal::new(Code::ObjectNotFound, message));
-        }
-        let pin = caller.key.subkey.definition.credential.as_deref();
-        let credential = snapshot.credential(&first.provider, &first.credential_id);
-        if !credential.is_some_and(|one| one.is_usable(&caller.lineage, pin)) {
-            let message = format!(
-                "{} was made with a credential that this sub-key does not use any more.",
-                clip(first.id.as_str(), 64)
-            );
-            return Err(Refusal::new(Code::ObjectNotFound, message));
-        }
-        let (provider, credential_id) = (first.provider.clone(), first.credential_id.clone());
-        Ok(Some(Kept { provider, credential_id, model: first.model.clone(), belongs: first.belongs.clone() }))
+        let kept = self.proxy.services.keeper(caller, snapshot, fixed.as_ref(), &names).await;
+        kept.map_err(|error| match error {
+            KeeperError::Object(error) => self.unowned(&error),
+            KeeperError::DifferentAccounts | KeeperError::Credential { .. } => {
+                Refusal::new(Code::ObjectNotFound, error.to_string())
+            }
+        })
     }
 
     /// Whether the request stays where its objects are, and mentions nothing of somebody else's there.

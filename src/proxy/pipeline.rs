@@ -10,7 +10,7 @@ use super::arrival::Arrival;
 use super::exchange;
 use super::forward;
 use super::identify;
-use super::local;
+use super::models;
 use super::rates;
 use super::read;
 use super::reasons;
@@ -22,8 +22,8 @@ use crate::log::{Entry, Outcome};
 use crate::policy::{self, Head, HeadFacts, Operation, Permit};
 use crate::provider::Dialect;
 use crate::provider::operation::{self, Effect, Form};
-use crate::service::{AuthenticateError, Caller, InFlight, Standing};
-use crate::subkey::{State, SubKeyToken};
+use crate::service::{AuthenticateError, Caller, InFlight};
+use crate::subkey::SubKeyToken;
 use axum::body::Body;
 use axum::response::Response;
 use chrono::TimeDelta;
@@ -143,7 +143,7 @@ async fn admitted(
     let matched = known_operation(arrival, matched)?;
     let row = matched.row;
     if row.effect == Effect::ListsModels {
-        let response = local::models(proxy, arrival, caller, &matched, trail.entry.clone()).await?;
+        let response = models::models(proxy, arrival, caller, &matched, trail.entry.clone()).await?;
         trail.close();
         return Ok(response);
     }
@@ -198,37 +198,7 @@ pub(super) fn key_state(proxy: &Proxy, arrival: &Arrival, caller: &Caller) -> Re
             sub-key is suspended until the security team releases it.";
         return Err(Refusal::new(Code::Quarantined, message));
     }
-    let definition = &caller.key.subkey.definition;
-    if caller.key.tampered {
-        return Err(Refusal::new(
-            Code::KeySuspended,
-            "This sub-key's record was changed outside of Bitting, so it is not used. Your security team has to look at it.",
-        )
-        .rule("row_tampered"));
-    }
-    let is_revoked = caller.key.subkey.state == State::Revoked;
-    match caller.lineage.standing() {
-        Standing::Suspended { project } if !is_revoked => return Err(reasons::project_suspended(project)),
-        Standing::Unusable { project } if !is_revoked => return Err(reasons::project_unusable(project)),
-        Standing::Active | Standing::Suspended { .. } | Standing::Unusable { .. } => {}
-    }
-    match caller.key.subkey.state {
-        State::Revoked => Err(Refusal::new(
-            Code::KeyRevoked,
-            "This sub-key was revoked. Ask your security team for a new one.",
-        )),
-        State::Suspended => {
-            Err(Refusal::new(Code::KeySuspended, "This sub-key is suspended. Ask your security team."))
-        }
-        State::Active if definition.not_before.is_some_and(|start| arrival.time < start) => {
-            Err(Refusal::new(Code::KeyNotYetValid, "This sub-key is not valid yet."))
-        }
-        State::Active if definition.expires_at.is_some_and(|end| arrival.time >= end) => Err(Refusal::new(
-            Code::KeyExpired,
-            "This sub-key has expired. Ask your security team for a new one.",
-        )),
-        State::Active => Ok(()),
-    }
+    caller.stopped(arrival.time).map_or(Ok(()), |why| Err(reasons::stopped(&why)))
 }
 
 fn known_operation<'p>(

@@ -1,15 +1,15 @@
 //! Rate limits at the proxy: those of the key and its projects, told to the caller; those of the provider and its
 //! credentials, which are everybody's and are not.
 
-use super::admit::{Admission, Priced};
+use super::admit::Admission;
 use super::headers::put;
-use super::objects::Kept;
 use super::refusal::{Code, Refusal};
 use super::respond::{self, whole_ms};
 use crate::budget::{RateLimit, RateMetric};
 use crate::provider::Resolved;
 use crate::service::{
-    Caller, Credential, InFlight, Metered, OverLimit, RateOwner, RateRefusal, RateStanding, Snapshot,
+    Caller, Credential, InFlight, Kept, Metered, OverLimit, Priced, RateOwner, RateRefusal, RateStanding,
+    Snapshot,
 };
 use chrono::{DateTime, Utc};
 use http::HeaderMap;

@@ -5,7 +5,7 @@ use crate::base::{NanoUsd, clip};
 use crate::budget::Balance;
 use crate::policy::{Denial, Rule};
 use crate::provider::{ResolveError, Unpriced};
-use crate::service::Hold;
+use crate::service::{Caller, Hold, Misplaced, Stopped, Unpayable};
 use serde_json::json;
 
 /// A rule's refusal in the words of the contract, and whose ceiling it was.
@@ -20,14 +20,8 @@ pub(super) fn denied(denial: &Denial) -> Refusal {
     }
 }
 
-/// A project above the key is stopped.
-pub(super) fn project_suspended(project: &str) -> Refusal {
-    let message = format!("The project {project} of this sub-key is suspended. Ask your security team.");
-    Refusal::new(Code::KeySuspended, message)
-}
-
 /// A project above the key is not what Bitting wrote.
-pub(super) fn project_unusable(project: &str) -> Refusal {
+fn project_unusable(project: &str) -> Refusal {
     let message = format!(
         "The record of this sub-key's project {project} was changed outside of Bitting, so it is not used. Your security \
          team has to look at it."
@@ -87,7 +81,61 @@ fn by_rule(denial: &Denial) -> Refusal {
     }
 }
 
-pub(super) fn unresolved(error: &ResolveError) -> Refusal {
+/// No one model of one provider is meant.
+pub(super) fn misplaced(error: &Misplaced) -> Refusal {
+    let (code, field) = match error {
+        Misplaced::Unresolved(error) => return unresolved(error),
+        Misplaced::Ambiguous(_) => (Code::ModelAmbiguous, None),
+        Misplaced::Twice { .. } => (Code::ModelAmbiguous, Some("model")),
+        Misplaced::Deployment { .. } => (Code::ModelNotAllowed, Some("model")),
+    };
+    let refusal = Refusal::new(code, clip(&error.to_string(), 600));
+    match field {
+        Some(field) => refusal.param(field),
+        None => refusal,
+    }
+}
+
+/// The request has no price that it may have.
+pub(super) fn unpayable(error: &Unpayable, caller: &Caller, model: &str) -> Refusal {
+    match error {
+        Unpayable::Unpriced(error) => unpriced(error, model),
+        Unpayable::TooExpensive { worst, max } => {
+            let project = caller.request_cap().and_then(|(project, _)| project);
+            too_expensive(*worst, (project, *max))
+        }
+    }
+}
+
+/// A key that does nothing at all.
+pub(super) fn stopped(why: &Stopped) -> Refusal {
+    match why {
+        Stopped::Tampered => Refusal::new(
+            Code::KeySuspended,
+            "This sub-key's record was changed outside of Bitting, so it is not used. Your security team has to look at it.",
+        )
+        .rule("row_tampered"),
+        Stopped::ProjectSuspended(project) => {
+            let message = format!("The project {project} of this sub-key is suspended. Ask your security team.");
+            Refusal::new(Code::KeySuspended, message)
+        }
+        Stopped::ProjectUnusable(project) => project_unusable(project),
+        Stopped::Revoked => Refusal::new(
+            Code::KeyRevoked,
+            "This sub-key was revoked. Ask your security team for a new one.",
+        ),
+        Stopped::Suspended => {
+            Refusal::new(Code::KeySuspended, "This sub-key is suspended. Ask your security team.")
+        }
+        Stopped::NotYetValid => Refusal::new(Code::KeyNotYetValid, "This sub-key is not valid yet."),
+        Stopped::Expired => Refusal::new(
+            Code::KeyExpired,
+            "This sub-key has expired. Ask your security team for a new one.",
+        ),
+    }
+}
+
+fn unresolved(error: &ResolveError) -> Refusal {
     let code = match error {
         ResolveError::UnknownProvider(_) => Code::UnknownOperation,
         ResolveError::ModelRequired => Code::ModelRequired,
@@ -102,7 +150,7 @@ pub(super) fn unresolved(error: &ResolveError) -> Refusal {
     Refusal::new(code, clip(&error.to_string(), 600)).param("model")
 }
 
-pub(super) fn unpriced(error: &Unpriced, model: &str) -> Refusal {
+fn unpriced(error: &Unpriced, model: &str) -> Refusal {
     let code = match error {
         Unpriced::Model { .. } => Code::ModelUnpriced,
         Unpriced::Feature { .. } | Unpriced::Unbounded { .. } => Code::FeatureUnpriced,

@@ -1,6 +1,6 @@
 //! Step 12: what an exchange costs, and its entry.
 
-use super::admit::{Admitted, Priced};
+use super::admit::Admitted;
 use super::deferred::{goes_on, told_use, wait_for_use};
 use super::exchange::Exchange;
 use super::headers::tokens_of;
@@ -11,6 +11,7 @@ use crate::log::{AlarmKind, Entry, UsageSource};
 use crate::provider::operation::Effect;
 use crate::provider::served::is_expected;
 use crate::provider::{Estimated, Reading, Resolved, Usage, modifier};
+use crate::service::Priced;
 use serde_json::json;
 
 /// What is charged, and by what it is known.

@@ -109,6 +109,17 @@ impl Services {
         Ok(Caller { key, secret_id: secret.id, lineage })
     }
 
+    /// Whoever presents a secret of this sub-key, in whatever state it is: to tell of it, not to let anybody in.
+    pub(super) async fn caller_of(
+        &self,
+        id: &SubKeyId,
+        keyring: &Keyring,
+    ) -> Result<Option<Caller>, StoreError> {
+        let Some(key) = self.active_key(id, keyring).await? else { return Ok(None) };
+        let lineage = self.projects.lineage(&key.subkey.definition.project);
+        Ok(Some(Caller { key, secret_id: String::new(), lineage }))
+    }
+
     /// The key with the MACs that the store has by now. A secret whose pepper is gone for good costs a look at the
     /// store, one at a time for each key.
     async fn with_macs_of_now(

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod admin_log;
+mod admission;
 mod alarm;
 mod authenticate;
 pub mod backup;
@@ -49,6 +50,7 @@ pub use crate::store::StoreError;
 pub use crate::store::deferred::DeferredCharge;
 pub use crate::store::object::{NewObject, ObjectKey, ObjectRecord};
 pub use access_log::ReadLogError;
+pub use admission::{Case, KeeperError, Kept, Misplaced, Priced, Stopped, Unpayable, read_set_betas};
 pub use alarm::{Alarms, CloseAlarmError};
 pub use authenticate::{AuthenticateError, Caller};
 pub use budget::{BudgetState, ProjectBudgets};
@@ -81,8 +83,8 @@ pub use rates::{InFlight, Metered, OverLimit, RateOwner, RateRefusal, RateStandi
 pub use registry::{ActiveKey, Registry, RegistryLimits};
 pub use release::{PostedSpend, ReleaseError, ReleaseOrder, Released, Spend};
 pub use subkey::{
-    ChangeSubkeyError, Explanation, ListSubkeysError, MintError, Minted, Question, RotateRefusal, Rotated,
-    StateRefusal, Step, SubKeyQuery, SubKeyState, SubKeyStatus,
+    Asked, ChangeSubkeyError, Explanation, ListSubkeysError, MintError, Minted, Question, RotateRefusal,
+    Rotated, StateRefusal, Step, SubKeyQuery, SubKeyState, SubKeyStatus,
 };
 pub use usage::{ChargeRelease, ReleaseChargeError};
 pub use vault::{

@@ -159,20 +159,6 @@ impl Registry {
         self.lock().keys.get(id).is_some_and(is_it)
     }
 
-    /// What a sub-key may do, and has counted, whether it is in memory or not.
-    pub fn rates(&self, subkey: &SubKey) -> Arc<Rates> {
-        let inner = self.lock();
-        if let Some(key) = inner.keys.get(&subkey.id) {
-            return Arc::clone(&key.rates);
-        }
-        let (limits, default) = (subkey.definition.rate_limits.clone(), self.limits.concurrent_default);
-        let counted = inner.counted.get(&subkey.id);
-        Arc::new(match counted {
-            Some(counted) => counted.carry_over(limits, default),
-            None => Rates::new(limits, default),
-        })
-    }
-
     /// Remembers that there is no such sub-key.
     pub fn offer_unknown(&self, generation: u64, id: SubKeyId, now: DateTime<Utc>) {
         let mut inner = self.lock();
@@ -364,19 +350,6 @@ mod tests {
             registry.condemn(&other.subkey.id);
             assert!(other.stopped.is_cancelled());
         }
-    }
-
-    #[test]
-    fn what_a_key_that_was_put_out_has_counted_is_told() {
-        let registry = Registry::new(limits(1));
-        let one = subkey("0000000000000001");
-        let left = || registry.rates(&one).standing(now())[0].remaining;
-        assert_eq!(left(), 1);
-        assert!(enter(&registry.offer(0, one.clone(), false, now())).is_ok());
-        assert_eq!(left(), 0);
-        registry.offer(0, subkey("0000000000000002"), false, now());
-        assert!(!registry.lock().keys.contains_key(&one.id), "it is out");
-        assert_eq!(left(), 0);
     }
 
     #[test]

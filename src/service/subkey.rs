@@ -18,7 +18,7 @@ use serde_json::json;
 
 pub(super) use change::difference;
 pub use change::{ChangeSubkeyError, RotateRefusal, Rotated, StateRefusal};
-pub use explain::{Explanation, Question, Step};
+pub use explain::{Asked, Explanation, Question, Step};
 
 /// A sub-key, and where its budgets stand.
 #[derive(Clone, Debug)]

@@ -124,6 +124,21 @@ def test_the_list_of_models_is_what_the_key_may_use(anthropic_at, subkey, mint):
     assert narrow.models.retrieve("sandbox-mini").type == "model"
 
 
+def test_the_list_of_models_has_pages(anthropic_at, subkey):
+    client = anthropic_at(subkey)
+    all_at_once = [model.id for model in client.models.list().data]
+    first = client.models.list(limit=2)
+    assert [model.id for model in first.data] == all_at_once[:2] and first.has_more
+    assert (first.first_id, first.last_id) == (all_at_once[0], all_at_once[1])
+    assert [model.id for model in client.models.list(limit=2)] == all_at_once
+    before = client.models.list(limit=2, before_id=all_at_once[3])
+    assert [model.id for model in before.data] == all_at_once[1:3] and before.has_more
+    with pytest.raises(anthropic.BadRequestError):
+        client.models.list(limit=1001)
+    with pytest.raises(anthropic.BadRequestError):
+        client.models.list(extra_query={"page": "2"})
+
+
 def test_the_async_client_works(same_anthropic):
     def act(client):
         async def asked():

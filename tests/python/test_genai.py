@@ -142,6 +142,17 @@ def test_the_list_of_models_is_what_the_key_may_use(genai_at, subkey, mint):
     assert narrow.models.get(model=MINI).name == f"models/{MINI}"
 
 
+def test_the_list_of_models_has_pages(genai_at, subkey):
+    client = genai_at(subkey)
+    all_at_once = [model.name for model in client.models.list()]
+    pages = client.models.list(config={"page_size": 2})
+    assert [model.name for model in pages.page] == all_at_once[:2] and len(all_at_once) > 4
+    assert [model.name for model in client.models.list(config={"page_size": 2})] == all_at_once
+    with pytest.raises(errors.ClientError) as raised:
+        client.models.list(config={"page_token": "made-up"})
+    assert raised.value.code == 400
+
+
 def test_the_async_client_works(same_genai):
     def act(client):
         async def asked():

@@ -179,6 +179,16 @@ def test_the_list_of_models_is_what_the_key_may_use(openai_at, subkey, mint):
     assert narrow.models.retrieve("sandbox-mini").id == "sandbox-mini"
 
 
+def test_a_client_of_models_may_tell_its_version_and_nothing_unknown(openai_at, subkey):
+    client = openai_at(subkey)
+    assert client.models.list(extra_query={"client_version": "0.99.0"}).data
+    with pytest.raises(openai.BadRequestError) as raised:
+        client.models.list(extra_query={"limit": "2"})
+    assert raised.value.code == "invalid_body"
+    with pytest.raises(openai.BadRequestError):
+        client.models.retrieve("sandbox-mini", extra_query={"client_version": "0.99.0"})
+
+
 def test_the_async_client_works(same_openai):
     def act(client):
         async def asked():

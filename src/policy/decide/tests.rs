@@ -174,7 +174,7 @@ proptest! {
     ) {
         let ceilings = named(above);
         let bounds = Bounds::new(&scope, &ceilings);
-        let first = explain(bounds, &head, &body).into_iter().find_map(|verdict| verdict.said.err());
+        let first = explain(bounds, &head, Some(&body)).into_iter().find_map(|verdict| verdict.said.err());
         prop_assert_eq!(denial(bounds, &head, &body), first);
     }
 

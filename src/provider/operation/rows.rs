@@ -302,11 +302,17 @@ const fn gemini_stream(template: Template) -> Row {
     }
 }
 
+/// What the catalog knows. One model has no pages.
 const fn models(dialect: Dialect, template: Template) -> Row {
-    let query: &[Parameter] = match dialect {
-        Dialect::OpenAi => &[],
-        Dialect::Anthropic => const { &[any("after_id"), any("before_id"), any("limit"), any("beta")] },
-        Dialect::Gemini => const { &[any("pageSize"), any("pageToken")] },
+    let query: &[Parameter] = match (dialect, template) {
+        // Codex tells its version.
+        (Dialect::OpenAi, Template::Fixed(_)) => const { &[any("client_version")] },
+        (Dialect::Anthropic, Template::Fixed(_)) => {
+            const { &[any("after_id"), any("before_id"), any("beta"), any("limit")] }
+        }
+        (Dialect::Gemini, Template::Fixed(_)) => const { &[any("pageSize"), any("pageToken")] },
+        (Dialect::Anthropic, Template::With { .. }) => const { &[any("beta")] },
+        (Dialect::OpenAi | Dialect::Gemini, Template::With { .. }) => &[],
     };
     empty(Operation::Models, dialect, Method::GET, template, query, Effect::ListsModels)
 }

@@ -1,32 +1,33 @@
-//! Why a request would be refused or admitted: the same rules in the same order as the proxy's, nothing spent.
+//! Why a request would be refused or admitted: by what the proxy itself goes by, in its order, nothing spent.
 //!
 //! What a project above the sub-key says is named by it: `project:SLUG/status`, `project:SLUG/ceiling/FIELD` and
 //! `project:SLUG/budgets/WINDOW`.
 
+mod asked;
+mod budgets;
 mod rates;
 
-use super::SubKeyState;
-use crate::base::NanoUsd;
-use crate::budget::Refusal;
-use crate::policy::{self, BodyFacts, HeadFacts, Operation, Rule};
-use crate::provider::ask::{Ask, Bound, InputMeasure, Media, OutputAsk, PicturesAsk};
-use crate::provider::price::Unpriced;
-use crate::provider::resolve::{Candidate, Choice, ResolveError, Resolved, resolve};
-use crate::provider::worst_case::{Estimate, Terms, worst_case};
-use crate::provider::{Dialect, Slug};
+pub use asked::Asked;
+
+use self::asked::Request;
+use self::budgets::Standing;
+use crate::policy::{self, BodyFacts, HeadFacts, Operation, Rule, Verdict};
+use crate::provider::ask::{Ask, AskError, Plain};
+use crate::provider::operation::{Effect, Matched};
+use crate::provider::{ResolveError, Resolved};
 use crate::service::{
-    Actor, BudgetState, Lineage, Metered, RateOwner, Services, Snapshot, Standing, StoreError,
+    Actor, Caller, Case, KeeperError, Kept, Misplaced, ObjectError, ObjectName, Services, Snapshot, Stopped,
+    StoreError, read_set_betas,
 };
-use crate::store::budget::BudgetOwner;
-use crate::subkey::{Definition, SubKeyId};
+use crate::subkey::SubKeyId;
 use crate::vault::Quarantine;
 use std::net::IpAddr;
 
 /// A request that nobody makes.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// What it would do.
-    pub operation: Operation,
+    /// What it would ask for.
+    pub asked: Asked,
     /// The model as a client would write it.
     pub model: Option<String>,
     /// Where it would come from.
@@ -40,16 +41,16 @@ pub struct Question {
 /// What would become of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
-    /// Every rule in order. Those after the first refusal are judged all the same.
+    /// Every rule in order. Those after the first refusal are judged all the same, as far as there is anything to judge.
     pub trace: Vec<Step>,
 }
 
 /// One rule's verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The rule: `quarantined`, a field of the sub-key, `status`, `model` (what the name means), `price`,
-    /// `rate_limits/METRIC/PERIOD` (`provider:SLUG/` and `credential:ID/` before it where it is theirs), `budgets/WINDOW`,
-    /// or what a project says.
+    /// The rule: `sealed`, `quarantined`, `status`, `request` (what would be asked for), a field of the sub-key, `object`,
+    /// `model` (what the name means), `body`, `price`, `rate_limits/METRIC/PERIOD` (`provider:SLUG/` and `credential:ID/`
+    /// before it where it is theirs), `budgets/WINDOW`, or what a project says.
     pub rule: String,
     /// What it saw.
     pub value: String,
@@ -78,29 +79,24 @@ impl Services {
         id: &SubKeyId,
         question: &Question,
     ) -> Result<Option<Explanation>, StoreError> {
-        let Some(state) = self.subkey(actor, id).await? else { return Ok(None) };
-        let lineage = self.projects.lineage(&state.subkey.definition.project);
-        let owners: Vec<_> = lineage
-            .definitions()
-            .map(|one| (BudgetOwner::project(&one.slug), one.budgets.as_slice()))
-            .collect();
-        let budgets = self.budgets_of(&mut self.store.read().await?.conn(), &owners).await?;
-        let rates = self.registry.rates(&state.subkey);
-        let own = Metered { owner: RateOwner::Subkey, rates };
-        let metered: Vec<Metered> = std::iter::once(own).chain(lineage.metered()).collect();
-        let binding = Binding {
-            state: &state,
-            lineage: &lineage,
-            budgets: &budgets,
-            metered: &metered,
-            provider_order: &self.provider_order,
-        };
-        let moments = (self.clock.now(), self.ledger.rate_now());
-        let mut explanation = explain(&binding, &self.snapshot(), question, moments);
-        if let Some(quarantine) = self.quarantine() {
-            explanation.trace.insert(0, quarantined(&quarantine));
+        if self.subkey(actor, id).await?.is_none() {
+            return Ok(None);
         }
-        Ok(Some(explanation))
+        let keyring = match self.vault.keyring() {
+            Ok(keyring) => keyring,
+            Err(sealed) => {
+                return Ok(Some(Explanation { trace: vec![Step::new("sealed", sealed.to_string(), false)] }));
+            }
+        };
+        let Some(caller) = self.caller_of(id, &keyring).await? else { return Ok(None) };
+        let standing = self.standing(&caller).await?;
+        let snapshot = self.snapshot();
+        let mut trace = Vec::new();
+        trace.extend(self.quarantine().as_ref().map(quarantined));
+        let judge =
+            Judge { services: self, caller: &caller, snapshot: &snapshot, question, standing: &standing };
+        judge.judge(&mut trace).await?;
+        Ok(Some(Explanation { trace }))
     }
 }
 
@@ -111,255 +107,245 @@ fn quarantined(Quarantine { since, reason, .. }: &Quarantine) -> Step {
     Step::new("quarantined", value, false)
 }
 
-/// What a request of the sub-key is held against.
-struct Binding<'a> {
-    state: &'a SubKeyState,
-    lineage: &'a Lineage,
-    /// Those of each project of the lineage.
-    budgets: &'a [Vec<BudgetState>],
-    /// The rates of the sub-key, and of each project of the lineage.
-    metered: &'a [Metered],
-    /// Whom bare model names prefer at last.
-    provider_order: &'a [Slug],
+/// A question, and what it is held against.
+struct Judge<'a> {
+    services: &'a Services,
+    caller: &'a Caller,
+    snapshot: &'a Snapshot,
+    question: &'a Question,
+    standing: &'a [Standing],
 }
 
-/// Whether the projects admit anything, told by the one that does not, or else by the nearest.
-fn of_projects(lineage: &Lineage, own: &str) -> Step {
-    match lineage.standing() {
-        Standing::Active => Step::new(format!("project:{own}/status"), "active", true),
-        Standing::Suspended { project } => Step::new(format!("project:{project}/status"), "suspended", false),
-        Standing::Unusable { project } => {
-            Step::new(format!("project:{project}/status"), "changed outside of Bitting", false)
+/// What a request came to, as far as it is known.
+struct Placed {
+    resolved: Resolved,
+    kept: Option<Kept>,
+}
+
+impl Judge<'_> {
+    async fn judge(&self, trace: &mut Vec<Step>) -> Result<(), StoreError> {
+        let now = self.services.clock.now();
+        trace.extend(self.key());
+        let requests = Request::all(&self.question.asked, self.question.model.as_deref());
+        let Some(first) = requests.first() else {
+            // What an unknown path asks for, no policy lists.
+            let head = HeadFacts { now, client_ip: self.question.client_ip, operation: Operation::Models };
+            trace.extend(self.policy(&head, None, None));
+            trace.push(Step::new("request", "no operation that this gateway knows", false));
+            return Ok(());
+        };
+        // In the first dialect that has an answer.
+        let mut at = 0;
+        while at + 1 < requests.len() && self.is_elsewhere(&requests[at]) {
+            at += 1;
+        }
+        let request = requests.get(at).unwrap_or(first);
+        let Some(matched) = request.matched() else { return Ok(()) };
+        trace.push(Step::new("request", request.to_string(), true));
+        let head = HeadFacts { now, client_ip: self.question.client_ip, operation: matched.row.operation };
+        match matched.row.effect {
+            Effect::NotServed => {
+                trace.extend(self.policy(&head, None, None));
+                let value = format!("this gateway does not serve {}", matched.row.operation.as_str());
+                trace.push(Step::new(Rule::Operation.as_str(), value, false));
+            }
+            Effect::ListsModels => self.list_of_models(&matched, &head, trace),
+            _ => self.request(&matched, &head, trace).await?,
+        }
+        Ok(())
+    }
+
+    /// Whether the model, or what needs none, is served in another dialect alone.
+    fn is_elsewhere(&self, request: &Request) -> bool {
+        let Some(matched) = request.matched() else { return true };
+        let Ok(ask) = self.ask(&matched) else { return false };
+        match self.case(&matched, &ask).resolve(None) {
+            Err(Misplaced::Unresolved(error)) => match error {
+                ResolveError::DialectNotSupported { .. } => true,
+                ResolveError::ProviderAmbiguous { providers } => providers.is_empty(),
+                ResolveError::UnknownProvider(_)
+                | ResolveError::ModelRequired
+                | ResolveError::AnyModel
+                | ResolveError::ModelNotAllowed { .. }
+                | ResolveError::NoCredential { .. }
+                | ResolveError::OperationNotServed { .. }
+                | ResolveError::ModelAmbiguous { .. } => false,
+            },
+            Ok(_) | Err(Misplaced::Ambiguous(_) | Misplaced::Twice { .. } | Misplaced::Deployment { .. }) => {
+                false
+            }
         }
     }
-}
 
-fn explain(
-    binding: &Binding<'_>,
-    snapshot: &Snapshot,
-    question: &Question,
-    (now, window_now): (chrono::DateTime<chrono::Utc>, chrono::DateTime<chrono::Utc>),
-) -> Explanation {
-    let Binding { state, lineage, .. } = *binding;
-    let definition = &state.subkey.definition;
-    let stopped = state.subkey.state;
-    let mut trace = vec![
-        Step::new("status", stopped.as_str(), stopped == crate::subkey::State::Active),
-        of_projects(lineage, &definition.project),
-    ];
-    let own = definition.scope();
-    let bounds = lineage.bounds(&own);
-    let needs_model = question.operation != Operation::Models;
-    let written = question.model.as_deref().unwrap_or_default();
-    let resolved = needs_model.then(|| resolve_any(binding, snapshot, question.operation, written));
-    let head = HeadFacts { now, client_ip: question.client_ip, operation: question.operation };
-    let found = resolved.as_ref().and_then(|resolved| resolved.as_ref().ok());
-    let body = BodyFacts {
-        model: found.map(|found| format!("{}/{}", found.provider, found.model)),
-        output_bound: output_bound(definition, found, question),
-        ..BodyFacts::default()
-    };
-    for policy::Verdict { rule, ceiling, said } in policy::explain(bounds, &head, &body) {
-        let name = match &ceiling {
-            Some(project) => format!("project:{project}/ceiling/{}", rule.as_str()),
-            None => rule.as_str().to_owned(),
+    /// Whether the key, and each project above it, admits anything.
+    fn key(&self) -> Vec<Step> {
+        let subkey = &self.caller.key.subkey;
+        let stopped = self.caller.stopped(self.services.clock.now());
+        let own = format!("project:{}/status", subkey.definition.project);
+        // Time has rules of its own.
+        let status = if stopped == Some(Stopped::Tampered) {
+            Step::new("status", "changed outside of Bitting", false)
+        } else {
+            let is_active = subkey.state == crate::subkey::State::Active;
+            Step::new("status", subkey.state.as_str(), is_active)
         };
-        match (rule, &resolved) {
+        let project = match stopped {
+            Some(Stopped::ProjectSuspended(project)) => {
+                Step::new(format!("project:{project}/status"), "suspended", false)
+            }
+            Some(Stopped::ProjectUnusable(project)) => {
+                Step::new(format!("project:{project}/status"), "changed outside of Bitting", false)
+            }
+            _ => Step::new(own, "active", true),
+        };
+        vec![status, project]
+    }
+
+    fn ask(&self, matched: &Matched<'_>) -> Result<Ask, AskError> {
+        let Question { model, input_tokens, max_output_tokens, .. } = self.question;
+        // A path that names the model is all that names it.
+        let model = model.as_deref().filter(|_| matched.model().is_none());
+        let of = Plain { model, text_bytes: *input_tokens, max_output_tokens: *max_output_tokens };
+        Ask::plain(matched.row, of)
+    }
+
+    fn case<'c>(&'c self, matched: &'c Matched<'c>, ask: &'c Ask) -> Case<'c> {
+        let Self { caller, snapshot, services, .. } = *self;
+        Case {
+            caller,
+            snapshot,
+            provider_order: &services.provider_order,
+            matched,
+            ask,
+            now: services.clock.now(),
+        }
+    }
+
+    /// What is answered from the catalog: nothing of it is sent or spent.
+    fn list_of_models(&self, matched: &Matched<'_>, head: &HeadFacts, trace: &mut Vec<Step>) {
+        trace.extend(self.policy(head, None, None));
+        trace.extend(self.rates(None, Some(0)));
+        if let Some(wanted) = matched.model() {
+            let is_there = self.case(matched, &Ask::default()).usable_model(wanted).is_some();
+            trace.push(Step::new("object", wanted, is_there));
+        }
+    }
+
+    async fn request(
+        &self,
+        matched: &Matched<'_>,
+        head: &HeadFacts,
+        trace: &mut Vec<Step>,
+    ) -> Result<(), StoreError> {
+        let mut ask = match self.ask(matched) {
+            Ok(ask) => ask,
+            Err(error) => {
+                trace.extend(self.policy(head, None, None));
+                let rule = if matches!(error, AskError::ModelRequired) { "model" } else { "body" };
+                trace.push(Step::new(rule, error.to_string(), false));
+                return Ok(());
+            }
+        };
+        let kept = match self.kept(matched).await? {
+            Ok(kept) => kept,
+            Err(step) => {
+                trace.extend(self.policy(head, None, None));
+                trace.push(step);
+                return Ok(());
+            }
+        };
+        let resolved = self.case(matched, &ask).resolve(kept.as_ref());
+        let placed = resolved.map(|resolved| Placed { resolved, kept });
+        if let Ok(placed) = &placed {
+            read_set_betas(&mut ask, self.snapshot, matched.row, &placed.resolved);
+        }
+        let case = self.case(matched, &ask);
+        let facts = match &placed {
+            Ok(placed) => case.facts(&placed.resolved, placed.kept.as_ref()),
+            Err(_) => BodyFacts::default(),
+        };
+        let misplaced = placed.as_ref().err();
+        trace.extend(self.policy(head, Some(&facts), misplaced));
+        let placed = placed.ok();
+        let estimate = placed.as_ref().and_then(|placed| case.estimate(&placed.resolved));
+        match &estimate {
+            Some(Ok(priced)) => trace.extend(self.price(priced)),
+            Some(Err(error)) => trace.push(Step::new("price", error.to_string(), !self.caller.is_capped())),
+            None => {}
+        }
+        let tokens = match &estimate {
+            Some(Ok(priced)) => self.tokens(priced),
+            Some(Err(_)) => None,
+            None => Some(0),
+        };
+        // A list is answered from our own record: the provider's and the credentials' rates are not touched.
+        let shared = placed.as_ref().filter(|_| !matches!(matched.row.effect, Effect::Lists(_)));
+        trace.extend(self.rates(shared, tokens));
+        if !matched.row.is_free() {
+            trace.extend(self.budgets(estimate.as_ref().and_then(|estimate| estimate.as_ref().ok())));
+        }
+        Ok(())
+    }
+
+    /// Where the object is kept that the path names.
+    async fn kept(&self, matched: &Matched<'_>) -> Result<Result<Option<Kept>, Step>, StoreError> {
+        let Some(id) = matched.object() else { return Ok(Ok(None)) };
+        let fixed = matched.provider.and_then(|slug| slug.parse().ok());
+        let name = ObjectName { kind: matched.row.effect.kind(), id };
+        let found = self.services.keeper(self.caller, self.snapshot, fixed.as_ref(), &[name]).await;
+        Ok(match found {
+            Ok(kept) => Ok(kept),
+            Err(KeeperError::Object(ObjectError::Store(error))) => return Err(error),
+            Err(
+                error @ (KeeperError::Object(
+                    ObjectError::NotFound { .. }
+                    | ObjectError::Ambiguous { .. }
+                    | ObjectError::TooMany { .. },
+                )
+                | KeeperError::DifferentAccounts
+                | KeeperError::Credential { .. }),
+            ) => Err(Step::new("object", error.to_string(), false)),
+        })
+    }
+
+    /// The verdicts of the policy, of the head alone where nothing is known of the body. Where no model is meant, that stands in the place of what it says of the model.
+    fn policy(&self, head: &HeadFacts, body: Option<&BodyFacts>, misplaced: Option<&Misplaced>) -> Vec<Step> {
+        let verdicts = policy::explain(self.caller.bounds(), head, body);
+        let step = |Verdict { rule, ceiling, said }: Verdict| {
             // There is no model that a ceiling could be asked about.
-            (Rule::Model, Some(Err(error))) if ceiling.is_none() => trace.push(unresolved(written, error)),
-            (Rule::Model, Some(Err(_))) => {}
-            _ => trace.push(match said {
+            if let (Rule::Model, Some(error)) = (rule, misplaced) {
+                return ceiling.is_none().then(|| misplaced_by(error));
+            }
+            let name = match &ceiling {
+                Some(project) => format!("project:{project}/ceiling/{}", rule.as_str()),
+                None => rule.as_str().to_owned(),
+            };
+            Some(match said {
                 Ok(value) => Step::new(name, value, true),
                 Err(denial) => Step::new(name, denial.value, false),
-            }),
-        }
-    }
-    let estimate = found.map(|found| {
-        let max_output = bounds.max_output_tokens();
-        estimate(definition, max_output, found, question, now)
-    });
-    let is_capped =
-        !definition.budgets.is_empty() || definition.max_request_usd.is_some() || lineage.is_capped();
-    let may_be_unpriced = question.operation.is_free() || !is_capped;
-    match &estimate {
-        Some(Ok(estimate)) => trace.extend(price(binding, estimate)),
-        Some(Err(error)) => trace.push(Step::new("price", error.to_string(), may_be_unpriced)),
-        None => {}
-    }
-    let tokens = match &estimate {
-        Some(Ok(estimate)) => Some(tokens(binding, estimate)),
-        Some(Err(_)) => question.operation.is_free().then_some(0),
-        None => Some(0),
-    };
-    trace.extend(rates::rates(binding, (snapshot, found), tokens, window_now));
-    if let Some(Ok(estimate)) = &estimate {
-        trace.extend(of_budgets(binding, estimate));
-    }
-    Explanation { trace }
-}
-
-/// What the name means in the first dialect that the model is served in.
-fn resolve_any(
-    binding: &Binding<'_>,
-    snapshot: &Snapshot,
-    operation: Operation,
-    written: &str,
-) -> Result<Resolved, ResolveError> {
-    let (definition, lineage) = (&binding.state.subkey.definition, binding.lineage);
-    let dialects: Vec<Vec<Dialect>> =
-        snapshot.providers.values().map(|entry| entry.provider.dialects.keys().copied().collect()).collect();
-    let pin = definition.credential.as_deref();
-    let candidates: Vec<Candidate<'_>> = snapshot
-        .providers
-        .iter()
-        .zip(&dialects)
-        .map(|((slug, entry), dialects)| {
-            let fits = |one: &crate::service::Credential| one.is_usable(lineage, pin);
-            Candidate { slug, dialects, usable: entry.active && entry.credentials.iter().any(fits) }
-        })
-        .collect();
-    let mut order = lineage.provider_order(&definition.provider_order);
-    order.extend_from_slice(binding.provider_order);
-    let own = definition.scope();
-    let bounds = lineage.bounds(&own);
-    let in_dialect = |dialect, allowed: &dyn Fn(&str) -> bool| {
-        let choice = Choice {
-            catalog: &snapshot.catalog,
-            providers: &candidates,
-            dialect,
-            operation,
-            fixed: None,
-            allowed,
-            provider_order: &order,
+            })
         };
-        resolve(&choice, written)
-    };
-    let in_any = |allowed: &dyn Fn(&str) -> bool| match in_dialect(Dialect::OpenAi, allowed) {
-        Err(ResolveError::DialectNotSupported { .. }) => {
-            in_dialect(Dialect::Anthropic, allowed).or_else(|_| in_dialect(Dialect::Gemini, allowed))
-        }
-        answer => answer,
-    };
-    // As the proxy does: what a ceiling alone refuses is refused by its name.
-    in_any(&|name| bounds.admits_model(name)).or_else(|error| match error {
-        ResolveError::ModelNotAllowed { .. } => in_any(&|name| own.admits_model(name)).map_err(|_| error),
-        error => Err(error),
-    })
+        verdicts.into_iter().filter_map(step).collect()
+    }
 }
 
-fn unresolved(written: &str, error: &ResolveError) -> Step {
+fn misplaced_by(error: &Misplaced) -> Step {
     match error {
-        ResolveError::ModelNotAllowed { .. } => Step::new(Rule::Model.as_str(), written, false),
-        ResolveError::UnknownProvider(_)
-        | ResolveError::ModelRequired
-        | ResolveError::AnyModel
-        | ResolveError::NoCredential { .. }
-        | ResolveError::DialectNotSupported { .. }
-        | ResolveError::OperationNotServed { .. }
-        | ResolveError::ModelAmbiguous { .. }
-        | ResolveError::ProviderAmbiguous { .. } => Step::new("model", error.to_string(), false),
-    }
-}
-
-/// The bound that the provider would go by, as the proxy takes it.
-fn output_bound(definition: &Definition, found: Option<&Resolved>, question: &Question) -> Option<u64> {
-    if !matches!(question.operation, Operation::Chat | Operation::Completions | Operation::Responses) {
-        return None;
-    }
-    let ceiling = found.and_then(|found| found.entry.as_ref()).and_then(|model| model.max_output_tokens);
-    // A default above the ceiling would be refused by the provider.
-    let default = definition.default_max_output_tokens;
-    let default = default.map(|default| ceiling.map_or(default, |ceiling| default.min(ceiling)));
-    Some(question.max_output_tokens.or(default).or(ceiling).unwrap_or(u64::MAX))
-}
-
-/// The price, and whether one request may cost that.
-fn price(binding: &Binding<'_>, estimate: &Estimate) -> Vec<Step> {
-    let Binding { state, lineage, .. } = *binding;
-    let definition = &state.subkey.definition;
-    let mut steps = vec![Step::new("price", format!("at most {} USD", estimate.total), true)];
-    let fits =
-        |max: NanoUsd| estimate.total <= max || definition.clamp_to_budget && estimate.clamp(max).is_some();
-    let value = |max: NanoUsd| format!("{} of {max} USD", estimate.total);
-    if let Some(max) = definition.max_request_usd {
-        steps.push(Step::new("max_request_usd", value(max), fits(max)));
-    }
-    for (project, max) in lineage.request_caps() {
-        let name = format!("project:{project}/ceiling/max_request_usd");
-        steps.push(Step::new(name, value(max), fits(max)));
-    }
-    steps
-}
-
-/// The most tokens, with the output bound lowered to what one request may cost.
-fn tokens(binding: &Binding<'_>, estimate: &Estimate) -> u64 {
-    let Binding { state, lineage, .. } = *binding;
-    let max = lineage.request_cap(state.subkey.definition.max_request_usd).map(|(_, max)| max);
-    let bound = max.filter(|max| estimate.total > *max).and_then(|max| estimate.clamp(max));
-    let output =
-        bound.map_or(estimate.output_tokens, |bound| estimate.clone().with_output_bound(bound).output_tokens);
-    estimate.input_tokens.saturating_add(output)
-}
-
-/// The budgets, in the order in which they refuse.
-fn of_budgets(binding: &Binding<'_>, estimate: &Estimate) -> Vec<Step> {
-    let Binding { state, lineage, budgets, .. } = *binding;
-    let own = std::iter::once((String::new(), state.budgets.as_slice()));
-    let above = lineage.slugs().zip(budgets).map(|(slug, of)| (format!("project:{slug}/"), of.as_slice()));
-    let mut steps = Vec::new();
-    for (owner, budgets) in own.chain(above) {
-        let mut by_window: Vec<&BudgetState> = budgets.iter().collect();
-        by_window.sort_by_key(|budget| budget.spec.window);
-        let definition = &state.subkey.definition;
-        steps.extend(by_window.into_iter().map(|budget| of_budget(definition, &owner, budget, estimate)));
-    }
-    steps
-}
-
-fn of_budget(definition: &Definition, owner: &str, budget: &BudgetState, estimate: &Estimate) -> Step {
-    let remaining = budget.balance.remaining();
-    let clamped = || definition.clamp_to_budget && estimate.clamp(remaining).is_some();
-    let (allowed, why) = match budget.balance.admit(estimate.total) {
-        Ok(()) => (true, ""),
-        Err(Refusal::Exceeded | Refusal::Held) if clamped() => (true, ", with a lower output bound"),
-        Err(Refusal::Held) => (false, ", the rest is held by requests in flight"),
-        Err(Refusal::Exceeded) => (false, ""),
-    };
-    let value = format!("{} of {remaining} USD left{why}", estimate.total);
-    Step::new(format!("{owner}budgets/{}", budget.spec.window.as_str()), value, allowed)
-}
-
-fn estimate(
-    definition: &Definition,
-    max_output: Option<u64>,
-    found: &Resolved,
-    question: &Question,
-    now: chrono::DateTime<chrono::Utc>,
-) -> Result<Estimate, Unpriced> {
-    let unpriced = || Unpriced::Model { direction: "input and output" };
-    let model = found.entry.as_ref().ok_or_else(unpriced)?;
-    let version = model.prices_at(now).ok_or_else(unpriced)?;
-    let bound = |tokens| Bound { field: "max_output_tokens", tokens, span: 0..0 };
-    let ask = Ask {
-        input: InputMeasure { text_bytes: question.input_tokens, messages: 1, ..InputMeasure::default() },
-        output: OutputAsk {
-            bounds: question.max_output_tokens.map(bound).into_iter().collect(),
-            ..OutputAsk::default()
-        },
-        // Nobody says what picture it is to be: one of any kind.
-        media: (question.operation == Operation::Images)
-            .then(|| Media::Pictures(PicturesAsk { count: 1, ..PicturesAsk::default() })),
-        ..Ask::default()
-    };
-    let terms = Terms {
-        default_max_output_tokens: definition.default_max_output_tokens,
-        service_tiers: &definition.service_tiers,
-    };
-    let estimate = worst_case(model, version, question.operation, &ask, terms)?;
-    Ok(match max_output {
-        Some(max) if definition.clamp_output && max < estimate.output_bound => {
-            estimate.with_output_bound(max)
+        Misplaced::Unresolved(ResolveError::ModelNotAllowed { model }) => {
+            Step::new(Rule::Model.as_str(), model.as_str(), false)
         }
-        _ => estimate,
-    })
+        Misplaced::Unresolved(
+            ResolveError::UnknownProvider(_)
+            | ResolveError::ModelRequired
+            | ResolveError::AnyModel
+            | ResolveError::NoCredential { .. }
+            | ResolveError::DialectNotSupported { .. }
+            | ResolveError::OperationNotServed { .. }
+            | ResolveError::ModelAmbiguous { .. }
+            | ResolveError::ProviderAmbiguous { .. },
+        )
+        | Misplaced::Ambiguous(_)
+        | Misplaced::Twice { .. }
+        | Misplaced::Deployment { .. } => Step::new("model", error.to_string(), false),
+    }
 }

@@ -81,6 +81,14 @@ impl Said {
         }
     }
 
+    /// The output bound that it states.
+    pub(super) fn bound(&self) -> Option<u64> {
+        match self {
+            Self::Json(fields) => fields.get("max_tokens").and_then(Value::as_u64),
+            Self::Parts(..) => None,
+        }
+    }
+
     fn written(&self) -> (String, Bytes) {
         match self {
             Self::Json(fields) => ("application/json".to_owned(), fields.to_string().into()),

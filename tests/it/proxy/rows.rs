@@ -53,7 +53,7 @@ impl Tapped {
     }
 
     /// An object of the row's kind that the key may use, where its path names one.
-    async fn own(&self, row: &Row, secret: &str, object: &str) {
+    pub(super) async fn own(&self, row: &Row, secret: &str, object: &str) {
         let kept = Kept { provider: "tapped", credential_id: &self.credential, model: Some(MODEL) };
         if let Some(kind) = row.effect.kind() {
             put_on_record(&self.server, secret, kept, kind, object).await;
