@@ -1,6 +1,7 @@
 //! Trying a provider, and a key, with its free model list.
 
 use crate::base::Secret;
+use crate::provider::answer::Refused;
 use crate::provider::endpoint::{AuthScheme, Provider};
 use crate::provider::{Dialect, Endpoint, well_known};
 use crate::proxy::upstream::{Chain, Deadlines, Upstream};
@@ -51,16 +52,11 @@ pub(super) async fn count_models(upstream: &Upstream, trial: &Trial<'_>) -> Resu
     let headers = headers.ok_or_else(|| no_answer("the key has characters that no header can carry"))?;
     let answer = get(upstream, endpoint, path, headers).await;
     let (status, body) = answer.map_err(|reason| ProbeError::NoAnswer { reason })?;
-    match status {
-        StatusCode::OK => {}
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            return Err(ProbeError::Refused { status: status.as_u16() });
-        }
-        // How Gemini refuses a key.
-        StatusCode::BAD_REQUEST if memchr::memmem::find(&body, b"API_KEY_INVALID").is_some() => {
-            return Err(ProbeError::Refused { status: status.as_u16() });
-        }
-        status => return Err(no_answer(&format!("the provider answered {status}"))),
+    if Refused::read(status, &body).is_some() {
+        return Err(ProbeError::Refused { status: status.as_u16() });
+    }
+    if status != StatusCode::OK {
+        return Err(no_answer(&format!("the provider answered {status}")));
     }
     let list: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
     let list = list.ok_or_else(|| no_answer("the answer is not JSON"))?;

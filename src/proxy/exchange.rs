@@ -4,7 +4,8 @@
 use super::Proxy;
 use super::admit::Admitted;
 use super::arrival::Arrival;
-use super::forward::{self, Again, Attempt, Call};
+use super::attempts::Patience;
+use super::forward::Call;
 use super::headers::answer_headers;
 use super::rates;
 use super::refusal::{Code, Refusal};
@@ -12,7 +13,7 @@ use super::respond::{self, Facts};
 use super::settle::{Bill, settle};
 use super::stops::Stops;
 use super::stream;
-use super::upstream::{Chain, Deadlines, IdleTimeout, UpstreamError};
+use super::upstream::UpstreamError;
 use super::whole;
 use crate::log::{AlarmKind, Entry, Outcome};
 use crate::provider::Dialect;
@@ -22,11 +23,10 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use http::response::Parts;
-use http::{HeaderMap, HeaderName, Request, StatusCode};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderName, StatusCode};
 use serde_json::json;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -45,11 +45,11 @@ pub(super) struct Exchange {
     /// From sending to the head of the answer, over all attempts.
     pub(super) upstream_wait: Duration,
     /// Which version of the credential's key was sent last.
-    key_version: i64,
+    pub(super) key_version: i64,
 }
 
 /// Why there is no answer to pass on.
-enum Unanswered {
+pub(super) enum Unanswered {
     /// The sub-key was stopped.
     Stopped,
     /// The vault was sealed.
@@ -62,9 +62,6 @@ enum Unanswered {
 
 /// How long an answer waits for its admission to be durable.
 pub(super) const RECORD_WAIT: Duration = Duration::from_secs(5);
-
-/// Why another version of the key answered than the first.
-const FALLBACK_CREDENTIAL: &str = "credential";
 
 /// Sends the request and returns the answer's head; the rest goes on in a task of its own.
 pub(super) async fn conduct(
@@ -130,6 +127,7 @@ impl Exchange {
     async fn run(mut self, call: Call, reply: oneshot::Sender<Response>) {
         let Call { attempt, again, deadlines, idle, total, drains } = call;
         let deadline = tokio::time::Instant::now() + total;
+        let patience = Patience { deadlines, idle, until: deadline };
         // The last look before anything is sent: a key stopped meanwhile sends nothing.
         if self.stopped.is_cancelled() {
             let refusal = self.stopped.refusal();
@@ -140,7 +138,7 @@ impl Exchange {
         }
         self.admitted.reservation.mark_sent();
         self.admitted.in_flight.mark_sent();
-        let (response, guard) = match self.ask(attempt, again, deadlines).await {
+        let (response, guard) = match self.ask(attempt, again, patience).await {
             Ok(answer) => answer,
             Err(Unanswered::Failed(error)) => return self.fail(&error, reply).await,
             Err(Unanswered::Stopped) => {
@@ -164,64 +162,11 @@ impl Exchange {
         if is_compressed(&parts.headers) {
             return self.end_compressed(parts.status, reply).await;
         }
-        let body = IdleTimeout::new(body, idle);
         match self.passing(&parts) {
             Some(kind) => {
                 stream::pass(self, (kind, parts, body), guard, drains, deadline, reply).await;
             }
             None => whole::pass(self, parts, body, guard, deadline, reply).await,
-        }
-    }
-
-    /// Sends the request; where the provider refuses the key, once more with the other version of it, while there is
-    /// one. A refused key means that nothing was generated, so nothing is paid twice.
-    async fn ask(
-        &mut self,
-        attempt: Attempt,
-        again: Option<Again>,
-        deadlines: Deadlines,
-    ) -> Result<(Response<Incoming>, EchoGuard), Unanswered> {
-        let response = self.send(attempt.request, deadlines).await?;
-        let other = match again {
-            Some(again) if is_key_refused(&response) => again.attempt(&self.proxy, &self.admitted),
-            Some(_) | None => None,
-        };
-        let Some(other) = other else { return Ok((response, attempt.guard)) };
-        drop(response);
-        self.key_version = other.version;
-        self.admitted.entry.attempts = self.admitted.entry.attempts.saturating_add(1);
-        self.admitted.entry.fallback = Some(FALLBACK_CREDENTIAL.to_owned());
-        let response = self.send(other.request, deadlines).await?;
-        if !is_key_refused(&response) {
-            self.prefer(other.version, attempt.version);
-        }
-        Ok((response, other.guard))
-    }
-
-    async fn send(
-        &mut self,
-        request: Request<Chain>,
-        deadlines: Deadlines,
-    ) -> Result<Response<Incoming>, Unanswered> {
-        let sent = Instant::now();
-        let answer = tokio::select! {
-            answer = self.proxy.upstream.send(request, deadlines) => answer.map_err(Unanswered::Failed),
-            () = self.stopped.cancelled() => Err(Unanswered::Stopped),
-            () = self.sealed.cancelled() => Err(Unanswered::Sealed),
-            () = self.proxy.cut_all.cancelled() => Err(Unanswered::ShuttingDown),
-        };
-        self.upstream_wait += sent.elapsed();
-        answer
-    }
-
-    /// The provider took this version of the key after it had refused the other: requests take it first from now on.
-    fn prefer(&self, taken: i64, refused: i64) {
-        let snapshot = self.proxy.services.snapshot();
-        let Some(credential) = forward::in_force(&snapshot, &self.admitted) else { return };
-        if credential.prefer(taken) && taken < refused {
-            let provider = self.admitted.resolved.provider.as_str();
-            let detail = json!({"provider": provider, "refused_version": refused, "used_version": taken});
-            self.proxy.services.alarms.raise(AlarmKind::CredentialFellBack, &credential.id, &detail);
         }
     }
 
@@ -240,15 +185,7 @@ impl Exchange {
         });
     }
 
-    /// The provider refused our key, account or address: an alarm.
-    pub(super) fn note_refused_credential(&self, status: StatusCode) {
-        let provider = self.admitted.resolved.provider.as_str();
-        let detail =
-            json!({"provider": provider, "secret_version": self.key_version, "status": status.as_u16()});
-        self.proxy.services.alarms.raise(AlarmKind::UpstreamCredential, self.credential_id(), &detail);
-    }
-
-    fn credential_id(&self) -> &str {
+    pub(super) fn credential_id(&self) -> &str {
         self.admitted.entry.credential_id.as_deref().unwrap_or_default()
     }
 
@@ -404,18 +341,13 @@ impl Exchange {
 }
 
 /// Whether a body has to be unpacked before it says anything.
-fn is_compressed(headers: &HeaderMap) -> bool {
+pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
     let is_packed = |value: &HeaderValue| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
     headers.get_all(CONTENT_ENCODING).iter().any(is_packed)
 }
 
-/// Refused for the key alone, before anything was looked at.
-fn is_key_refused(response: &Response<Incoming>) -> bool {
-    response.status() == StatusCode::UNAUTHORIZED
-}
-
 /// Takes out every header of an answer in which the key stands, whatever its name. Whether there was one.
-fn take_echoes(guard: &EchoGuard, headers: &mut HeaderMap) -> bool {
+pub(super) fn take_echoes(guard: &EchoGuard, headers: &mut HeaderMap) -> bool {
     let echoing = headers.iter().filter(|(_, value)| guard.is_in(value.as_bytes()));
     let names: Vec<HeaderName> = echoing.map(|(name, _)| name.clone()).collect();
     for name in &names {
@@ -423,9 +355,6 @@ fn take_echoes(guard: &EchoGuard, headers: &mut HeaderMap) -> bool {
     }
     !names.is_empty()
 }
-
-/// The provider's body, each wait bounded.
-pub(super) type AnswerBody = IdleTimeout<Incoming>;
 
 /// An answer with a body that was read whole.
 pub(super) fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Response {

@@ -2,6 +2,7 @@
 
 mod admit;
 mod arrival;
+mod attempts;
 mod change;
 mod deferred;
 mod exchange;

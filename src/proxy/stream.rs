@@ -4,7 +4,8 @@
 //! provider's connection is closed before the cost is settled, and a client that takes not even the last event loses
 //! its connection.
 
-use super::exchange::{AnswerBody, Exchange, RECORD_WAIT, response, shutting_down};
+use super::attempts::AnswerBody;
+use super::exchange::{Exchange, RECORD_WAIT, response, shutting_down};
 use super::refusal::{Code, Refusal};
 use super::respond;
 use super::settle::{Bill, note_reading, settle_with};

@@ -1,6 +1,7 @@
 //! An answer that is no stream: read whole, metered, settled, and then passed on with what it cost.
 
-use super::exchange::{AnswerBody, Exchange, RECORD_WAIT, response, shutting_down};
+use super::attempts::AnswerBody;
+use super::exchange::{Exchange, RECORD_WAIT, response, shutting_down};
 use super::headers::put;
 use super::rates;
 use super::refusal::{Code, Refusal};
@@ -10,7 +11,7 @@ use super::upstream::AnswerError;
 use crate::budget::Balance;
 use crate::http::Buffer;
 use crate::log::{Entry, Outcome, UsageSource};
-use crate::provider::answer::read_json;
+use crate::provider::answer::{Refused, read_json};
 use crate::provider::operation::Answer;
 use crate::provider::{Reading, Usage};
 use crate::vault::EchoGuard;
@@ -57,7 +58,9 @@ pub(super) async fn pass(
     let announced = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     let collected = collect(&exchange, body, guard, (announced, bytes_max), deadline).await;
     let mut told = None;
-    let (refusal, outcome) = match (collected, refused_upstream(&exchange, parts.status)) {
+    let said = if let Collected::Whole(bytes) = &collected { &bytes[..] } else { &[] };
+    let refused = refused_upstream(&exchange, parts.status, said);
+    let (refusal, outcome) = match (collected, refused) {
         (Collected::Whole(bytes), Some(refusal)) => {
             told = Some(bill_of(&exchange, parts.status, &read(&exchange, &parts, &bytes)));
             (refusal, Outcome::UpstreamFailed)
@@ -146,12 +149,16 @@ async fn pass_on(exchange: Exchange, parts: Parts, bytes: Bytes, reply: oneshot:
 }
 
 /// What the provider refused although the request is not at fault: our credential, our account, our address.
-fn refused_upstream(exchange: &Exchange, status: StatusCode) -> Option<Refusal> {
+fn refused_upstream(exchange: &Exchange, status: StatusCode, said: &[u8]) -> Option<Refusal> {
     let provider = &exchange.admitted.resolved.provider;
-    if matches!(status.as_u16(), 401..=403) {
-        exchange.note_refused_credential(status);
+    if let Some(refused) = Refused::read(status, said) {
+        exchange.note_refused_credential(refused, status);
+        let ours = match refused {
+            Refused::Key => "credential",
+            Refused::Account => "account",
+        };
         let message = format!(
-            "The provider {provider} refused this gateway's credential. Your key is not at fault; tell your security team."
+            "The provider {provider} refused this gateway's {ours}. Your key is not at fault; tell your security team."
         );
         return Some(Refusal::new(Code::UpstreamCredentialError, message));
     }

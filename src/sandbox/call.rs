@@ -157,7 +157,7 @@ pub(super) async fn answer(sandbox: Sandbox, request: axum::extract::Request) ->
         Ok(body) => attempt(sandbox, target, dialect, &parts, &body, flight, &mut seal).await,
         Err(_) => Err(Refusal::TooLarge),
     };
-    outcome.unwrap_or_else(|refusal| seal.refuse(&refusal, refusal.status()))
+    outcome.unwrap_or_else(|refusal| seal.refuse(&refusal, refusal.status(dialect)))
 }
 
 async fn attempt(
@@ -229,7 +229,11 @@ async fn run(call: &Call, target: &Target, flight: InFlight, seal: &Seal) -> Res
             (true, _) | (false, None) => bad_key(&call.key),
         };
         let told = used.and_then(|usage| usage.reported(directives));
-        return Ok(seal.refuse_telling(&refusal, status.unwrap_or_else(|| refusal.status()), told));
+        return Ok(seal.refuse_telling(
+            &refusal,
+            status.unwrap_or_else(|| refusal.status(call.dialect)),
+            told,
+        ));
     }
     let work = target.work(call)?;
     let base = call.model.as_ref().map_or("", Model::base);

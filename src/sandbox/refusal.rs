@@ -60,8 +60,9 @@ impl Refusal {
     }
 
     /// The status each provider answers.
-    pub(super) fn status(&self) -> StatusCode {
+    pub(super) fn status(&self, dialect: Dialect) -> StatusCode {
         match self {
+            Self::BadKey { .. } if dialect == Dialect::Gemini => StatusCode::BAD_REQUEST,
             Self::NoKey | Self::BadKey { .. } => StatusCode::UNAUTHORIZED,
             Self::NotJson
             | Self::NotMultipart

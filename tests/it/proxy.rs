@@ -35,6 +35,7 @@ mod peer;
 mod rates;
 mod raw;
 mod resolution;
+mod refused;
 mod responses;
 mod rotation;
 mod rows;

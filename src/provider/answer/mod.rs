@@ -13,6 +13,7 @@ mod meter;
 mod opaque;
 mod openai;
 mod responses;
+mod refused;
 mod shorten;
 mod sse;
 mod sse_meter;
@@ -24,6 +25,7 @@ pub use meter::{Meter, Place};
 pub use opaque::OpaqueMeter;
 pub use sse_meter::{MeterError, SseMeter};
 pub use strand::TextWatch;
+pub use refused::Refused;
 
 use super::{
     Dialect, ObjectKind, Reading,

@@ -5,9 +5,11 @@
 //! it back unwritten.
 
 mod chain;
+mod heard;
 mod idle;
 
 pub use chain::Chain;
+pub use heard::Heard;
 pub use idle::{AnswerError, IdleTimeout};
 
 use crate::http::client::{AddressRule, ConnectError, Connector, Outgoing, OutgoingError, cause};

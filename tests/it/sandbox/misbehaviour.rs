@@ -49,7 +49,7 @@ async fn keys_models_and_paths_are_refused_in_the_callers_dialect() {
     401 Unauthorized {"message":"x-api-key header is required","type":"authentication_error"}
     401 Unauthorized {"message":"invalid x-api-key","type":"authentication_error"}
     401 Unauthorized {"code":401,"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","domain":"googleapis.com","metadata":{"service":"generativelanguage.googleapis.com"},"reason":"CREDENTIALS_MISSING"}],"message":"Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or other valid authentication credential.","status":"UNAUTHENTICATED"}
-    401 Unauthorized {"code":401,"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","domain":"googleapis.com","metadata":{"service":"generativelanguage.googleapis.com"},"reason":"API_KEY_INVALID"}],"message":"API key not valid. Please pass a valid API key.","status":"UNAUTHENTICATED"}
+    400 Bad Request {"code":400,"details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","domain":"googleapis.com","metadata":{"service":"generativelanguage.googleapis.com"},"reason":"API_KEY_INVALID"}],"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT"}
     404 Not Found {"code":"model_not_found","message":"The model `gpt-4o` does not exist or you do not have access to it.","param":null,"type":"invalid_request_error"}
     404 Not Found {"message":"model: gpt-4o","type":"not_found_error"}
     404 Not Found {"code":404,"message":"models/gpt-4o is not found for API version v1beta, or is not supported for this method.","status":"NOT_FOUND"}
