@@ -343,7 +343,8 @@ impl Refusal {
                 Some(format!("event: response.failed\ndata: {event}\n\n"))
             }
             (Place::Array(ArrayPlace::Start), _) => Some(format!("[{body}]")),
-            (Place::Array(ArrayPlace::Between), _) => Some(format!(",\r\n{body}]")),
+            (Place::Array(ArrayPlace::Before), _) => Some(format!("{body}]")),
+            (Place::Array(ArrayPlace::After), _) => Some(format!(",\r\n{body}]")),
             (Place::Array(ArrayPlace::Inside) | Place::Inside | Place::Opaque, _) => None,
         }
     }
@@ -370,7 +371,8 @@ mod tests {
             refusal.stream_event(Dialect::Gemini, "req_1", (Place::Array(place), &Reading::default()))
         };
         assert_eq!(array(ArrayPlace::Start), Some(format!("[{body}]")));
-        assert_eq!(array(ArrayPlace::Between), Some(format!(",\r\n{body}]")));
+        assert_eq!(array(ArrayPlace::Before), Some(format!("{body}]")));
+        assert_eq!(array(ArrayPlace::After), Some(format!(",\r\n{body}]")));
         assert_eq!(array(ArrayPlace::Inside), None);
         let gemini = refusal.body(Dialect::Gemini, "req_1");
         assert_eq!(gemini["error"]["code"], 403);

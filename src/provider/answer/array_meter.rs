@@ -2,6 +2,7 @@
 //!
 //! Every byte passes, at once and unchanged, but for what must not pass; see [`super::sse_meter`].
 
+use super::array_place::{ArrayPlace, Scanner};
 use super::long::{Long, WHOLE_BYTES_MAX};
 use super::sse_meter::{EVENT_BYTES_MAX, HELD_BYTES_MIN, MeterError, Teller};
 use super::strand::TextWatch;
@@ -23,38 +24,8 @@ pub struct ArrayMeter {
     bytes: usize,
     /// Its first bracket was read.
     has_begun: bool,
-}
-
-/// Follows brackets and strings.
-#[derive(Debug, Default)]
-struct Scanner {
-    depth: usize,
-    /// The depth at which elements stand: 1 inside an array, 0 for an object by itself.
-    base: usize,
-    text: Text,
-    begun: bool,
-    ended: bool,
-}
-
-/// Where a scanner stands towards strings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Text {
-    #[default]
-    Outside,
-    Inside,
-    /// After a backslash.
-    Escaped,
-}
-
-/// Where an array stands, for whoever has to end it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ArrayPlace {
-    /// Nothing was passed.
-    Start,
-    /// Between two elements.
-    Between,
-    /// Inside an element, or after the end.
-    Inside,
+    /// Where what was given out ends.
+    place: ArrayPlace,
 }
 
 impl ArrayMeter {
@@ -70,6 +41,7 @@ impl ArrayMeter {
             whole_bytes_max: WHOLE_BYTES_MAX,
             bytes: 0,
             has_begun: false,
+            place: ArrayPlace::Start,
         }
     }
 
@@ -122,6 +94,7 @@ impl ArrayMeter {
             long.read(&raw[start..], &mut self.teller)?;
         }
         long.pass(&raw[passed..], out);
+        self.place = ArrayPlace::Inside;
         Ok(())
     }
 
@@ -141,21 +114,15 @@ impl ArrayMeter {
     }
 
     pub(super) fn place(&self) -> ArrayPlace {
-        match &self.scanner {
-            Scanner { begun: false, .. } => ArrayPlace::Start,
-            Scanner { depth: 1, base: 1, text: Text::Outside, .. }
-                if self.passed == self.raw.len() && self.long.is_none() =>
-            {
-                ArrayPlace::Between
-            }
-            Scanner { .. } => ArrayPlace::Inside,
-        }
+        self.place
     }
 
     fn end_element(&mut self, out: &mut BytesMut) -> Result<(), MeterError> {
         (self.bytes, self.has_begun) = (0, false);
         if let Some(long) = self.long.take() {
-            return long.end("", &mut self.teller, out);
+            long.end("", &mut self.teller, out)?;
+            self.place = self.scanner.place();
+            return Ok(());
         }
         let start = memchr::memchr(b'{', &self.raw).unwrap_or(self.raw.len());
         if start < self.raw.len() {
@@ -171,41 +138,7 @@ impl ArrayMeter {
     fn pass_rest(&mut self, out: &mut BytesMut) {
         out.extend_from_slice(&self.raw[self.passed..]);
         self.passed = self.raw.len();
-    }
-}
-
-impl Scanner {
-    /// Reads up to the end of an element, or all: how many bytes, and whether an element ends there.
-    fn advance(&mut self, bytes: &[u8]) -> (usize, bool) {
-        for (at, byte) in bytes.iter().enumerate() {
-            if self.text != Text::Outside {
-                self.text = match (self.text, byte) {
-                    (Text::Inside, b'\\') => Text::Escaped,
-                    (Text::Inside, b'"') => Text::Outside,
-                    (Text::Inside | Text::Escaped | Text::Outside, _) => Text::Inside,
-                };
-                continue;
-            }
-            match byte {
-                b'"' => self.text = Text::Inside,
-                b'{' | b'[' => {
-                    if !self.begun {
-                        self.begun = true;
-                        self.base = usize::from(*byte == b'[');
-                    }
-                    self.depth += 1;
-                }
-                b'}' | b']' => {
-                    self.depth = self.depth.saturating_sub(1);
-                    self.ended |= self.depth == 0;
-                    if self.depth == self.base && *byte == b'}' {
-                        return (at + 1, true);
-                    }
-                }
-                _ => {}
-            }
-        }
-        (bytes.len(), false)
+        self.place = self.scanner.place();
     }
 }
 
@@ -298,17 +231,52 @@ mod tests {
         let (mut meter, mut out) = (meter(), BytesMut::new());
         assert_eq!(meter.place(), ArrayPlace::Start);
         meter.push(b"[", &mut out).unwrap();
-        assert_eq!(meter.place(), ArrayPlace::Between);
+        assert_eq!(meter.place(), ArrayPlace::Before);
         meter.push(br#"{"a":"#, &mut out).unwrap();
         assert_eq!((meter.place(), &out[..]), (ArrayPlace::Inside, &br#"[{"a":"#[..]));
-        meter.push(br#""ok"},"#, &mut out).unwrap();
-        assert_eq!(meter.place(), ArrayPlace::Between);
+        meter.push(br#""ok"}"#, &mut out).unwrap();
+        assert_eq!(meter.place(), ArrayPlace::After);
+        meter.push(b" ,\n", &mut out).unwrap();
+        assert_eq!(meter.place(), ArrayPlace::Before);
         let before = out.len();
         let held = br#"{"a":"\u0066orbidden"#;
         meter.push(held, &mut out).unwrap();
-        assert_eq!(out.len(), before, "held until it is whole");
+        assert_eq!((out.len(), meter.place()), (before, ArrayPlace::Before), "held until it is whole");
         assert_eq!(meter.push(br#""}"#, &mut out), Err(MeterError::Withheld));
-        assert_eq!(out.len(), before);
+        assert_eq!((out.len(), meter.place()), (before, ArrayPlace::Before));
+    }
+
+    /// What was given out, ended by one more element, is an array, wherever it was cut.
+    #[test]
+    fn an_array_can_be_ended_where_that_is_said_and_only_there() {
+        let ends = |stream: &[u8], whole_bytes_max: usize| {
+            let (mut meter, mut out) = (ArrayMeter { whole_bytes_max, ..meter() }, BytesMut::new());
+            meter.push(stream, &mut out).unwrap();
+            let last = match meter.place() {
+                ArrayPlace::Start => "[7]",
+                ArrayPlace::Before => "7]",
+                ArrayPlace::After => ",7]",
+                ArrayPlace::Inside => return None,
+            };
+            Some([&out[..], last.as_bytes()].concat())
+        };
+        for stream in [STREAM, r#" [ "a\"," , [1,{}] ,-1.5e3,null , {} ]"#] {
+            let mut told = 0;
+            for cut in 0..=stream.len() {
+                for whole_bytes_max in [0, WHOLE_BYTES_MAX] {
+                    let Some(ended) = ends(&stream.as_bytes()[..cut], whole_bytes_max) else { continue };
+                    let text = String::from_utf8(ended).unwrap();
+                    let array: serde_json::Value =
+                        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+                    assert_eq!(array.as_array().unwrap().last().unwrap(), 7);
+                    told += 1;
+                }
+            }
+            assert!(told > 10, "{told} of {stream}");
+        }
+        for stream in ["x", "\u{feff}[", "[1", "[tru", "[\"", "{", "{}", "[{}]", "[[", "}"] {
+            assert_eq!(ends(stream.as_bytes(), WHOLE_BYTES_MAX), None, "{stream}");
+        }
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! Metering an answer while it passes, whatever it is made of.
 
-use super::array_meter::{ArrayMeter, ArrayPlace};
+use super::array_meter::ArrayMeter;
+use super::array_place::ArrayPlace;
 use super::opaque::OpaqueMeter;
 use super::sse_meter::{MeterError, SseMeter};
 use super::strand::TextWatch;

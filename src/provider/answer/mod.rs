@@ -5,6 +5,7 @@
 
 mod anthropic;
 mod array_meter;
+mod array_place;
 mod files;
 mod gemini;
 mod long;
@@ -12,20 +13,21 @@ mod media;
 mod meter;
 mod opaque;
 mod openai;
-mod responses;
 mod refused;
+mod responses;
 mod shorten;
 mod sse;
 mod sse_meter;
 mod strand;
 mod usage;
 
-pub use array_meter::{ArrayMeter, ArrayPlace};
+pub use array_meter::ArrayMeter;
+pub use array_place::ArrayPlace;
 pub use meter::{Meter, Place};
 pub use opaque::OpaqueMeter;
+pub use refused::Refused;
 pub use sse_meter::{MeterError, SseMeter};
 pub use strand::TextWatch;
-pub use refused::Refused;
 
 use super::{
     Dialect, ObjectKind, Reading,

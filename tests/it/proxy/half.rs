@@ -9,24 +9,27 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// Its key.
+pub(super) const KEY: &str = "half-canary-5d1c77e0a9";
+
 /// A provider whose answer the test writes.
-struct Provider {
+pub(super) struct Provider {
     listener: TcpListener,
 }
 
 /// Its answer under way.
-struct Answer(TcpStream);
+pub(super) struct Answer(pub(super) TcpStream);
 
 impl Provider {
     /// Registers it for all dialects, with a model `m` of which a token costs something.
-    async fn register(server: &TestServer) -> Self {
+    pub(super) async fn register(server: &TestServer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let dialects = json!({"openai": format!("{url}/v1"), "anthropic": url, "gemini": url});
         let provider = json!({"slug": "half", "dialects": dialects, "supports_stream_options": false});
         let made = server.admin_post("/api/v1/providers", &provider).await;
         assert_eq!(made.status, 201, "{:?}", made.json());
-        let key = json!({"name": "main", "secret": "half-canary-5d1c77e0a9"});
+        let key = json!({"name": "main", "secret": KEY});
         let made = server.admin_post("/api/v1/providers/half/credentials", &key).await;
         assert_eq!(made.status, 201, "{:?}", made.json());
         let model = json!({
@@ -40,7 +43,7 @@ impl Provider {
     }
 
     /// The next request's answer, its head written.
-    async fn answer(&self, kind: &str) -> Answer {
+    pub(super) async fn answer(&self, kind: &str) -> Answer {
         let (mut stream, _) = self.listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
         let mut request = Vec::new();
@@ -54,13 +57,13 @@ impl Provider {
 }
 
 impl Answer {
-    async fn say(&mut self, bytes: &str) {
+    pub(super) async fn say(&mut self, bytes: &str) {
         let chunk = format!("{:x}\r\n{bytes}\r\n", bytes.len());
         self.0.write_all(chunk.as_bytes()).await.unwrap();
     }
 }
 
-const EVENTS: &str = "text/event-stream";
+pub(super) const EVENTS: &str = "text/event-stream";
 
 /// Path, the answer's kind, a whole event, and the two halves of another.
 const STREAMS: [(&str, &str, &str, [&str; 2]); 5] = [
@@ -97,7 +100,7 @@ const STREAMS: [(&str, &str, &str, [&str; 2]); 5] = [
 ];
 
 /// Asks for a stream, of which it has the head when this returns.
-async fn ask(server: &TestServer, secret: &str, path: &str) -> Raw {
+pub(super) async fn ask(server: &TestServer, secret: &str, path: &str) -> Raw {
     let content = json!([{"role": "user", "content": "hi"}]);
     let body = match path {
         "/v1/responses" => {
@@ -116,7 +119,7 @@ async fn ask(server: &TestServer, secret: &str, path: &str) -> Raw {
 }
 
 /// The chunks that are left of a body, without their framing, and whether its end was told.
-fn unframed(rest: &[u8]) -> (String, bool) {
+pub(super) fn unframed(rest: &[u8]) -> (String, bool) {
     let text = String::from_utf8(rest.to_vec()).unwrap();
     let (mut chunks, mut body) = (text.trim_start(), String::new());
     while let Some((size, rest)) = chunks.split_once("\r\n") {
