@@ -211,6 +211,10 @@ impl TextWatch for KeyWatch {
 
     fn is_alert(&self) -> bool {
         self.0.is_alert()
+    fn hear_name(&mut self, name: &str) -> bool {
+        self.0.hear_name(name.as_bytes()).is_ok()
+    }
+
     }
 
     fn could_hide_in(&self, raw: &[u8]) -> bool {

@@ -125,6 +125,11 @@ impl TextGuard {
         Ok(())
     }
 
+    /// Hears a text that stands by itself, unescaped. After an error it must not reach the client.
+    pub fn hear_name(&self, name: &[u8]) -> Result<(), Echoed> {
+        if self.needle.is_empty() || self.finder.find(name).is_none() { Ok(()) } else { Err(Echoed) }
+    }
+
     /// Hears data that should be JSON and is none: two members of one name, a number that is none, a text that does not
     /// end. A looser reader than ours may make texts of it, so what stands in quotes is taken for texts as it is, each
     /// one the next piece of those behind the same name; and data without quotes is a piece by itself.

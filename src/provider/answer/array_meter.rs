@@ -158,6 +158,10 @@ mod tests {
             piece != "forbidden"
         }
 
+        fn hear_name(&mut self, name: &str) -> bool {
+            name != "forbidden"
+        }
+
         fn is_alert(&self) -> bool {
             false
         }

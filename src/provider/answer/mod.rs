@@ -62,6 +62,9 @@ const NOT_WRITTEN: [&str; 15] = [
     "type",
 ];
 
+/// Members of a call that the model made up as they are: most providers give them as a text of JSON, some as JSON.
+const CALLED_WITH: [&str; 2] = ["arguments", "input"];
+
 /// Reads a whole answer, not streamed. What is free tells nothing that matters, but of a response that is shown: that is
 /// where work that went on out of sight tells what it made and used.
 pub fn read_json(row: &Row, body: &[u8]) -> Reading {
@@ -98,7 +101,12 @@ fn written_bytes(value: Value<'_>) -> u64 {
         Kind::Object => value
             .members()
             .filter(|member| !NOT_WRITTEN.iter().any(|name| member.key.is_str(name)))
-            .map(|member| written_bytes(member.value))
+            .map(|member| {
+                // What a tool is called with is the model's, names and numbers too, where it is no text.
+                let is_call = CALLED_WITH.iter().any(|name| member.key.is_str(name));
+                let is_value = matches!(member.value.kind(), Kind::Array | Kind::Object);
+                if is_call && is_value { wide(member.value.raw_len()) } else { written_bytes(member.value) }
+            })
             .fold(0, u64::saturating_add),
         Kind::Null | Kind::Bool | Kind::Number => 0,
     }
@@ -141,6 +149,23 @@ mod tests {
             ..Reading::default()
         };
         assert_eq!(chat(body), wanted);
+    }
+
+    #[test]
+    fn what_a_tool_is_called_with_counts_names_too() {
+        let name = "n".repeat(1_000);
+        for call in [
+            format!(r#"{{"name":"f","arguments":{{"{name}":1}}}}"#),
+            format!(r#"{{"name":"f","arguments":[{{"a":{{"{name}":null}}}}]}}"#),
+            format!(r#"{{"name":"f","arguments":"{{\"{name}\":1}}"}}"#),
+        ] {
+            let body =
+                format!(r#"{{"choices":[{{"message":{{"tool_calls":[{{"id":"c","function":{call}}}]}}}}]}}"#);
+            let seen = chat(&body).visible_output_bytes;
+            assert!((1_001..1_030).contains(&seen), "{seen}: {call}");
+        }
+        let block = format!(r#"{{"content":[{{"type":"tool_use","name":"f","input":{{"{name}":1}}}}]}}"#);
+        assert!(read_json(&ROWS[3], block.as_bytes()).visible_output_bytes > 1_000);
     }
 
     #[test]

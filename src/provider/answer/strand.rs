@@ -10,6 +10,9 @@ pub trait TextWatch: Send {
     /// Hears the next piece of one text. `false`: the event that holds it must not pass.
     fn hear(&mut self, strand: u64, piece: &str) -> bool;
 
+    /// Hears a text that nobody puts together with others: a name. `false`: the event that holds it must not pass.
+    fn hear_name(&mut self, name: &str) -> bool;
+
     /// Whether some text could be on the way to what must not pass. Then an event is passed only once it is whole.
     fn is_alert(&self) -> bool;
 
@@ -52,7 +55,7 @@ fn hear(value: Value<'_>, strand: u64, watch: &mut dyn TextWatch) -> bool {
             let inside = counters.fold(strand, |strand, counter| mix(strand, counter.raw().as_bytes()));
             value.members().all(|member| {
                 let key = member.key.raw().as_bytes();
-                hear(member.value, mix(inside, key), watch)
+                watch.hear_name(&member.name()) && hear(member.value, mix(inside, key), watch)
             })
         }
         Kind::Null | Kind::Bool | Kind::Number => true,
@@ -77,6 +80,10 @@ mod tests {
         fn hear(&mut self, strand: u64, piece: &str) -> bool {
             self.0.entry(strand).or_default().push_str(piece);
             true
+        }
+
+        fn hear_name(&mut self, name: &str) -> bool {
+            name != "forbidden"
         }
 
         fn is_alert(&self) -> bool {
@@ -105,6 +112,18 @@ mod tests {
             assert!(hear_texts(document.root(), &mut texts));
         }
         texts.0.into_values().collect()
+    }
+
+    #[test]
+    fn names_are_heard_wherever_they_stand() {
+        for (event, may_pass) in [
+            (r#"{"a":[{"b":{"allowed":1}}]}"#, true),
+            (r#"{"a":[{"b":{"forbidden":1}}]}"#, false),
+            (r#"{"a":[{"b":{"\u0066orbidden":null}}]}"#, false),
+        ] {
+            let document = Document::parse(event.as_bytes(), super::super::LIMITS).unwrap();
+            assert_eq!(hear_texts(document.root(), &mut Texts::default()), may_pass, "{event}");
+        }
     }
 
     #[test]

@@ -39,6 +39,10 @@ impl TextWatch for Unheard {
         true
     }
 
+    fn hear_name(&mut self, _name: &str) -> bool {
+        true
+    }
+
     fn is_alert(&self) -> bool {
         false
     }
