@@ -44,7 +44,8 @@ const QUIET: Duration = Duration::from_millis(50);
 /// provider for room on the way.
 const AHEAD_BYTES_MAX: usize = 32 * 1024;
 
-/// How long the last event has to leave for the socket: a connection that breaks off drops what it still holds.
+/// How long the last pieces of a stream that is cut have to leave for the socket: a connection that breaks off drops what
+/// it still holds.
 const LAST_EVENT_GRACE: Duration = Duration::from_millis(100);
 
 /// How long a client may leave a piece unread: as long as a provider may be silent.
@@ -127,6 +128,7 @@ pub(super) async fn pass(
         drains,
         told: None,
         place: meter.place(),
+        rest: Some(BytesMut::new()),
     };
     let end = passage.run(&mut meter).await;
     let is_cut_short = match end {
@@ -209,12 +211,12 @@ impl TextWatch for KeyWatch {
         self.0.hear(strand, piece.as_bytes()).is_ok()
     }
 
-    fn is_alert(&self) -> bool {
-        self.0.is_alert()
     fn hear_name(&mut self, name: &str) -> bool {
         self.0.hear_name(name.as_bytes()).is_ok()
     }
 
+    fn is_alert(&self) -> bool {
+        self.0.is_alert()
     }
 
     fn could_hide_in(&self, raw: &[u8]) -> bool {
@@ -254,6 +256,9 @@ struct Passage<'a> {
     told: Option<(Option<Usage>, Option<NanoUsd>)>,
     /// Where what the client was given ends.
     place: Place,
+    /// What was read and not sent of the event of which the client has a part. `None`: that cannot be brought to its end
+    /// any more.
+    rest: Option<BytesMut>,
 }
 
 impl Passage<'_> {
@@ -292,31 +297,31 @@ impl Passage<'_> {
                 metered = meter.flush(&mut out);
             }
             if let Err(error) = metered {
-                // The events before it are whole and clean.
-                if !client_gone && !out.is_empty() {
-                    match self.send(out.freeze()).await {
-                        Err(Unsent::Cut(refusal)) if error != MeterError::Withheld => {
-                            return End::Cut(refusal);
-                        }
-                        Ok(()) => self.place = meter.place(),
-                        Err(Unsent::Cut(_) | Unsent::ClientGone) => {}
-                    }
-                }
-                return match error {
+                // Noted before anybody is waited for.
+                let end = match error {
                     MeterError::Withheld => self.echoed(),
                     MeterError::EventTooLong { .. } => {
                         End::Unreadable(Refusal::new(Code::UpstreamError, error.to_string()))
                     }
                 };
+                // The events before it are whole and clean.
+                if !client_gone && !out.is_empty() && self.send_soon(out.freeze()).await {
+                    self.place = meter.place();
+                }
+                return end;
             }
             if let Some(refusal) = self.beyond_reservation(meter) {
-                self.finish_event(out, finishes).await;
+                self.finish_event(&out, finishes).await;
                 return End::Cut(refusal);
             }
             if !client_gone && !out.is_empty() {
                 match self.send(out.freeze()).await {
                     Ok(()) => self.place = meter.place(),
-                    Err(Unsent::Cut(refusal)) => return End::Cut(refusal),
+                    Err(Unsent::Cut(refusal)) => {
+                        // What did not go leaves a hole.
+                        self.rest = None;
+                        return End::Cut(refusal);
+                    }
                     Err(Unsent::ClientGone) if self.drains => client_gone = true,
                     Err(Unsent::ClientGone) => return End::ClientGone,
                 }
@@ -340,12 +345,25 @@ impl Passage<'_> {
         Metered { out, finishes, result }
     }
 
-    /// Gives the client the rest of the event that it has a part of, and nothing more: then another event can follow.
-    async fn finish_event(&mut self, mut out: BytesMut, finishes: Option<(usize, Place)>) {
-        if let Some((bytes, place)) = finishes
-            && self.send(out.split_to(bytes).freeze()).await.is_ok()
-        {
-            self.place = place;
+    /// Gives the client the rest of the event that it has a part of, once all of that is there, and nothing more: then
+    /// another event can follow.
+    async fn finish_event(&mut self, out: &[u8], finishes: Option<(usize, Place)>) {
+        if !self.place.is_inside() {
+            return;
+        }
+        let Some(mut rest) = self.rest.take() else { return };
+        match finishes {
+            Some((bytes, place)) => {
+                rest.extend_from_slice(&out[..bytes]);
+                if self.send_soon(rest.freeze()).await {
+                    self.place = place;
+                }
+            }
+            None if rest.len() + out.len() <= AHEAD_BYTES_MAX => {
+                rest.extend_from_slice(out);
+                self.rest = Some(rest);
+            }
+            None => {}
         }
     }
 
@@ -375,7 +393,7 @@ impl Passage<'_> {
                 return false;
             }
             let Metered { out, finishes, result } = self.meter(meter, &checked);
-            self.finish_event(out, finishes).await;
+            self.finish_event(&out, finishes).await;
             if result.is_err() {
                 return false;
             }
@@ -393,6 +411,11 @@ impl Passage<'_> {
             },
             refusal = cut(self.exchange, self.deadline) => Err(Unsent::Cut(refusal)),
         }
+    }
+
+    /// The same for a stream that is cut: for its last pieces nobody is waited for. Whether it went.
+    async fn send_soon(&self, piece: Bytes) -> bool {
+        tokio::time::timeout(LAST_EVENT_GRACE, self.send(piece)).await.is_ok_and(|sent| sent.is_ok())
     }
 
     /// A stream that visibly is longer than what was held for it, or reports usage that costs more.

@@ -43,6 +43,7 @@ mod rows;
 mod shared_rates;
 mod slow;
 mod smuggling;
+mod unread;
 mod upload;
 
 use crate::support::server::{Answer, TestServer};

@@ -204,3 +204,49 @@ async fn a_key_revoked_inside_an_event_that_does_not_end_breaks_off() {
         drop(answer);
     }
 }
+
+#[tokio::test]
+async fn an_event_that_comes_to_its_end_in_pieces_after_the_cut_has_no_hole() {
+    let server = TestServer::start(TestStore::sqlite().await).await;
+    let provider = Provider::register(&server).await;
+    for (path, kind, whole, [first, second]) in STREAMS {
+        let (id, secret) = server.mint(json!({"models": ["half/*"]})).await;
+        let (mut raw, mut answer) = tokio::join!(ask(&server, &secret, path), provider.answer(kind));
+        answer.say(whole).await;
+        answer.say(first).await;
+        assert!(raw.until(first.as_bytes()).await, "{path}");
+        // It is cut somewhere in these, each of which arrives by itself.
+        let (start, end) = second.split_at(2);
+        let pieces = async {
+            let (path, nothing) = (format!("/api/v1/subkeys/{id}/revoke"), json!({}));
+            let revoke = server.admin_post(&path, &nothing);
+            let mut revoke = std::pin::pin!(revoke);
+            answer.say(start).await;
+            let (mut said, mut is_revoked) = (start.to_owned(), false);
+            for number in 0.. {
+                let piece = format!("{number:04} ");
+                answer.say(&piece).await;
+                said.push_str(&piece);
+                tokio::select! {
+                    done = &mut revoke, if !is_revoked => {
+                        assert_eq!(done.status, 200);
+                        is_revoked = true;
+                    }
+                    alive = server.admin_get("/healthz") => drop(alive),
+                }
+                if is_revoked && number % 8 == 7 {
+                    break;
+                }
+            }
+            answer.say(end).await;
+            said + end
+        };
+        let said = pieces.await;
+        let (body, has_ended) = unframed(&raw.rest().await);
+        assert!(!has_ended, "{path}: {body}");
+        match body.strip_prefix(&said) {
+            Some(told) => assert!(told.contains("key_revoked"), "{path}: {told}"),
+            None => assert!(said.starts_with(&body), "{path}: something is missing of {said} in {body}"),
+        }
+    }
+}

@@ -61,6 +61,19 @@ impl H2 {
         timeout(PATIENCE, self.read(stream)).await.expect("the stream does not end")
     }
 
+    /// Reads until the head of the stream's answer has come.
+    pub(in crate::proxy) async fn until_head(&mut self, wanted: u32) {
+        loop {
+            let mut head = [0; 9];
+            timeout(PATIENCE, self.stream.read_exact(&mut head)).await.expect("no head comes").unwrap();
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            self.stream.read_exact(&mut payload).await.unwrap();
+            if head[3] == HEADERS && head[5..] == wanted.to_be_bytes() {
+                return;
+            }
+        }
+    }
+
     async fn read(&mut self, wanted: u32) -> Ended {
         let (mut body, mut gone) = (Vec::new(), None);
         loop {
