@@ -65,7 +65,8 @@ impl Bill {
             (Some(usage), Some(priced)) => {
                 let told = Self::as_told(admitted, priced, usage, reading);
                 // What was told before the end is the least that it can be.
-                let is_final = reading.complete || reading.usage_is_final && priced.estimate.candidates == 1;
+                let is_final = reading.complete && !reading.usage_is_partial
+                    || reading.usage_is_final && priced.estimate.candidates == 1;
                 let guessed = (!is_final).then(|| Self::as_seen(priced, reading));
                 guessed.filter(|guessed| guessed.cost > told.cost).unwrap_or(told)
             }

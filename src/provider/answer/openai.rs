@@ -6,7 +6,7 @@ use crate::{
     provider::{Made, ObjectKind, Reading},
 };
 use chrono::TimeDelta;
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 /// Longer than any sound is kept to be named again; its `expires_at` says about an hour.
 const SOUND_KEPT: TimeDelta = TimeDelta::days(1);
@@ -17,15 +17,61 @@ pub(super) fn read_body(root: Value<'_>, reading: &mut Reading) {
     read_choices(root, "message", reading);
 }
 
+/// What a stream has told of its choices.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Which have begun, and whether they have ended.
+    choices: BTreeMap<u64, bool>,
+    /// The usage was told when all had.
+    is_usage_whole: bool,
+}
+
+/// Where a chunk has what a choice goes on with.
+const DELTA: &str = "delta";
+
+/// No request makes more choices.
+const CHOICES_MAX: usize = 128;
+
+impl Tally {
+    /// The stream has ended well, but without the mark by which the dialect ends one: it is whole where each choice was
+    /// said to have ended.
+    pub(super) fn end(&self, reading: &mut Reading) {
+        if !reading.complete && self.all_ended() {
+            reading.complete = true;
+            reading.usage_is_partial = !self.is_usage_whole;
+        }
+    }
+
+    fn all_ended(&self) -> bool {
+        !self.choices.is_empty() && self.choices.values().all(|ended| *ended)
+    }
+
+    fn read(&mut self, root: Value<'_>) {
+        for choice in root.get("choices").into_iter().flat_map(Value::items) {
+            let index = choice.get("index").and_then(Value::as_u64).unwrap_or(0);
+            if self.choices.len() < CHOICES_MAX || self.choices.contains_key(&index) {
+                let goes_on = [DELTA, "text"]
+                    .iter()
+                    .filter_map(|field| choice.get(field))
+                    .any(|more| written_bytes(more) > 0);
+                let ended = self.choices.entry(index).or_default();
+                *ended = text(choice, "finish_reason").is_some() || *ended && !goes_on;
+            }
+        }
+    }
+}
+
 /// Reads one chunk of a stream.
-pub(super) fn read_chunk(root: Value<'_>, reading: &mut Reading) {
+pub(super) fn read_chunk(root: Value<'_>, tally: &mut Tally, reading: &mut Reading) {
     let seen = reading.visible_output_bytes;
     read_common(root, reading);
-    read_choices(root, "delta", reading);
+    read_choices(root, DELTA, reading);
+    tally.read(root);
     if root.get("usage").is_some_and(|usage| !usage.is_null()) {
         reading.usage_is_final = reading.usage.is_some() && reading.finish_reason.is_some();
+        tally.is_usage_whole = tally.all_ended();
     } else if reading.visible_output_bytes > seen {
-        reading.usage_is_final = false;
+        (reading.usage_is_final, tally.is_usage_whole) = (false, false);
     }
     reading.failed |= root.get("error").is_some_and(|error| !error.is_null());
 }

@@ -199,13 +199,19 @@ impl SseMeter {
     /// The provider has ended its stream: an event that it left without its blank line is read, and what
     /// is held of it goes to `out`. Not for a stream that broke off: half an event is worth nothing.
     pub fn flush(&mut self, out: &mut BytesMut) -> Result<(), MeterError> {
-        if self.bytes == 0 { Ok(()) } else { self.end_event(out) }
+        if self.bytes > 0 {
+            return self.end_event(out);
+        }
+        self.teller.end();
+        Ok(())
     }
 
     /// What the stream told, the event that did not end included.
     pub fn finish(mut self) -> Reading {
         // What it holds back is not passed; what it tells counts.
-        let _ = self.flush(&mut BytesMut::new());
+        if self.bytes > 0 {
+            let _ = self.end_event(&mut BytesMut::new());
+        }
         self.teller.reading
     }
 
@@ -247,17 +253,24 @@ pub(super) struct Teller {
     shows_response: bool,
     pub(super) reading: Reading,
     tally: anthropic::Tally,
+    choices: openai::Tally,
     candidates: gemini::Tally,
     watch: Option<Box<dyn TextWatch>>,
 }
 
 impl Teller {
     pub(super) fn new(row: &Row, watch: Option<Box<dyn TextWatch>>) -> Self {
-        let (tally, candidates) = (anthropic::Tally::default(), gemini::Tally::default());
+        let (tally, choices) = (anthropic::Tally::default(), openai::Tally::default());
+        let candidates = gemini::Tally::default();
         let (dialect, operation) = (row.dialect, row.operation);
         let is_responses = operation == Operation::Responses;
         let (shows_response, reading) = (row.shows_response(), Reading::default());
-        Self { dialect, operation, is_responses, shows_response, reading, tally, candidates, watch }
+        Self { dialect, operation, is_responses, shows_response, reading, tally, choices, candidates, watch }
+    }
+
+    /// The provider has ended its stream, properly by what carries it.
+    fn end(&mut self) {
+        self.choices.end(&mut self.reading);
     }
 
     /// Whether bytes of an event are passed only once it has ended, for what could stand in them.
@@ -317,7 +330,7 @@ impl Teller {
                 media::read_event(name, root, &mut self.reading);
             }
             Dialect::OpenAi => {
-                openai::read_chunk(root, &mut self.reading);
+                openai::read_chunk(root, &mut self.choices, &mut self.reading);
                 self.reading.failed |= name == "error";
             }
             Dialect::Anthropic => anthropic::read_event(name, root, &mut self.tally, &mut self.reading),

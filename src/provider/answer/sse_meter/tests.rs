@@ -6,6 +6,8 @@ use crate::provider::operation::{ROWS, find};
 use crate::provider::{HostedCalls, Usage};
 use proptest::prelude::*;
 
+mod ends;
+
 fn meter(row: &Row, strip: bool, stream: &[u8], sizes: &[usize]) -> (Vec<u8>, Reading) {
     read(SseMeter::new(row, strip), strip, stream, sizes)
 }
@@ -119,50 +121,6 @@ fn an_anthropic_stream_tells_all_and_is_never_changed() {
 }
 
 #[test]
-fn usage_is_final_once_it_is_told_why_the_output_ended() {
-    let final_at = |row, stream: &str, end: &str| {
-        let cut = stream.find(end).unwrap();
-        let reading = meter(row, false, &stream.as_bytes()[..cut], &[]).1;
-        (reading.complete, reading.usage.is_some(), reading.usage_is_final)
-    };
-    assert_eq!(final_at(&ROWS[3], ANTHROPIC, "event: message_delta"), (false, false, false));
-    assert_eq!(final_at(&ROWS[3], ANTHROPIC, "event: message_stop"), (false, true, true));
-    let growing = concat!(
-        "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\n",
-        "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
-        ": one\n\n",
-        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n",
-        ": two\n\n",
-        "data: {\"choices\":[{\"delta\":{\"content\":\"b\"}}]}\n\n",
-        ": three\n\n",
-    );
-    assert_eq!(final_at(&ROWS[0], growing, ": one"), (false, true, false), "it is older than the end");
-    assert_eq!(final_at(&ROWS[0], growing, ": two"), (false, true, true));
-    assert_eq!(final_at(&ROWS[0], growing, ": three"), (false, true, false), "it goes on");
-}
-
-#[test]
-fn a_broken_stream_is_not_complete_and_its_first_guess_is_no_usage() {
-    let cut = &ANTHROPIC.as_bytes()[..ANTHROPIC.find("event: message_delta").unwrap()];
-    let (_, reading) = meter(&ROWS[3], false, cut, &[]);
-    assert_eq!((reading.complete, reading.usage, reading.visible_output_bytes), (false, None, 9 + 10));
-    let silent = ANTHROPIC.replace(
-        r#","usage":{"output_tokens":25,"speed":"fast","server_tool_use":{"web_search_requests":2}}"#,
-        "",
-    );
-    let (_, reading) = meter(&ROWS[3], false, silent.as_bytes(), &[]);
-    assert_eq!((reading.complete, reading.usage), (true, None));
-    let stream = openai_stream("\n");
-    let cut = &stream.as_bytes()[..stream.find("data: [DONE]").unwrap() + 5];
-    let (out, reading) = meter(&ROWS[0], true, cut, &[3]);
-    assert!(!reading.complete && reading.usage.is_some());
-    assert!(out.ends_with(b"\n\ndata:"));
-    let unended = "data: [DONE]";
-    let (out, reading) = meter(&ROWS[0], true, unended.as_bytes(), &[5]);
-    assert!(reading.complete && out == unended.as_bytes());
-}
-
-#[test]
 fn what_makes_no_sense_passes_and_is_not_believed() {
     let chunk = |usage: &str| format!("data: {{\"choices\":[],\"usage\":{usage}}}\n\n");
     let good = r#"{"prompt_tokens":1,"completion_tokens":2}"#;
@@ -180,10 +138,6 @@ fn what_makes_no_sense_passes_and_is_not_believed() {
     for junk in ["{\"usage\":NaN}", "{", "\u{feff}{}", "{\"a\":1,\"a\":2}"] {
         let stream = format!("{}data: {junk}\n\n", chunk(good));
         let (out, reading) = meter(&ROWS[0], true, stream.as_bytes(), &[]);
-    fn hear_name(&mut self, name: &str) -> bool {
-        !name.contains("key")
-    }
-
         assert_eq!(out, format!("data: {junk}\n\n").as_bytes());
         assert!(reading.usage.is_some());
         assert_eq!(reading.visible_output_bytes, wide(junk.len()));
@@ -224,6 +178,10 @@ impl TextWatch for NoKey {
         let text = self.0.entry(strand).or_default();
         text.push_str(piece);
         !text.contains("key")
+    }
+
+    fn hear_name(&mut self, name: &str) -> bool {
+        !name.contains("key")
     }
 
     fn is_alert(&self) -> bool {
@@ -370,20 +328,6 @@ fn where_another_event_can_follow_is_known() {
     let mut meter = SseMeter::new(&ROWS[0], true);
     meter.push(b"data: {\"usage\"", &mut BytesMut::new()).unwrap();
     assert!(meter.is_between(), "what is held the client does not have");
-}
-
-#[test]
-fn a_cut_of_what_is_too_much_is_never_cheaper() {
-    let item = r#"{"type":"web_search_call","id":"ws_0123456789abcdef"}"#;
-    let output = vec![item; 40_000].join(",");
-    let event = format!(
-        r#"data: {{"type":"response.completed","response":{{"id":"resp_0123456789abcdef","output":[{output}],"usage":{{"input_tokens":3,"output_tokens":4}}}}}}"#
-    );
-    let row = find(&http::Method::POST, "/v1/responses", Dialect::OpenAi).unwrap().row;
-    let (out, reading) = meter(row, false, format!("{event}\n\n").as_bytes(), &[60_000]);
-    assert_eq!((out.len(), reading.complete), (event.len() + 2, true));
-    assert_eq!(reading.usage, Some(Usage { input: 3, output: 4, ..Usage::default() }));
-    assert_eq!((reading.hosted_calls, reading.is_cut_short), (None, true), "nobody counted them");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(super) struct Answer {
     pub(super) pieces: Vec<Vec<u8>>,
     /// What the client gets of it.
     pub(super) passes: Vec<u8>,
-    /// The stream comes to its proper end, or says itself that it does not.
+    /// The stream comes to its proper end, or to one that is as good, or says itself that it does not.
     pub(super) is_whole: bool,
     /// It ends in the middle of an event: nothing can be said behind that.
     pub(super) ends_inside: bool,
@@ -310,6 +310,7 @@ fn stream(random: &mut Random, ask: &Ask, told: Told, unique: &str) -> Answer {
         events.insert(at, Event::of(Said::Text(junk.to_owned())));
     }
     let Written { bytes, passes, ends_inside } = written(random, &events, ask.strips());
+    let is_whole = is_whole || !ends_inside && events.iter().any(|event| event.tells_end);
     let content_type = random.pick(&["text/event-stream", "text/event-stream; charset=utf-8"]);
     Answer {
         status: 200,
@@ -339,7 +340,8 @@ fn openai_events(random: &mut Random, ask: &Ask, told: Told) -> Vec<Event> {
         } else if says_null {
             members.push(random.member("usage", "null"));
         }
-        events.push(Event { strips: Some("usage"), ..Event::of(Said::Object(random.padded(members))) });
+        let event = Event::of(Said::Object(random.padded(members)));
+        events.push(Event { strips: Some("usage"), tells_end: is_last, ..event });
     }
     if !is_with_last && !random.one_in(8) {
         let usage = openai_usage(random, told, true);

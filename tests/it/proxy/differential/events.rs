@@ -13,6 +13,8 @@ pub(super) struct Event {
     pub(super) strips: Option<&'static str>,
     /// The client shall not see the event at all.
     pub(super) is_of_usage: bool,
+    /// It tells why the output ended, in a dialect where a stream may end with that.
+    pub(super) tells_end: bool,
 }
 
 /// The data of an event.
@@ -23,7 +25,7 @@ pub(super) enum Said {
 
 impl Event {
     pub(super) fn of(said: Said) -> Self {
-        Self { name: None, said, strips: None, is_of_usage: false }
+        Self { name: None, said, strips: None, is_of_usage: false, tells_end: false }
     }
 }
 
