@@ -14,6 +14,8 @@ const HEAD_BYTES: usize = 2 * 1024;
 const TAIL_BYTES: usize = 2 * 1024;
 /// Above this much, what is left of the outermost array is left out.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
+/// What is kept of what follows the first array of which some was left out: what matters there is shorter.
+const AFTER_CUT_BYTES: usize = 16 * 1024;
 /// Above this much, it is no JSON that anybody sends.
 const KEPT_BYTES_END: usize = KEPT_BYTES_MAX + 64 * 1024;
 /// What is taken in before a text is looked at again.
@@ -39,7 +41,8 @@ pub(super) struct Shortener {
     /// At this depth stands the container of which no more is kept.
     passed_over: Option<usize>,
     bytes: usize,
-    is_cut: bool,
+    /// Above this much, more is cut; `None` where nothing was.
+    cut_above: Option<usize>,
     is_damaged: bool,
 }
 
@@ -83,7 +86,7 @@ impl Shortener {
 
     /// Whether things are missing of it that are not counted.
     pub(super) fn is_cut(&self) -> bool {
-        self.is_cut
+        self.cut_above.is_some()
     }
 
     fn read(&mut self, part: &[u8]) {
@@ -139,7 +142,7 @@ impl Shortener {
             }
             b',' => {
                 self.wants_key = self.open.last() == Some(&false);
-                if self.kept.len() > KEPT_BYTES_MAX {
+                if self.kept.len() > self.cut_above.unwrap_or(KEPT_BYTES_MAX) {
                     self.cut();
                 }
             }
@@ -187,7 +190,7 @@ impl Shortener {
         if self.passed_over.is_some() || self.is_damaged {
             return;
         }
-        self.is_cut = true;
+        self.cut_above.get_or_insert(self.kept.len() + AFTER_CUT_BYTES);
         let inside = self.open[outermost + 1..].iter().rev();
         self.kept.extend(inside.map(|is_array| if *is_array { b']' } else { b'}' }));
         self.pass_over(outermost + 1);

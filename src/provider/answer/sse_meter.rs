@@ -313,8 +313,11 @@ impl Teller {
             // What was not looked at may be output, and calls of tools.
             self.reading.is_cut_short = true;
             self.reading.hosted_calls = None;
-            if self.dialect == Dialect::Gemini {
-                // It tells each kind of token in an array, of which only the beginning is left.
+            // It tells each kind of token in an array: where only the beginning of one is left, or all of the usage was told
+            // before, the tokens of this event are not known.
+            let is_whole = |usage: Value<'_>| usage.raw_len() == usage.raw().len();
+            if self.dialect == Dialect::Gemini && !document.root().get("usageMetadata").is_some_and(is_whole)
+            {
                 self.reading.usage = None;
             }
         }

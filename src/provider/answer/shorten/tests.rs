@@ -113,8 +113,30 @@ fn what_is_too_much_is_cut_and_what_stands_outside_of_arrays_is_read() {
     ] {
         let short = shorten(odd.as_bytes(), &[20_000]);
         assert!(short.document().is_none() && short.kept.capacity() < 4 << 20);
+        assert!(short.open.capacity() <= 2 * LIMITS.depth, "{} levels kept", short.open.capacity());
         assert_eq!(short.bytes(), odd.len());
     }
+}
+
+#[test]
+fn what_follows_a_cut_is_kept_while_it_is_short() {
+    let part = r#"{"text":"0123456789"}"#;
+    let parts = vec![part; 100_000].join(",");
+    let shortened = |details: usize| {
+        let details = vec![r#"{"modality":"AUDIO","tokenCount":7}"#; details].join(",");
+        let json = format!(
+            r#"{{"candidates":[{{"parts":[{parts}]}}],"usageMetadata":{{"details":[{details}],"n":1}}}}"#
+        );
+        let short = shorten(json.as_bytes(), &[20_000]);
+        assert!(short.is_cut() && short.kept().len() < KEPT_BYTES_END);
+        let document = short.document().unwrap();
+        let usage = document.root().get("usageMetadata").unwrap();
+        assert_eq!(usage.get("n").unwrap().as_u64(), Some(1));
+        (usage.get("details").unwrap().items().count(), usage.raw_len() == usage.raw().len())
+    };
+    assert_eq!(shortened(5), (5, true));
+    let (left, is_whole) = shortened(5_000);
+    assert!(left < 1_000 && !is_whole, "{left}");
 }
 
 /// What was kept of the whole, closing brackets of a cut excepted.

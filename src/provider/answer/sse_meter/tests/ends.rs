@@ -61,6 +61,30 @@ fn a_cut_of_what_is_too_much_is_never_cheaper() {
 }
 
 #[test]
+fn a_cut_leaves_google_the_usage_that_the_event_tells_whole() {
+    let row =
+        find(&http::Method::POST, "/v1beta/models/m:streamGenerateContent", Dialect::Gemini).unwrap().row;
+    let parts = vec![r#"{"text":"0123456789"}"#; 80_000].join(",");
+    let told = |usage: &str| {
+        let early = r#"data: {"usageMetadata":{"promptTokenCount":1,"candidatesTokenCount":1}}"#;
+        let event = format!(r#"data: {{"candidates":[{{"content":{{"parts":[{parts}]}}}}]{usage}}}"#);
+        let (out, reading) = meter(row, false, format!("{early}\n\n{event}\n\n").as_bytes(), &[60_000]);
+        assert_eq!((out.len(), reading.is_cut_short), (early.len() + event.len() + 4, true));
+        reading.usage
+    };
+    let details = r#"{"modality":"AUDIO","tokenCount":30},{"modality":"TEXT","tokenCount":70}"#;
+    let usage = |details: &str| {
+        format!(
+            r#","usageMetadata":{{"promptTokensDetails":[{details}],"promptTokenCount":100,"candidatesTokenCount":4}}"#
+        )
+    };
+    let wanted = Usage { input: 70, audio_input: 30, output: 4, ..Usage::default() };
+    assert_eq!(told(&usage(details)), Some(wanted));
+    assert_eq!(told(&usage(&vec![details; 1_000].join(","))), None, "the end of its details is not known");
+    assert_eq!(told(""), None, "what was told before is not all");
+}
+
+#[test]
 fn a_stream_that_ends_well_without_its_mark_is_whole_where_each_choice_has_ended() {
     let said = |index: u8, reason: &str| {
         format!(
