@@ -118,7 +118,8 @@ pub struct Reading {
     /// The usage was told with the reason why the output of a candidate ended, or after it. Of a single one it is final,
     /// whatever is missing of the rest.
     pub usage_is_final: bool,
-    /// The usage was told before the output had ended, of an answer that is whole: it is the least that it can be.
+    /// The answer is whole without the mark that says so, and more of it may have been made than was told: its usage is the
+    /// least that it can be, but where `usage_is_final`.
     pub usage_is_partial: bool,
     /// Output was made that nobody here has read, nobody knows how much.
     pub is_cut_short: bool,

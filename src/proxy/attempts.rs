@@ -41,8 +41,8 @@ impl Exchange {
     ) -> Result<(Response<AnswerBody>, EchoGuard), Unanswered> {
         let mut response = self.send(attempt.request, patience).await?;
         let Some(again) = again else { return Ok((response, attempt.guard)) };
-        let (is_refused, said) = self.is_key_refused(&mut response, patience).await;
-        let other = if is_refused { again.attempt(&self.proxy, &self.admitted) } else { None };
+        let (refused, said) = self.is_key_refused(&mut response, patience).await;
+        let other = if refused == Some(true) { again.attempt(&self.proxy, &self.admitted) } else { None };
         let Some(other) = other else { return Ok((response, attempt.guard)) };
         // Nobody else looks at what is let go here.
         if take_echoes(&attempt.guard, response.headers_mut()) {
@@ -56,7 +56,12 @@ impl Exchange {
         self.admitted.entry.attempts = self.admitted.entry.attempts.saturating_add(1);
         self.admitted.entry.fallback = Some(FALLBACK_CREDENTIAL.to_owned());
         let mut response = self.send(other.request, patience).await?;
-        if !self.is_key_refused(&mut response, patience).await.0 {
+        let status = response.status();
+        let is_taken = status.is_success()
+            || self.is_key_refused(&mut response, patience).await.0 == Some(false)
+                && status.is_client_error()
+                && status != StatusCode::TOO_MANY_REQUESTS;
+        if is_taken {
             self.prefer(other.version, attempt.version);
         }
         Ok((response, other.guard))
@@ -76,26 +81,30 @@ impl Exchange {
         answer.map(|answer| answer.map(|body| Heard::new(IdleTimeout::new(body, patience.idle))))
     }
 
-    /// Whether the provider refused the key, and what was heard of its answer to see that. The answer is still there to
-    /// be read, all of it.
+    /// Whether the provider refused the key (`None` where its answer, which has to tell, could not be read), and what was
+    /// heard of the answer to see that. It is still there to be read, all of it.
     async fn is_key_refused(
         &mut self,
         response: &mut Response<AnswerBody>,
         patience: Patience,
-    ) -> (bool, Vec<u8>) {
+    ) -> (Option<bool>, Vec<u8>) {
         let status = response.status();
-        let mut said = Vec::new();
-        if Refused::is_told_by_body(status) && !is_compressed(response.headers()) {
-            let began = Instant::now();
-            // What ends the wait ends the reading of what follows, too, and is told there.
-            said = tokio::select! {
-                said = response.body_mut().hear(REFUSAL_BYTES_MAX) => said.unwrap_or_default(),
-                () = tokio::time::sleep_until(patience.until) => Vec::new(),
-                _ = self.ended() => Vec::new(),
-            };
-            self.upstream_wait += began.elapsed();
+        if !Refused::is_told_by_body(status) {
+            return (Some(Refused::read(status, &[]) == Some(Refused::Key)), Vec::new());
         }
-        (Refused::read(status, &said) == Some(Refused::Key), said)
+        if is_compressed(response.headers()) {
+            return (None, Vec::new());
+        }
+        let began = Instant::now();
+        // What ends the wait ends the reading of what follows, too, and is told there.
+        let said = tokio::select! {
+            said = response.body_mut().hear(REFUSAL_BYTES_MAX) => said,
+            () = tokio::time::sleep_until(patience.until) => None,
+            _ = self.ended() => None,
+        };
+        self.upstream_wait += began.elapsed();
+        let is_refused = said.as_ref().map(|said| Refused::read(status, said) == Some(Refused::Key));
+        (is_refused, said.unwrap_or_default())
     }
 
     /// Waits for whatever ends the request from this side.

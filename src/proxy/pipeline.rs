@@ -20,15 +20,15 @@ use super::upload::Upload;
 use crate::http::{BodyBound, BodyError};
 use crate::log::{Entry, Outcome};
 use crate::policy::{self, Head, HeadFacts, Operation, Permit};
-use crate::provider::Dialect;
 use crate::provider::operation::{self, Effect, Form};
+use crate::provider::{Dialect, ask};
 use crate::service::{AuthenticateError, Caller, InFlight};
 use crate::subkey::SubKeyToken;
 use axum::body::Body;
 use axum::response::Response;
 use chrono::TimeDelta;
-use http::Request;
-use http::header::UPGRADE;
+use http::header::{CONTENT_TYPE, UPGRADE};
+use http::{HeaderMap, Request};
 use std::sync::Arc;
 
 const STALE_TRIES_MAX: usize = 4;
@@ -150,7 +150,9 @@ async fn admitted(
     // 5 read the ask; 6 decide; 7 price; 8 reserve
     let body = proxy.settings.body.clone();
     let bound = match row.form {
-        Form::Parts(_) => BodyBound { bytes_max: proxy.settings.form_bytes_max, ..body },
+        Form::Parts(_) if is_in_parts(&arrival.headers) => {
+            BodyBound { bytes_max: proxy.settings.form_bytes_max, ..body }
+        }
         _ => body,
     };
     let bytes = upload.read(&arrival.headers, bound).await.map_err(|error| unreadable(&error))?;
@@ -218,6 +220,11 @@ fn known_operation<'p>(
         return Err(Refusal::new(Code::OperationNotAllowed, message));
     }
     Ok(matched)
+}
+
+/// Whether the body may bring files, which may be larger than what is said about them.
+fn is_in_parts(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(ask::is_in_parts)
 }
 
 /// Step 4: what needs no body, before it is read.

@@ -22,8 +22,6 @@ pub(super) fn read_body(root: Value<'_>, reading: &mut Reading) {
 pub(super) struct Tally {
     /// Which have begun, and whether they have ended.
     choices: BTreeMap<u64, bool>,
-    /// The usage was told when all had.
-    is_usage_whole: bool,
 }
 
 /// Where a chunk has what a choice goes on with.
@@ -38,7 +36,8 @@ impl Tally {
     pub(super) fn end(&self, reading: &mut Reading) {
         if !reading.complete && self.all_ended() {
             reading.complete = true;
-            reading.usage_is_partial = !self.is_usage_whole;
+            // Another choice may not have begun.
+            reading.usage_is_partial = true;
         }
     }
 
@@ -55,10 +54,15 @@ impl Tally {
                     .filter_map(|field| choice.get(field))
                     .any(|more| written_bytes(more) > 0);
                 let ended = self.choices.entry(index).or_default();
-                *ended = text(choice, "finish_reason").is_some() || *ended && !goes_on;
+                *ended = finish_reason(choice).is_some() || *ended && !goes_on;
             }
         }
     }
+}
+
+/// Why a choice ended. Some servers write the text `null` while it goes on.
+fn finish_reason(choice: Value<'_>) -> Option<String> {
+    text(choice, "finish_reason").filter(|reason| reason != "null")
 }
 
 /// Reads one chunk of a stream.
@@ -69,9 +73,8 @@ pub(super) fn read_chunk(root: Value<'_>, tally: &mut Tally, reading: &mut Readi
     tally.read(root);
     if root.get("usage").is_some_and(|usage| !usage.is_null()) {
         reading.usage_is_final = reading.usage.is_some() && reading.finish_reason.is_some();
-        tally.is_usage_whole = tally.all_ended();
     } else if reading.visible_output_bytes > seen {
-        (reading.usage_is_final, tally.is_usage_whole) = (false, false);
+        reading.usage_is_final = false;
     }
     reading.failed |= root.get("error").is_some_and(|error| !error.is_null());
 }
@@ -129,7 +132,7 @@ fn read_choices(root: Value<'_>, message_field: &str, reading: &mut Reading) {
         if reading.finish_reason.is_none()
             && choice.get("index").is_none_or(|index| index.as_u64() == Some(0))
         {
-            reading.finish_reason = text(choice, "finish_reason");
+            reading.finish_reason = finish_reason(choice);
         }
     }
 }

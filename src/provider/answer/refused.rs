@@ -18,7 +18,7 @@ pub enum Refused {
 }
 
 /// Reasons that name the account, as `code`, as `type`, or as Google's `reason`.
-const OF_ACCOUNT: [&str; 10] = [
+const OF_ACCOUNT: [&str; 11] = [
     "access_terminated",
     "account_deactivated",
     "billing_error",
@@ -28,6 +28,7 @@ const OF_ACCOUNT: [&str; 10] = [
     "insufficient_quota",
     "permission_error",
     "unsupported_country_region_territory",
+    "Arrearage",
     "BILLING_DISABLED",
 ];
 
@@ -226,6 +227,7 @@ mod tests {
             (400, google(400, "User location is not supported for the API use.", "FAILED_PRECONDITION", "")),
             (429, google(429, "Your prepayment credits are depleted. Please go to AI Studio.", "RESOURCE_EXHAUSTED", "")),
             (403, r#"{"code":"permission-denied","error":"Access to the chat endpoint is denied"}"#.to_owned()),
+            (400, openai(r#""Arrearage""#, r#""Arrearage""#, "Access denied, please make sure your account is in good standing.")),
             (403, "<html>403 Forbidden</html>".to_owned()),
             (403, String::new()),
         ] {

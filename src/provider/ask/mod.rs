@@ -44,7 +44,7 @@ pub use messages::MESSAGES;
 pub use moderations::MODERATIONS;
 pub use multipart::{HeadProblem, Multipart, MultipartError, Part};
 pub use plain::Plain;
-pub use read::{is_model_name, read, read_body};
+pub use read::{is_in_parts, is_model_name, read, read_body};
 pub use responses::RESPONSES;
 pub use speech::SPEECH;
 #[cfg(test)]

@@ -23,11 +23,19 @@ const MODEL_NAME_BYTES_MAX: usize = 256;
 /// The most answers to one prompt that a provider documents.
 pub(super) const CANDIDATES_MAX: u64 = 128;
 
+/// Whether a content type is that of a form in parts, which may bring files.
+pub fn is_in_parts(content_type: &str) -> bool {
+    essence(content_type).eq_ignore_ascii_case(FORM_TYPE)
+}
+
+fn essence(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
 /// Reads the body of a request that matched `row`, in the form that the row has. A row without a body asks for nothing;
 /// a JSON body may come without a content type, a form cannot.
 pub fn read_body(row: &Row, content_type: Option<&str>, body: &[u8]) -> Result<Ask, AskError> {
-    let essence = content_type.map(|value| value.split(';').next().unwrap_or("").trim());
-    let is = |wanted: &str| essence.is_some_and(|essence| essence.eq_ignore_ascii_case(wanted));
+    let is = |wanted: &str| content_type.is_some_and(|value| essence(value).eq_ignore_ascii_case(wanted));
     match (row.form, content_type) {
         (Form::Empty, _) if body.is_empty() => Ok(Ask::default()),
         (Form::Empty, _) => Err(AskError::NoBody),

@@ -131,7 +131,12 @@ impl Judge<'_> {
             // What an unknown path asks for, no policy lists.
             let head = HeadFacts { now, client_ip: self.question.client_ip, operation: Operation::Models };
             trace.extend(self.policy(&head, None, None));
-            trace.push(Step::new("request", "no operation that this gateway knows", false));
+            let why = if self.question.model.is_none() && self.question.asked.needs_model() {
+                "name a model: the path of this operation has it"
+            } else {
+                "no operation that this gateway knows"
+            };
+            trace.push(Step::new("request", why, false));
             return Ok(());
         };
         // In the first dialect that has an answer.

@@ -84,12 +84,18 @@ impl Provider {
         let of_path = uri.path().strip_prefix("/v1beta/models/").and_then(|rest| rest.split(':').next());
         let model = asked["model"].as_str().or(of_path).unwrap_or_default().to_owned();
         self.keys.lock().unwrap().push(key.clone());
+        if model == "torn" && key == FIRST {
+            // It cannot be told whether this refuses the key.
+            let half = Ok(Bytes::from_static(GOOGLE_KEY.as_bytes().split_at(40).0));
+            let torn = futures_util::stream::iter([half, Err(std::io::Error::other("torn"))]);
+            return Response::builder().status(400).body(Body::from_stream(torn)).unwrap();
+        }
         let (status, said) = match model.as_str() {
             // A list of models.
             "" if key == POOR => (400, NO_CREDIT.to_owned()),
             "" => (200, r#"{"data":[]}"#.to_owned()),
             "second-only" if key == FIRST => (200, r#"{"choices":[]}"#.to_owned()),
-            "second-only" => (400, GOOGLE_KEY.to_owned()),
+            "second-only" | "torn" => (400, GOOGLE_KEY.to_owned()),
             "long" => (400, long()),
             model => {
                 let (.., status, said, _) = CASES.iter().find(|(name, ..)| *name == model).unwrap();
@@ -220,6 +226,10 @@ async fn what_is_not_about_the_key_is_sent_once_and_passes_as_it_came() {
         if answer.header("x-bitting-error").is_none() {
             assert_eq!((answer.status.as_u16(), &answer.bytes[..]), (status, said.as_bytes()), "{model}");
         }
+    }
+    for _ in 0..2 {
+        server.call(request(&server, &secret, "openai", "torn")).await;
+        assert_eq!(provider.keys_seen(), [SECOND, FIRST], "nobody knows that the other key was taken");
     }
     let answer = server.call(request(&server, &secret, "openai", "second-only")).await;
     assert_eq!((answer.status.as_u16(), answer.header("x-bitting-attempts")), (200, Some("2")));

@@ -27,6 +27,18 @@ pub enum Asked {
     },
 }
 
+impl Asked {
+    /// Whether the operation's path names the model.
+    pub(super) fn needs_model(&self) -> bool {
+        let Self::Operation { operation, dialect } = self else { return false };
+        ROWS.iter().any(|row| {
+            row.operation == *operation
+                && dialect.is_none_or(|dialect| dialect == row.dialect)
+                && matches!(row.template.hole(), Some(Hole::Model))
+        })
+    }
+}
+
 /// A request line that the operation table has.
 #[derive(Debug)]
 pub(super) struct Request {

@@ -97,12 +97,13 @@ fn a_stream_that_ends_well_without_its_mark_is_whole_where_each_choice_has_ended
             .to_owned();
     let stop = r#""stop""#;
     for (events, complete, is_partial) in [
-        (vec![said(0, "null"), said(0, stop), usage.clone()], true, false),
+        (vec![said(0, "null"), said(0, stop), usage.clone()], true, true),
         (vec![said(0, "null"), said(0, stop)], true, true),
+        (vec![said(0, r#""null""#), said(0, r#""null""#)], false, false),
         (vec![said(0, "null"), mixed.clone(), said(0, stop)], true, true),
         (vec![said(0, stop), said(1, "null"), usage.clone()], false, false),
         (vec![said(0, stop), said(1, "null"), usage.clone(), said(1, stop)], true, true),
-        (vec![said(0, stop), said(1, stop), usage.clone()], true, false),
+        (vec![said(0, stop), said(1, stop), usage.clone()], true, true),
         (vec![said(0, "null")], false, false),
         (vec![usage.clone()], false, false),
         (vec![], false, false),
