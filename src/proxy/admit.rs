@@ -80,7 +80,8 @@ impl Admission<'_> {
         entry.provider = Some(resolved.provider.to_string());
         self.stays(caller, kept.as_ref(), &resolved).await?;
 
-        read_set_betas(&mut self.ask, &snapshot, self.matched.row, &resolved);
+        let asked = &self.arrival.headers;
+        read_set_betas((&mut self.ask, asked), &snapshot, self.matched.row, &resolved);
         let case = self.case(caller, &snapshot);
         let facts = case.facts(&resolved, kept.as_ref());
         let permit = policy::decide(caller.bounds(), head, &facts).map_err(|denial| denied(&denial))?;

@@ -7,7 +7,7 @@ use super::headers::request_headers;
 use super::refusal::{Code, Refusal};
 use super::respond;
 use super::upstream::{Chain, Deadlines};
-use crate::provider::ask::{BETA_HEADERS, beta_values};
+use crate::provider::ask::{BETA_HEADERS, betas_beyond};
 use crate::provider::{AuthScheme, Endpoint, ModelPlace, OnClientGone, Timeouts, operation};
 use crate::service::{Credential, KeyVersion, Snapshot};
 use crate::vault::{Binding, EchoGuard, open_credential};
@@ -236,11 +236,7 @@ fn headers(
 /// Puts the provider's own beta values behind the application's. Where those have them all, they stay as they came.
 fn add_betas(headers: &mut HeaderMap, name: HeaderName, set: &str) -> Option<()> {
     let asked = headers.get_all(&name).iter().map(HeaderValue::to_str).collect::<Result<Vec<_>, _>>().ok()?;
-    let is_asked = |value: &&str| {
-        let mut values = asked.iter().flat_map(|list| beta_values(list));
-        values.any(|asked| asked.eq_ignore_ascii_case(value))
-    };
-    let more: Vec<&str> = beta_values(set).filter(|value| !is_asked(value)).collect();
+    let more = betas_beyond(headers, name.as_str(), set);
     if !more.is_empty() {
         // In one line: there are servers that read no other than the first.
         let both = [asked, more].concat().join(",").parse().ok()?;

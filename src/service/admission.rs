@@ -19,6 +19,7 @@ use crate::provider::{
 };
 use crate::subkey::State;
 use chrono::{DateTime, Utc};
+use http::HeaderMap;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -377,12 +378,18 @@ impl Case<'_> {
     }
 }
 
-/// Notes what the provider is set to ask for beside the application: it moves the bounds as much.
-pub fn read_set_betas(ask: &mut Ask, snapshot: &Snapshot, row: &Row, resolved: &Resolved) {
+/// Notes what the provider is set to ask for beside the application, which asks by these headers: it moves the bounds as
+/// much.
+pub fn read_set_betas(
+    (ask, asked): (&mut Ask, &HeaderMap),
+    snapshot: &Snapshot,
+    row: &Row,
+    resolved: &Resolved,
+) {
     let provider = snapshot.providers.get(&resolved.provider).map(|entry| &entry.provider);
     let endpoint = provider.and_then(|provider| provider.dialects.get(&row.dialect));
     let none = BTreeMap::new();
-    ask.read_set_betas(endpoint.map_or(&none, |endpoint| &endpoint.headers));
+    ask.read_set_betas(asked, endpoint.map_or(&none, |endpoint| &endpoint.headers));
 }
 
 /// What is done with an object is done where it is kept. Where it is not known which model made it, the key must be one for

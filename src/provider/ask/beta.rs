@@ -16,8 +16,16 @@ use std::collections::BTreeMap;
 pub const BETA_HEADERS: [&str; 2] = ["anthropic-beta", "openai-beta"];
 
 /// The values of such a list as they stand there.
-pub fn beta_values(list: &str) -> impl Iterator<Item = &str> {
+fn beta_values(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(|value| value.trim_matches([' ', '\t'])).filter(|value| !value.is_empty())
+}
+
+/// The values of a list that a request's header field does not have: those that change it, where they are added.
+pub fn betas_beyond<'s>(asked: &HeaderMap, name: &str, set: &'s str) -> Vec<&'s str> {
+    let lists = || asked.get_all(name).iter().filter_map(|list| list.to_str().ok());
+    let is_asked =
+        |value: &&str| lists().flat_map(beta_values).any(|asked| asked.eq_ignore_ascii_case(value));
+    beta_values(set).filter(|value| !is_asked(value)).collect()
 }
 
 /// The longest value, in bytes.
@@ -166,12 +174,13 @@ impl Ask {
 
     /// Reads the beta values that the provider's own headers add for every request: they move the bounds like the
     /// application's. What a key may ask for is another matter, and is about what the application asks for.
-    pub fn read_set_betas(&mut self, headers: &BTreeMap<String, String>) {
-        let lists = BETA_HEADERS.into_iter().filter_map(|header| Some((header, headers.get(header)?)));
+    pub fn read_set_betas(&mut self, asked: &HeaderMap, set: &BTreeMap<String, String>) {
+        let lists = BETA_HEADERS.into_iter().filter_map(|header| Some((header, set.get(header)?)));
         let values = lists.flat_map(|(header, list)| {
-            beta_values(list).map(move |value| SetBeta { header, value: value.to_ascii_lowercase() })
+            let more = betas_beyond(asked, header, list).into_iter();
+            more.map(move |value| SetBeta { header, value: value.to_ascii_lowercase() })
         });
-        self.set_betas = values.filter(|set| !self.betas.contains(&set.value)).collect();
+        self.set_betas = values.collect();
     }
 
     /// Reads the beta values of a field of the body, where servers of Anthropic's dialect other than its own take them.
@@ -233,12 +242,16 @@ mod tests {
     use crate::provider::operation::ROWS;
     use http::{HeaderName, HeaderValue};
 
-    fn asked(lines: &[(&'static str, &'static str)]) -> Result<Ask, AskError> {
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let line = |(name, value): &(&'static str, &'static str)| {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
+        lines.iter().map(line).collect()
+    }
+
+    fn asked(lines: &[(&'static str, &'static str)]) -> Result<Ask, AskError> {
         let mut ask = Ask::default();
-        ask.read_betas(&lines.iter().map(line).collect()).map(|()| ask)
+        ask.read_betas(&fields(lines)).map(|()| ask)
     }
 
     #[test]
@@ -310,18 +323,22 @@ mod tests {
     #[test]
     fn what_the_provider_is_set_to_add_moves_the_bounds_and_is_nothing_that_the_application_asks_for() {
         let headers = |value: &str| BTreeMap::from([("anthropic-beta".to_owned(), value.to_owned())]);
-        let mut ask = asked(&[("anthropic-beta", "context-1m-2025-08-07")]).unwrap();
-        ask.read_set_betas(&BTreeMap::from([("x-other".to_owned(), "output-128k-1".to_owned())]));
+        let own = fields(&[("anthropic-beta", "context-1m-2025-08-07")]);
+        let mut ask = Ask::default();
+        ask.read_betas(&own).unwrap();
+        ask.read_set_betas(&own, &BTreeMap::from([("x-other".to_owned(), "output-128k-1".to_owned())]));
         assert_eq!(ask.set_betas, []);
-        ask.read_set_betas(&headers("Context-1M-2025-08-07"));
+        ask.read_set_betas(&own, &headers("Context-1M-2025-08-07"));
         assert_eq!(ask.set_betas, [], "it asks for that itself");
-        ask.read_set_betas(&headers("context-2m-1, Output-128k-2025-02-19,context-1m-2025-08-07"));
+        ask.read_set_betas(&own, &headers("context-2m-1, Output-128k-2025-02-19,context-1m-2025-08-07"));
         assert_eq!((ask.window(Some(1)), ask.output_ceiling(Some(1))), (Some(2_000_000), Some(128_000)));
         let set = SetBeta { header: "anthropic-beta", value: "output-128k-2025-02-19".into() };
         assert_eq!((ask.set_betas.len(), &ask.set_betas[1]), (2, &set));
         assert_eq!((ask.betas.len(), ask.unknown_fields.len()), (1, 0));
-        ask.read_set_betas(&BTreeMap::new());
+        ask.read_set_betas(&own, &BTreeMap::new());
         assert_eq!(ask.window(Some(1)), Some(1_000_000), "of one provider, not of all that were thought of");
+        ask.read_set_betas(&fields(&[]), &headers("context-1m-2025-08-07"));
+        assert_eq!(ask.set_betas.len(), 1, "asked for in the body or another field, it is added to this one");
     }
 
     #[test]

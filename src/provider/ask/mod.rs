@@ -30,7 +30,7 @@ mod tool;
 mod transcript;
 mod upload;
 
-pub use beta::{BETA_HEADERS, beta_values};
+pub use beta::{BETA_HEADERS, betas_beyond};
 pub use chat::CHAT;
 pub use completions::COMPLETIONS;
 pub use embeddings::EMBEDDINGS;

@@ -21,6 +21,7 @@ use crate::service::{
 };
 use crate::subkey::SubKeyId;
 use crate::vault::Quarantine;
+use http::HeaderMap;
 use std::net::IpAddr;
 
 /// A request that nobody makes.
@@ -262,7 +263,7 @@ impl Judge<'_> {
         let resolved = self.case(matched, &ask).resolve(kept.as_ref());
         let placed = resolved.map(|resolved| Placed { resolved, kept });
         if let Ok(placed) = &placed {
-            read_set_betas(&mut ask, self.snapshot, matched.row, &placed.resolved);
+            read_set_betas((&mut ask, &HeaderMap::new()), self.snapshot, matched.row, &placed.resolved);
         }
         let case = self.case(matched, &ask);
         let facts = match &placed {
