@@ -210,6 +210,10 @@ fn read_item(item: Value<'_>, ask: &mut Ask) -> Result<(), AskError> {
         // What was made in an earlier turn is a picture in the input like any other.
         ask.features.insert(Feature::Images);
         ask.input.images += 1;
+        // It is a picture, and so no text.
+        if let Some(result) = present(item, "result").filter(|result| result.kind() == Kind::String) {
+            ask.input.take_out(result);
+        }
     }
     // Tools that were searched for are loaded by an item.
     for tool in grouped(item).into_iter().flat_map(Value::items) {

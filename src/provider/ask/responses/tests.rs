@@ -92,6 +92,12 @@ fn pictures_sound_and_files_are_read() {
     assert!(features(&sound) == [Feature::Audio] && sound.input.text_bytes < 200);
     let made = items(r#"{"type":"image_generation_call","id":"ig_1","result":"iVBORw0K"}"#);
     assert_eq!((features(&made), made.input.images), (vec![Feature::Images], 1));
+    let larger = items(&format!(r#"{{"type":"image_generation_call","id":"ig_1","result":"{payload}"}}"#));
+    assert_eq!(
+        (larger.input.images, larger.input.text_bytes),
+        (1, made.input.text_bytes),
+        "its bytes are a picture's, and no text"
+    );
     let unknown = part(r#"{"type":"hologram","url":"https://x"}"#);
     assert!(unknown.input.beyond_body && features(&unknown) == [Feature::RemoteUrls]);
     assert_eq!(unknown.unknown_fields.len(), 1);
