@@ -7,7 +7,7 @@ use crate::config::{Plane, Settings};
 use crate::http::client::AddressRule;
 use crate::http::{Entrance, Tls, serve as serve_http};
 use crate::proxy::upstream::{Upstream, UpstreamSettings};
-use crate::proxy::{Proxy, ProxySettings};
+use crate::proxy::{Pace, Proxy, ProxySettings};
 use crate::sandbox::Sandbox;
 use crate::service::{
     KekLease, KekSource, LedgerLimits, Metrics, NoticeSettings, RegistryLimits, RowWatch, Services,
@@ -87,6 +87,10 @@ impl Server {
                 body: settings.bounds.json_body(),
                 form_bytes_max: usize::try_from(settings.bounds.multipart_body_bytes).unwrap_or(usize::MAX),
                 answers: settings.bounds.answers(),
+                pace: Pace {
+                    stall: Duration::from_secs(settings.bounds.write_stall_seconds),
+                    bytes_per_second: settings.bounds.unread_bytes_per_second,
+                },
                 answer_bytes_max: usize::try_from(settings.bounds.answer_body_bytes).unwrap_or(usize::MAX),
                 error_body_bytes_max: usize::try_from(settings.bounds.upstream_error_body_bytes)
                     .unwrap_or(usize::MAX),

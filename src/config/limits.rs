@@ -55,6 +55,9 @@ limits! {
     keep_alive_seconds = 75, 1..=DAY_SECONDS;
     /// How long a client may leave its answer unread.
     write_stall_seconds = 300, 1..=DAY_SECONDS;
+    /// What a client takes in a second, at the least, of an answer that was read whole: it may take `write_stall_seconds` and
+    /// a second for each so many bytes.
+    unread_bytes_per_second = 65_536, 1_024..=GIB;
     /// Requests at once on one HTTP/2 connection.
     http2_streams_max = 100, 1..=10_000;
     /// Connections at once on one listener.

@@ -28,6 +28,21 @@ impl Buffer {
         Self { bytes: Vec::new(), share: None, room: room.clone(), announced }
     }
 
+    /// Nothing yet, with a first share: as much as a short one has in all.
+    ///
+    /// # Errors
+    /// Others have the room.
+    pub fn begun(room: &BodyRoom) -> Result<Self, NoRoom> {
+        let share = room.take(CAPACITY_FIRST_BYTES).ok_or(NoRoom)?;
+        Ok(Self::with(share, room, None))
+    }
+
+    /// The same, of which it is known by now how long the whole is said to be.
+    #[must_use]
+    pub fn announced(self, announced: Option<usize>) -> Self {
+        Self { announced, ..self }
+    }
+
     /// The same with a share that is there already.
     pub(super) fn with(share: Share, room: &BodyRoom, announced: Option<usize>) -> Self {
         Self { share: Some(share), ..Self::new(room, announced) }
@@ -63,7 +78,10 @@ impl Buffer {
     /// The whole with its share, which is given back when nobody has any of it any more.
     pub fn hold(self) -> Bytes {
         match self.share {
-            Some(share) => share.hold(self.bytes),
+            Some(mut share) => {
+                share.shrink_to(self.bytes.capacity());
+                share.hold(self.bytes)
+            }
             None => Bytes::new(),
         }
     }
@@ -128,5 +146,23 @@ mod tests {
         drop(end);
         assert_eq!(room.bytes_free(), 4 * FIRST);
         assert!(Buffer::new(&room, Some(9)).hold().is_empty());
+    }
+
+    #[test]
+    fn a_first_share_is_there_before_the_first_byte_and_what_is_not_needed_is_given_back() {
+        const FIRST: usize = CAPACITY_FIRST_BYTES;
+        let room = BodyRoom::new(2 * FIRST);
+        let mut short = Buffer::begun(&room).unwrap().announced(Some(1_500));
+        let mut long = Buffer::begun(&room).unwrap().announced(None);
+        assert_eq!(Buffer::begun(&room).unwrap_err(), NoRoom);
+        short.append(&[b'x'; 1_500]).unwrap();
+        long.append(&[b'x'; FIRST]).unwrap();
+        assert_eq!((long.append(b"x"), room.bytes_free()), (Err(NoRoom), 0));
+        let short = short.hold();
+        assert_eq!((short.len(), room.bytes_free()), (1_500, 2_048));
+        drop(short);
+        long.append(b"x").unwrap_err();
+        drop(long);
+        assert_eq!(room.bytes_free(), 2 * FIRST);
     }
 }

@@ -15,17 +15,34 @@ const UNIT_BYTES: usize = 1024;
 pub struct BodyRoom {
     free: Arc<Semaphore>,
     bytes_max: usize,
+    /// What this is a part of.
+    whole: Option<Arc<BodyRoom>>,
 }
 
 /// What a body has of the room, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct Share(OwnedSemaphorePermit);
+pub(super) struct Share {
+    units: OwnedSemaphorePermit,
+    /// As much of what the room is a part of.
+    whole: Option<Box<Share>>,
+}
 
 impl BodyRoom {
     /// A room of so many bytes, in whole KiB.
     pub fn new(bytes_max: usize) -> Self {
         let units = (bytes_max / UNIT_BYTES).min(Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(units)), bytes_max }
+        Self { free: Arc::new(Semaphore::new(units)), bytes_max, whole: None }
+    }
+
+    /// A part of it: who has a share of that has as much of the whole. Parts may be more than the whole together.
+    #[must_use]
+    pub fn part(&self, bytes_max: usize) -> Self {
+        Self { whole: Some(Arc::new(self.clone())), ..Self::new(bytes_max.min(self.bytes_max)) }
+    }
+
+    /// Whether this is the only clone, and nobody has a share of it.
+    pub fn is_nobodys(&self) -> bool {
+        Arc::strong_count(&self.free) == 1
     }
 
     /// The whole of it, in bytes: no body can be larger.
@@ -41,16 +58,36 @@ impl BodyRoom {
     /// A part of the room, if so much is free now.
     pub(super) fn take(&self, bytes: usize) -> Option<Share> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).ok()?;
-        Arc::clone(&self.free).try_acquire_many_owned(units).ok().map(Share)
+        let units = Arc::clone(&self.free).try_acquire_many_owned(units).ok()?;
+        let whole = match &self.whole {
+            Some(whole) => Some(Box::new(whole.take(bytes)?)),
+            None => None,
+        };
+        Some(Share { units, whole })
     }
 }
 
 impl Share {
     /// Has `bytes` in all, if so much more is free now.
     pub(super) fn grow_to(&mut self, bytes: usize, room: &BodyRoom) -> Option<()> {
-        let more = bytes.div_ceil(UNIT_BYTES).saturating_sub(self.0.num_permits());
-        self.0.merge(room.take(more.checked_mul(UNIT_BYTES)?)?.0);
+        let more = bytes.div_ceil(UNIT_BYTES).saturating_sub(self.units.num_permits());
+        self.merge(room.take(more.checked_mul(UNIT_BYTES)?)?);
         Some(())
+    }
+
+    fn merge(&mut self, more: Self) {
+        self.units.merge(more.units);
+        if let (Some(whole), Some(more)) = (&mut self.whole, more.whole) {
+            whole.merge(*more);
+        }
+    }
+
+    /// Gives back what it has beyond `bytes`.
+    pub(super) fn shrink_to(&mut self, bytes: usize) {
+        drop(self.units.split(self.units.num_permits().saturating_sub(bytes.div_ceil(UNIT_BYTES))));
+        if let Some(whole) = &mut self.whole {
+            whole.shrink_to(bytes);
+        }
     }
 
     /// The bytes with their share: it is given back when nobody has any of them any more.
@@ -91,5 +128,24 @@ mod tests {
         assert_eq!((&slice[..], room.bytes_free()), (&b"b"[..], 2048));
         drop(slice);
         assert_eq!(room.bytes_free(), 4096);
+    }
+
+    #[test]
+    fn a_share_of_a_part_is_one_of_the_whole_and_a_refusal_takes_of_neither() {
+        let room = BodyRoom::new(4096);
+        let (one, other) = (room.part(3072), room.part(1 << 20));
+        assert_eq!(other.bytes_max(), 4096, "no more than there is");
+        let mut share = one.take(1024).unwrap();
+        share.grow_to(3072, &one).unwrap();
+        assert_eq!((one.bytes_free(), room.bytes_free(), other.bytes_free()), (0, 1024, 4096));
+        assert!(one.take(1).is_none() && share.grow_to(3073, &one).is_none(), "its part is full");
+        assert!(other.take(1025).is_none(), "the whole is");
+        assert_eq!((room.bytes_free(), other.bytes_free()), (1024, 4096));
+        share.shrink_to(1);
+        share.shrink_to(2000);
+        assert_eq!((one.bytes_free(), room.bytes_free()), (2048, 3072));
+        assert!(!one.is_nobodys() && other.is_nobodys());
+        drop(share);
+        assert!(one.is_nobodys() && one.bytes_free() == 3072 && room.bytes_free() == 4096);
     }
 }

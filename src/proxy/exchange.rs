@@ -15,12 +15,14 @@ use super::stops::Stops;
 use super::stream;
 use super::upstream::UpstreamError;
 use super::whole;
+use crate::http::{BodyRoom, Buffer, NoRoom};
 use crate::log::{AlarmKind, Entry, Outcome};
 use crate::provider::Dialect;
 use crate::provider::operation::{Answer, Row};
 use crate::vault::EchoGuard;
 use axum::body::Body;
 use axum::response::Response;
+use chrono::TimeDelta;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
@@ -46,6 +48,8 @@ pub(super) struct Exchange {
     pub(super) upstream_wait: Duration,
     /// Which version of the credential's key was sent last.
     pub(super) key_version: i64,
+    /// What an answer that will be read whole has of memory; there before anything is sent.
+    pub(super) answer: Option<Buffer>,
 }
 
 /// Why there is no answer to pass on.
@@ -84,6 +88,7 @@ pub(super) async fn conduct(
         _place: place,
         upstream_wait: Duration::ZERO,
         key_version: call.attempt.version,
+        answer: None,
     };
     proxy.tasks.spawn(exchange.run(call, reply));
     if let Ok(response) = head.await {
@@ -136,6 +141,10 @@ impl Exchange {
         if self.sealed.is_cancelled() {
             return self.end_unsent(&respond::sealed(), reply).await;
         }
+        // What cannot be read when it comes is not asked for.
+        if self.make_room().is_err() {
+            return self.end_unsent(&no_room(), reply).await;
+        }
         self.admitted.reservation.mark_sent();
         self.admitted.in_flight.mark_sent();
         let (response, guard) = match self.ask(attempt, again, patience).await {
@@ -164,10 +173,24 @@ impl Exchange {
         }
         match self.passing(&parts) {
             Some(kind) => {
+                self.answer = None;
                 stream::pass(self, (kind, parts, body), guard, drains, deadline, reply).await;
             }
             None => whole::pass(self, parts, body, guard, deadline, reply).await,
         }
+    }
+
+    /// Takes a first share of the key's room, where the answer is not expected to pass piece by piece.
+    fn make_room(&mut self) -> Result<(), NoRoom> {
+        if !self.admitted.entry.streamed && self.row.answer != Answer::Opaque {
+            self.answer = Some(Buffer::begun(&self.room())?);
+        }
+        Ok(())
+    }
+
+    /// The key's part of what answers may have of memory.
+    pub(super) fn room(&self) -> BodyRoom {
+        self.proxy.answers.of(self.admitted.caller.key.subkey.id.as_str())
     }
 
     /// The provider sent our key back: an alarm, and the key should be replaced.
@@ -362,6 +385,12 @@ pub(super) fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Re
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// Why a request is not sent whose answer would have to be held.
+fn no_room() -> Refusal {
+    let message = "The server, or this key, has as many answers unread as it may. Nothing was sent; try again, or ask for a stream.";
+    Refusal::new(Code::Overloaded, message).retry_after(TimeDelta::seconds(1))
 }
 
 /// Why a request ends that outlasts the drain.

@@ -1,6 +1,7 @@
 //! The proxy plane: serves applications, knows only sub-keys.
 
 mod admit;
+mod answers;
 mod arrival;
 mod attempts;
 mod change;
@@ -22,16 +23,19 @@ mod respond;
 mod settle;
 mod stops;
 mod stream;
+mod taking;
 mod upload;
 pub mod upstream;
 mod voice;
 mod whole;
 
+pub use taking::Pace;
 pub use voice::voice;
 
 use crate::base::CidrSet;
 use crate::http::{BodyBound, BodyRoom};
 use crate::service::Services;
+use answers::Answers;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -55,6 +59,8 @@ pub struct ProxySettings {
     pub form_bytes_max: usize,
     /// What answers that are read whole may take together.
     pub answers: BodyRoom,
+    /// How long a client may take for one of them.
+    pub pace: Pace,
     /// The largest answer that is passed on unstreamed, in bytes.
     pub answer_bytes_max: usize,
     /// The largest error of a provider that is passed on, in bytes.
@@ -73,6 +79,8 @@ pub struct Inner {
     upstream: Upstream,
     settings: ProxySettings,
     places: Arc<Semaphore>,
+    /// What answers that are read whole have of memory.
+    answers: Answers,
     /// Exchanges under way; they settle before the process ends.
     tasks: TaskTracker,
     /// Ends streams that outlast the drain.
@@ -97,7 +105,8 @@ impl Proxy {
         cut_all: CancellationToken,
     ) -> Self {
         let places = Arc::new(Semaphore::new(settings.in_flight_max));
-        Self(Arc::new(Inner { services, upstream, settings, places, tasks, cut_all }))
+        let answers = Answers::new(settings.answers.clone(), settings.answer_bytes_max);
+        Self(Arc::new(Inner { services, upstream, settings, places, answers, tasks, cut_all }))
     }
 
     /// Every path of the plane; what the operation table does not know is refused by it.

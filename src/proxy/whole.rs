@@ -1,4 +1,5 @@
-//! An answer that is no stream: read whole, metered, settled, and then passed on with what it cost.
+//! An answer that is no stream: read whole, metered, settled, and then passed on with what it cost, to a client that
+//! takes it in time.
 
 use super::attempts::AnswerBody;
 use super::exchange::{Exchange, RECORD_WAIT, response, shutting_down};
@@ -7,6 +8,7 @@ use super::rates;
 use super::refusal::{Code, Refusal};
 use super::respond;
 use super::settle::{Bill, note_reading, settle, settle_with};
+use super::taking::taking;
 use super::upstream::AnswerError;
 use crate::budget::Balance;
 use crate::http::Buffer;
@@ -15,7 +17,6 @@ use crate::provider::answer::{Refused, read_json};
 use crate::provider::operation::Answer;
 use crate::provider::{Reading, Usage};
 use crate::vault::EchoGuard;
-use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -42,7 +43,7 @@ enum Collected {
 
 /// Reads the answer, settles, and replies. A client that leaves meanwhile changes nothing: the provider bills.
 pub(super) async fn pass(
-    exchange: Exchange,
+    mut exchange: Exchange,
     parts: Parts,
     body: AnswerBody,
     guard: EchoGuard,
@@ -56,7 +57,10 @@ pub(super) async fn pass(
         exchange.proxy.settings.answer_bytes_max
     };
     let announced = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let collected = collect(&exchange, body, guard, (announced, bytes_max), deadline).await;
+    let room = exchange.room();
+    let begun = exchange.answer.take().unwrap_or_else(|| Buffer::new(&room, None)).announced(announced);
+    let bytes_max = bytes_max.min(room.bytes_max());
+    let collected = collect(&exchange, (body, guard), begun, bytes_max, deadline).await;
     let mut told = None;
     let said = if let Collected::Whole(bytes) = &collected { &bytes[..] } else { &[] };
     let refused = refused_upstream(&exchange, parts.status, said);
@@ -84,7 +88,7 @@ pub(super) async fn pass(
         (Collected::NoRoom, _) => (
             Refusal::new(
                 Code::Overloaded,
-                "The server holds as many answers as it may. The provider has answered, and may bill for it.",
+                "The server, or this key, has as many answers unread as it may. The provider has answered, and may bill for it.",
             )
             .retry_after(TimeDelta::seconds(1)),
             Outcome::Cut,
@@ -130,7 +134,8 @@ async fn pass_on(exchange: Exchange, parts: Parts, bytes: Bytes, reply: oneshot:
         put(&mut headers, "x-bitting-model-reported", model);
     }
     put(&mut headers, "x-bitting-cost-usd", &bill.cost.to_string());
-    let (caller, services) = (exchange.admitted.caller.clone(), exchange.proxy.services.clone());
+    let (caller, proxy) = (exchange.admitted.caller.clone(), exchange.proxy.clone());
+    let services = &proxy.services;
     let (arrival, dialect) = (Arc::clone(&exchange.arrival), exchange.row.dialect);
     let settled = tokio::time::timeout(RECORD_WAIT, settle_with(exchange, bill, entry, &reading)).await;
     let Ok(balances) = settled else {
@@ -145,7 +150,13 @@ async fn pass_on(exchange: Exchange, parts: Parts, bytes: Bytes, reply: oneshot:
     if let Some(remaining) = balances.iter().map(Balance::remaining).min() {
         put(&mut headers, "x-bitting-budget-remaining-usd", &remaining.to_string());
     }
-    let _ = reply.send(response(parts.status, headers, Body::from(bytes)));
+    let (body, taking) = taking(bytes, proxy.settings.pace);
+    if reply.send(response(parts.status, headers, body)).is_ok() {
+        tokio::select! {
+            () = taking.end(arrival.hang_up.as_ref()) => {}
+            () = proxy.cut_all.cancelled() => {}
+        }
+    }
 }
 
 /// What the provider refused although the request is not at fault: our credential, our account, our address.
@@ -200,14 +211,12 @@ fn is_unbilled(status: StatusCode) -> bool {
 
 async fn collect(
     exchange: &Exchange,
-    mut body: AnswerBody,
-    mut guard: EchoGuard,
-    (announced, bytes_max): (Option<usize>, usize),
+    (mut body, mut guard): (AnswerBody, EchoGuard),
+    mut whole: Buffer,
+    bytes_max: usize,
     deadline: Instant,
 ) -> Collected {
-    let room = &exchange.proxy.settings.answers;
-    let bytes_max = bytes_max.min(room.bytes_max());
-    let (mut whole, mut received) = (Buffer::new(room, announced), 0_usize);
+    let mut received = 0_usize;
     loop {
         let frame = tokio::select! {
             frame = body.frame() => frame,

@@ -11,7 +11,10 @@ pub(in crate::proxy) const HEADERS: u8 = 1;
 pub(in crate::proxy) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+pub(in crate::proxy) const WINDOW_UPDATE: u8 = 8;
 pub(in crate::proxy) const CONTINUATION: u8 = 9;
+/// A setting.
+const INITIAL_WINDOW_SIZE: u8 = 4;
 pub(in crate::proxy) const END_STREAM: u8 = 1;
 pub(in crate::proxy) const END_HEADERS: u8 = 4;
 
@@ -45,15 +48,30 @@ pub(in crate::proxy) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
 
 impl H2 {
     pub(in crate::proxy) async fn connect(server: &TestServer) -> Self {
-        let mut stream = TcpStream::connect(server.proxy.strip_prefix("http://").unwrap()).await.unwrap();
+        Self::connect_to(&server.proxy, &[]).await
+    }
+
+    /// Connects to a URL of plain http, and gives no stream a window.
+    pub(in crate::proxy) async fn without_window(url: &str) -> Self {
+        Self::connect_to(url, &[0, INITIAL_WINDOW_SIZE, 0, 0, 0, 0]).await
+    }
+
+    async fn connect_to(url: &str, settings: &[u8]) -> Self {
+        let mut stream = TcpStream::connect(url.strip_prefix("http://").unwrap()).await.unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
-        stream.write_all(&frame(SETTINGS, 0, 0, &[])).await.unwrap();
+        stream.write_all(&frame(SETTINGS, 0, 0, settings)).await.unwrap();
         Self { stream }
     }
 
     /// Writes it all, unless the server has closed.
     pub(in crate::proxy) async fn send(&mut self, bytes: &[u8]) -> bool {
         timeout(PATIENCE, self.stream.write_all(bytes)).await.expect("the server does not read").is_ok()
+    }
+
+    /// Reads until the head of the stream's answer is here.
+    pub(in crate::proxy) async fn headed(&mut self, stream: u32) {
+        let read = async { while self.frame().await.expect("it is answered").1 != (HEADERS, stream) {} };
+        timeout(PATIENCE, read).await.expect("no head comes");
     }
 
     /// Reads until the stream or the connection ends.
@@ -77,21 +95,9 @@ impl H2 {
     async fn read(&mut self, wanted: u32) -> Ended {
         let (mut body, mut gone) = (Vec::new(), None);
         loop {
-            let mut head = [0; 9];
-            if self.stream.read_exact(&mut head).await.is_err() {
-                return Ended::Gone(gone);
-            }
-            let (kind, flags) = (head[3], head[4]);
-            let stream = u32::from_be_bytes(head[5..].try_into().unwrap()) & 0x7fff_ffff;
-            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-            if self.stream.read_exact(&mut payload).await.is_err() {
-                return Ended::Gone(gone);
-            }
+            let Some((flags, (kind, stream), payload)) = self.frame().await else { return Ended::Gone(gone) };
             let code = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
             match kind {
-                SETTINGS if flags == 0 => {
-                    let _ = self.stream.write_all(&frame(SETTINGS, 1, 0, &[])).await;
-                }
                 GOAWAY => gone = Some(code(4)),
                 RST_STREAM if stream == wanted => return Ended::Reset(code(0)),
                 DATA if stream == wanted => body.extend_from_slice(&payload),
@@ -101,5 +107,19 @@ impl H2 {
                 return Ended::Answered(String::from_utf8_lossy(&body).into_owned());
             }
         }
+    }
+
+    /// The next frame: its flags, its kind and stream, and what it carries. The server's settings are taken.
+    async fn frame(&mut self) -> Option<(u8, (u8, u32), Vec<u8>)> {
+        let mut head = [0; 9];
+        self.stream.read_exact(&mut head).await.ok()?;
+        let (kind, flags) = (head[3], head[4]);
+        let stream = u32::from_be_bytes(head[5..].try_into().unwrap()) & 0x7fff_ffff;
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        self.stream.read_exact(&mut payload).await.ok()?;
+        if (kind, flags) == (SETTINGS, 0) {
+            let _ = self.stream.write_all(&frame(SETTINGS, 1, 0, &[])).await;
+        }
+        Some((flags, (kind, stream), payload))
     }
 }
