@@ -133,7 +133,7 @@ impl From<ReleaseChargeError> for Problem {
             ReleaseChargeError::Correct(CorrectError::AlreadyDone { id }) => {
                 Self::conflict("already_done", detail).with_member("id", id)
             }
-            ReleaseChargeError::Correct(CorrectError::Unrecorded(_)) => {
+            ReleaseChargeError::Correct(CorrectError::Unrecorded(_)) | ReleaseChargeError::Store(_) => {
                 Self::unavailable("store_unavailable", "the ledger cannot be written; try again", 1)
             }
         }

@@ -111,6 +111,8 @@ pub struct Reading {
     pub made: Vec<Made>,
     /// The work goes on out of sight: what it used is not known yet.
     pub is_deferred: bool,
+    /// The answer says that the work is over, however it ended.
+    pub has_ended: bool,
     /// The number of the last event, where events are numbered.
     pub sequence_number: Option<u64>,
     /// Bytes of output that the client could see: texts, tool arguments, refusals.

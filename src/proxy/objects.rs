@@ -2,7 +2,8 @@
 //! record of what an answer made.
 
 use super::admit::{Admission, Admitted};
-use super::deferred::{response_in, shown_response};
+use super::deferred::{LOOK_UP_MAX, response_in, shown_response};
+use super::exchange::Exchange;
 use super::refusal::{Code, Refusal};
 use super::respond;
 use crate::base::clip;
@@ -14,6 +15,7 @@ use crate::service::{
 };
 use crate::subkey::{Belonging, Holder};
 use chrono::{DateTime, Utc};
+use tokio::time::timeout;
 
 impl Admission<'_> {
     /// Whether all that is named is the caller's, and where it is kept. The provider sees nothing of a request that names
@@ -145,4 +147,18 @@ fn shown<'a>(admitted: &'a Admitted, row: &Row, reading: &Reading) -> Vec<(Made,
         if made.kind == ObjectKind::Item { Some(response.to_string()) } else { made.parent.clone() }
     };
     parts.map(|made| (Made { parent: parent(made), ..made.clone() }, kept)).collect()
+}
+
+/// Those that are on nobody's record: whoever polls is shown the same again, and writing it again is the writer's time. What
+/// cannot be looked up is left to the writer.
+pub(super) async fn not_known(exchange: &Exchange, mut shown: Vec<NewObject>) -> Vec<NewObject> {
+    if shown.is_empty() {
+        return shown;
+    }
+    let (services, provider) = (&exchange.proxy.services, &exchange.admitted.resolved.provider);
+    let ids: Vec<&ObjectId> = shown.iter().map(|one| &one.id).collect();
+    if let Ok(Ok(known)) = timeout(LOOK_UP_MAX, services.known_objects(provider, &ids)).await {
+        shown.retain(|one| !known.contains(&one.id));
+    }
+    shown
 }

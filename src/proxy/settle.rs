@@ -11,7 +11,7 @@ use crate::log::{AlarmKind, Entry, UsageSource};
 use crate::provider::operation::Effect;
 use crate::provider::served::is_expected;
 use crate::provider::{Estimated, Reading, Resolved, Usage, modifier};
-use crate::service::Priced;
+use crate::service::{Priced, Services};
 use serde_json::json;
 
 /// What is charged, and by what it is known.
@@ -90,19 +90,46 @@ impl Bill {
         let Estimated { usage, cost } = priced.estimate.without_usage(&priced.model, reading);
         Self { cost, usage, source: UsageSource::Estimated, ..Self::nothing() }
     }
-
-    /// What the provider says it took and what our prices come to, where they are more than 5 % of ours apart.
-    fn disagreement(&self) -> Option<(NanoUsd, NanoUsd)> {
-        let (reported, own) = (self.reported?, self.own?);
-        let apart = reported.as_nano().abs_diff(own.as_nano());
-        let is_told = apart > DISAGREEMENT_NANO_MIN
-            && u128::from(apart) * 20 > u128::from(own.as_nano().unsigned_abs());
-        is_told.then_some((reported, own))
-    }
 }
 
 /// Differences up to this come of rounding, not of prices.
 const DISAGREEMENT_NANO_MIN: u64 = 1_000;
+
+/// What the provider says it took and what our prices come to, where they are more than 5 % of ours apart.
+pub(super) fn disagreement(reported: Option<NanoUsd>, own: Option<NanoUsd>) -> Option<(NanoUsd, NanoUsd)> {
+    let (reported, own) = (reported?, own?);
+    let apart = reported.as_nano().abs_diff(own.as_nano());
+    let is_told =
+        apart > DISAGREEMENT_NANO_MIN && u128::from(apart) * 20 > u128::from(own.as_nano().unsigned_abs());
+    is_told.then_some((reported, own))
+}
+
+/// A request whose answer tells what its prices do not fit.
+pub(super) struct Told<'t> {
+    pub(super) request_id: &'t str,
+    /// The provider and the model.
+    pub(super) subject: &'t str,
+    pub(super) price_version: Option<&'t str>,
+}
+
+impl Told<'_> {
+    pub(super) fn disagrees(&self, services: &Services, (reported, own): (NanoUsd, NanoUsd)) {
+        let detail = json!({
+            "request_id": self.request_id, "reported_cost_usd": reported, "own_cost_usd": own,
+            "price_version": self.price_version,
+        });
+        services.alarms.raise(AlarmKind::CostDisagreement, self.subject, &detail);
+    }
+
+    pub(super) fn has_no_factor(&self, services: &Services, field: &str, value: &str) {
+        let detail = json!({
+            "request_id": self.request_id, "field": field, "reported": value,
+            "price_version": self.price_version,
+            "detail": "set a factor for it among the model's multipliers; 1 if it costs the list price",
+        });
+        services.alarms.raise(AlarmKind::FactorUnknown, self.subject, &detail);
+    }
+}
 
 /// What the answer told, in its entry.
 pub(super) fn note_reading(entry: &mut Entry, reading: &Reading) {
@@ -126,8 +153,12 @@ pub(super) async fn settle_with(
 ) -> Vec<Balance> {
     let now = exchange.proxy.services.clock.now();
     let mut objects = objects::changes(&exchange.admitted, exchange.row, reading, &entry, now);
-    objects.deferred = wait_for_use(&exchange, reading, &entry);
-    objects.told = told_use(&exchange, reading).await;
+    objects.deferred = wait_for_use(&exchange, reading, (&entry, bill.cost));
+    let (told, shown) = tokio::join!(
+        told_use(&exchange, reading),
+        objects::not_known(&exchange, std::mem::take(&mut objects.shown))
+    );
+    (objects.told, objects.shown) = (told, shown);
     if let Some(served) = substituted(&exchange, &entry) {
         let Exchange { arrival, admitted, .. } = &exchange;
         let detail = json!({
@@ -149,22 +180,16 @@ pub(super) async fn settle_with(
         let provider = resolved.provider.to_string();
         proxy.services.alarms.raise(AlarmKind::BillAboveBound, &provider, &detail);
     }
-    if let Some((reported, own)) = bill.disagreement() {
-        let detail = json!({
-            "request_id": arrival.id.as_str(), "reported_cost_usd": reported, "own_cost_usd": own,
-            "price_version": entry.price_version,
-        });
-        let subject = format!("{}/{}", resolved.provider, resolved.model);
-        proxy.services.alarms.raise(AlarmKind::CostDisagreement, &subject, &detail);
+    let told = Told {
+        request_id: arrival.id.as_str(),
+        subject: &format!("{}/{}", resolved.provider, resolved.model),
+        price_version: entry.price_version.as_deref(),
+    };
+    if let Some(apart) = disagreement(bill.reported, bill.own) {
+        told.disagrees(&proxy.services, apart);
     }
     if let Some((field, value)) = &bill.without_factor {
-        let detail = json!({
-            "request_id": arrival.id.as_str(), "field": field, "reported": value,
-            "price_version": entry.price_version,
-            "detail": "set a factor for it among the model's multipliers; 1 if it costs the list price",
-        });
-        let subject = format!("{}/{}", resolved.provider, resolved.model);
-        proxy.services.alarms.raise(AlarmKind::FactorUnknown, &subject, &detail);
+        told.has_no_factor(&proxy.services, field, value);
     }
     let entry = Entry {
         usage_source: bill.source,
@@ -238,7 +263,7 @@ mod tests {
 
     fn disagrees(reported: i64, own: i64) -> bool {
         let nano = |amount| Some(NanoUsd::from_nano(amount));
-        Bill { reported: nano(reported), own: nano(own), ..Bill::nothing() }.disagreement().is_some()
+        disagreement(nano(reported), nano(own)).is_some()
     }
 
     #[test]
@@ -255,6 +280,6 @@ mod tests {
             assert_eq!(disagrees(reported, own), told, "{reported} {own}");
         }
         assert!(!disagrees(i64::MAX, i64::MAX) && disagrees(i64::MAX, 1));
-        assert!(Bill { own: Some(NanoUsd::MAX), ..Bill::nothing() }.disagreement().is_none());
+        assert!(disagreement(None, Some(NanoUsd::MAX)).is_none());
     }
 }

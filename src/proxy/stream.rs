@@ -143,7 +143,9 @@ pub(super) async fn pass(
     let reading = Reading { is_cut_short: is_cut_short || reading.is_cut_short, ..reading };
 
     let mut entry = exchange.admitted.entry.clone();
-    note_reading(&mut entry, &reading);
+    if !exchange.row.is_free() {
+        note_reading(&mut entry, &reading);
+    }
     let (outcome, last) = match end {
         End::Upstream if reading.failed => (Outcome::UpstreamFailed, None),
         End::Upstream if reading.complete => (Outcome::Completed, None),

@@ -56,6 +56,7 @@ pub use authenticate::{AuthenticateError, Caller};
 pub use budget::{BudgetState, ProjectBudgets};
 pub use checkpoint::{DoubtError, ForeignCheckpoint, KeepError, doubt_of_database};
 pub use credential::{CredentialError, CredentialFault, NewCredential, Rotation};
+pub use deferred::{Deferral, WaitingCharge};
 pub use directory::{Credential, DrainingVersion, KeyVersion, ProviderEntry, Snapshot, binding};
 pub use idempotency::AlreadyDone;
 pub use import::{AddedModel, ChangedModel, ImportModelsError, ImportOrder, ImportReport};

@@ -10,7 +10,7 @@ use crate::store::deferred;
 use crate::store::object::{self, ObjectFilter, ObjectRecord};
 use crate::subkey::Holder;
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The most ids that one request may name.
 const IDS_MAX: usize = 10_000;
@@ -214,6 +214,20 @@ impl Services {
     }
 
     /// What is on record of the ids, by id. A text that can be no id is not.
+    /// Those of the ids that are on record with the provider, whosever they are, gone ones, too.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn known_objects(
+        &self,
+        provider: &Slug,
+        ids: &[&ObjectId],
+    ) -> Result<HashSet<ObjectId>, StoreError> {
+        let mut read = self.store.read().await?;
+        let records = object::find(&mut read.conn(), &[provider], ids).await?;
+        Ok(records.into_iter().map(|record| record.object.id).collect())
+    }
+
     async fn on_record(
         &self,
         providers: &[&Slug],

@@ -3,7 +3,7 @@
 use super::access_log::within_reach;
 use super::alarm::REASON_BYTES_MAX;
 use super::ledger::{CorrectError, Corrected, Correction};
-use super::{Actor, ReadLogError, Services};
+use super::{Actor, ReadLogError, Services, StoreError};
 use crate::base::{NanoUsd, hide_tokens, hide_tokens_in};
 use crate::log::{AdminEntry, Filter};
 use crate::store;
@@ -36,6 +36,9 @@ pub enum ReleaseChargeError {
     /// The ledger does not take it back.
     #[error(transparent)]
     Correct(#[from] CorrectError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl Services {
@@ -51,8 +54,8 @@ impl Services {
         Ok(store::usage::report(&mut read.conn(), &filter, group_by).await?)
     }
 
-    /// Takes back what was charged for a request that a crash left without an outcome, or for leases that it left: once,
-    /// by an entry of its own, and from the windows that were charged.
+    /// Takes back what was charged for a request that a crash left without an outcome, for leases that it left, or for a
+    /// response whose use was never told: once, by an entry of its own, and from the windows that were charged.
     pub async fn release_charge(
         &self,
         actor: &Actor,
@@ -76,7 +79,8 @@ impl Services {
             detail,
         };
         let key = actor.idempotency_key.clone().map(|key| (actor.operator.id.clone(), key));
-        let correction = Correction { request_id, amount: amount_usd, entry, key };
+        let waiting = self.deferred_of(&request_id).await?;
+        let correction = Correction { request_id, amount: amount_usd, entry, key, waiting };
         Ok(self.ledger.correct(correction).await?)
     }
 }

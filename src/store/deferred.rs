@@ -19,7 +19,7 @@ pub struct DeferredCharge {
     pub response_id: ObjectId,
     /// The request whose entry charged it.
     pub request_id: String,
-    /// By what the use is priced.
+    /// What was charged, and by what the use is priced.
     pub terms: String,
     /// When it was charged.
     pub created_at: DateTime<Utc>,
@@ -89,6 +89,16 @@ pub async fn find(
         asked.fetch_optional(db).await
     })
     .map_err(StoreError::of(TABLE))?;
+    row.map(DeferredCharge::try_from).transpose()
+}
+
+/// The charge of this request, where it waits. Rows are few, and operators ask this: it has no index.
+pub async fn find_of(conn: &mut Conn<'_>, request_id: &str) -> Result<Option<DeferredCharge>, StoreError> {
+    const SQL: &str = "
+        SELECT provider, response_id, request_id, terms, created_at, term, mac
+          FROM deferred_charges WHERE request_id = $1";
+    let row: Option<Row> = on_db!(conn, |db| sqlx::query_as(SQL).bind(request_id).fetch_optional(db).await)
+        .map_err(StoreError::of(TABLE))?;
     row.map(DeferredCharge::try_from).transpose()
 }
 

@@ -32,6 +32,7 @@ mod reseller;
 mod silent;
 mod uncapped;
 mod usage;
+mod waiting;
 
 use crate::support::server::TestServer;
 use bitting::base::NanoUsd;

@@ -39,7 +39,7 @@ pub(super) fn read_event(name: &str, root: Value<'_>, is_shown: bool, reading: &
                     note_item(item, response, reading);
                 }
             }
-            reading.complete = true;
+            (reading.complete, reading.has_ended) = (true, true);
         }
         "response.output_item.added" => {
             let added = root.get("item").and_then(|item| item.get("name"));
@@ -72,6 +72,8 @@ fn read_response(response: Value<'_>, reading: &mut Reading) {
     reading.failed |=
         status.as_deref() == Some("failed") || response.get("error").is_some_and(|error| !error.is_null());
     reading.is_deferred = matches!(status.as_deref(), Some("queued" | "in_progress"));
+    reading.has_ended =
+        matches!(status.as_deref(), Some("completed" | "incomplete" | "failed" | "cancelled"));
     let reason = response.get("incomplete_details").and_then(|details| text(details, "reason"));
     reading.finish_reason = reason.or(status);
     if let Some(tier) = text(response, "service_tier") {
@@ -220,6 +222,24 @@ mod tests {
         assert!(read_json(row(), unkept.as_bytes()).made.is_empty());
         let queued = read_json(row(), br#"{"id":"resp_0123456789abcdef","status":"queued"}"#);
         assert!(queued.is_deferred && queued.usage.is_none());
+        let ended = |status: &str| {
+            read_json(
+                row(),
+                RESPONSE.replace(r#""completed","model""#, &format!(r#""{status}","model""#)).as_bytes(),
+            )
+        };
+        for (status, has_ended) in [
+            ("completed", true),
+            ("incomplete", true),
+            ("failed", true),
+            ("cancelled", true),
+            ("in_progress", false),
+            ("paused", false),
+            ("", false),
+        ] {
+            let reading = ended(status);
+            assert_eq!((reading.has_ended, reading.usage), (has_ended, Some(wanted())), "{status}");
+        }
     }
 
     #[test]
@@ -243,6 +263,7 @@ data: {"type":"response.created","sequence_number":0,"response":{"id":"resp_0123
         };
         let whole = read(&format!("{stream}\n\n{last}\n\n"));
         assert_eq!((whole.usage, whole.complete, whole.failed), (Some(wanted()), true, false));
+        assert!(whole.has_ended);
         assert_eq!((whole.visible_output_bytes, whole.sequence_number), (1 + 5 + 2, Some(4)));
         assert_eq!(ids(&whole), IDS);
         let done = r#"data: {"type":"response.output_item.done","sequence_number":4,
@@ -263,7 +284,7 @@ data: {"type":"response.created","sequence_number":0,"response":{"id":"resp_0123
         assert_eq!(ids(&meter.finish()), [IDS[3], IDS[4]], "told again from the middle");
         assert_eq!(ids(&read_json(shown, RESPONSE.as_bytes())), IDS);
         let broken = read(&format!("{stream}\n\n"));
-        assert_eq!((broken.usage, broken.complete), (None, false));
+        assert_eq!((broken.usage, broken.complete, broken.has_ended), (None, false, false));
         assert_eq!(ids(&broken), [IDS[0]], "what was begun is somebody's");
         let failed = read("data: {\"type\":\"response.failed\",\"response\":{\"status\":\"failed\"}}\n\n");
         assert!(failed.complete && failed.failed);

@@ -6,7 +6,7 @@
 use super::{Estimate, Hosted, charged};
 use crate::base::NanoUsd;
 use crate::provider::model::Prices;
-use crate::provider::modifier::Factors;
+use crate::provider::modifier::{self, Factors};
 use crate::provider::price::Unpriced;
 use crate::provider::usage::{Reading, Usage};
 use serde::{Deserialize, Serialize};
@@ -48,6 +48,11 @@ impl DeferredTerms {
     /// Tokens of a direction that has no price.
     pub fn charge(&self, usage: &Usage, reading: &Reading) -> Result<NanoUsd, Unpriced> {
         charged(&self.prices, (self.factors, &self.hosted, self.picture_fees), usage, reading)
+    }
+
+    /// What the answer reports that changes the price and has no factor: the field, and its value.
+    pub fn without_factor(&self, reading: &Reading) -> Option<(&'static str, String)> {
+        modifier::without_factor(&self.prices.multipliers, reading)
     }
 }
 
@@ -97,5 +102,8 @@ mod tests {
             assert!(at_once > NanoUsd::ZERO && at_once <= kept.bound);
             assert_eq!(kept.charge(&usage, &reading), Ok(at_once), "{reading:?}");
         }
+        let told = |tier: &str| Reading { service_tier: Some(tier.into()), ..Reading::default() };
+        assert_eq!(kept.without_factor(&told("priority")), None);
+        assert_eq!(kept.without_factor(&told("turbo")), Some(("service_tier", "turbo".to_owned())));
     }
 }

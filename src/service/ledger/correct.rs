@@ -4,19 +4,24 @@
 //! the windows that were charged, in the writer's turn; so the log goes on adding up to what is posted. It bears the time of
 //! the entry that it corrects: usage, hour by hour, and the windows then show the same.
 //!
+//! A charge that waits for the use of work out of sight can be taken back, too, while it waits: whatever is told of it
+//! later is not booked any more. It is corrected once, by whichever comes first.
+//!
 //! What keys of a project lost at once may be more than was leased to the project. So whatever is taken back of one
 //! charge, a project goes on bearing what the others can still come to, as far as it was leased.
 
 use super::Unrecorded;
+use super::deferred::{is_as_signed, use_id};
 use super::recover::{CRASH_CHARGE, run_of};
 use super::turn::{self, Tools};
 use super::writer::CorrectReply;
 use crate::base::NanoUsd;
 use crate::log::{AdminEntry, Decision, Entry, Outcome};
+use crate::service::deferred::WaitingCharge;
 use crate::store::access_log::Posting;
 use crate::store::budget::{BudgetId, WindowId};
 use crate::store::idempotency::{self, KeyUse};
-use crate::store::{StoreError, access_log, admin_log};
+use crate::store::{StoreError, access_log, admin_log, deferred};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +40,8 @@ pub struct Correction {
     pub entry: AdminEntry,
     /// Who asked, and the request's own name for what it does.
     pub key: Option<(String, String)>,
+    /// What was signed of the charge, where it waits for a use that nobody has told.
+    pub waiting: Option<WaitingCharge>,
 }
 
 /// What was taken back.
@@ -68,7 +75,7 @@ pub enum CorrectError {
         charged: NanoUsd,
     },
     /// It was taken back before, or the request is a repeat.
-    #[error("this was released already; an entry is released once")]
+    #[error("this was corrected already; an entry is corrected once")]
     AlreadyDone {
         /// The entry that says so.
         id: String,
@@ -97,6 +104,11 @@ async fn one(
     let Some((charge, postings)) = access_log::charged(&mut tools.conn, &correction.request_id).await? else {
         return Ok(Err(CorrectError::NotFound));
     };
+    let booked = use_id(&correction.request_id);
+    if access_log::get(&mut tools.conn, &booked).await?.is_some() {
+        return Ok(Err(CorrectError::AlreadyDone { id: booked }));
+    }
+    let waiting = still_waiting(tools, correction, (&charge, &postings)).await?;
     let written = match run_of(&charge) {
         None => vec![(charge.clone(), postings)],
         // A crash's charges are of one moment, and what was taken back of them has their time.
@@ -106,7 +118,8 @@ async fn one(
             written
         }
     };
-    let (entry, postings) = match corrected(&charge, &written, correction.amount, tools.node) {
+    let amount = (correction.amount, waiting.is_some());
+    let (entry, postings) = match corrected(&charge, &written, amount, tools.node) {
         Ok(written) => written,
         Err(error) => return Ok(Err(error)),
     };
@@ -119,6 +132,9 @@ async fn one(
         if let Some(id) = idempotency::put(&mut tools.conn, used, correction.entry.time).await? {
             return Ok(Err(CorrectError::AlreadyDone { id }));
         }
+    }
+    if let Some(WaitingCharge { provider, response_id, request_id, .. }) = waiting {
+        deferred::take(&mut tools.conn, provider, response_id, request_id).await?;
     }
     turn::append(tools, &entry, &postings).await?;
     let released = entry.cost_usd.negated();
@@ -144,22 +160,40 @@ async fn one(
     Ok(Ok(Corrected { request_id, time, charged: charge.cost_usd, released, windows }))
 }
 
+/// The charge that was found to wait, if it does so still, and the log says of it what was signed.
+async fn still_waiting<'c>(
+    tools: &mut Tools<'_>,
+    correction: &'c Correction,
+    (charge, postings): (&Entry, &[Posting]),
+) -> Result<Option<&'c WaitingCharge>, StoreError> {
+    let Some(waiting) = &correction.waiting else { return Ok(None) };
+    let found = deferred::find(&mut tools.conn, &waiting.provider, &waiting.response_id).await?;
+    let waits = found.is_some_and(|row| row.request_id == waiting.request_id);
+    Ok((waits && is_as_signed(tools.alarms, waiting, (charge, postings))).then_some(waiting))
+}
+
+/// The request id of the entry by which the charge of this request is taken back.
+pub(super) fn release_id(request_id: &str) -> String {
+    format!("release-{request_id}")
+}
+
 /// The entry that takes `amount` of what was charged back, or all of it, and what of it each window gets. `written` is
-/// that charge with its postings, and whatever else was charged for the same crash or taken back of it.
+/// that charge with its postings, and whatever else was charged for the same crash or taken back of it. `is_waiting`: its
+/// use was never told.
 fn corrected(
     charge: &Entry,
     written: &[(Entry, Vec<Posting>)],
-    amount: Option<NanoUsd>,
+    (amount, is_waiting): (Option<NanoUsd>, bool),
     node: &str,
 ) -> Result<(Entry, Vec<Posting>), CorrectError> {
     let charged = charge.cost_usd;
     if charge.corrects.is_some() {
-        return Err(CorrectError::NotCorrectable("that entry is a release itself"));
+        return Err(CorrectError::NotCorrectable("that entry corrects another one itself"));
     }
     let is_unknown = charge.outcome == Some(Outcome::UnknownOutcome);
-    if charge.rule.as_deref() != Some(CRASH_CHARGE) && !is_unknown {
+    if charge.rule.as_deref() != Some(CRASH_CHARGE) && !is_unknown && !is_waiting {
         return Err(CorrectError::NotCorrectable(
-            "only what was charged after a crash (rule crash_charge, outcome unknown_outcome) can be released; this request's end is known",
+            "only what was charged after a crash (rule crash_charge, outcome unknown_outcome), or for a background response that never told its use, can be released; this request's end is known",
         ));
     }
     if charged <= NanoUsd::ZERO {
@@ -185,7 +219,7 @@ fn corrected(
     let entry = Entry {
         time: charge.time,
         node: node.to_owned(),
-        request_id: format!("release-{}", charge.request_id),
+        request_id: release_id(&charge.request_id),
         subkey_id: charge.subkey_id.clone(),
         subkey_name: charge.subkey_name.clone(),
         project: charge.project.clone(),
@@ -282,7 +316,7 @@ mod tests {
         postings: &[Posting],
         amount: Option<NanoUsd>,
     ) -> Result<(Entry, Vec<Posting>), CorrectError> {
-        corrected(charge, &[(charge.clone(), postings.to_vec())], amount, "n")
+        corrected(charge, &[(charge.clone(), postings.to_vec())], (amount, false), "n")
     }
 
     fn amounts(postings: &[Posting]) -> Vec<Option<i64>> {
@@ -366,7 +400,7 @@ mod tests {
             let mut written = vec![first.clone(), second.clone()];
             let mut left = 120;
             for (at, (charge, own)) in [(&first.0, &one), (&second.0, &other)].into_iter().enumerate() {
-                let (entry, back) = corrected(charge, &written, parts[at].map(usd), "n").unwrap();
+                let (entry, back) = corrected(charge, &written, (parts[at].map(usd), false), "n").unwrap();
                 let of = |window: &WindowId| {
                     let posting = back.iter().find(|back| (*back).clone().window() == *window);
                     posting.map_or(0, |back| -back.amount_usd.unwrap().as_nano())

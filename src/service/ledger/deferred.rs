@@ -1,18 +1,24 @@
 //! Charges that are set right once the use is told that they are for.
 //!
+//! By how much is said by what was signed when it was charged, never by the log alone, which is not: a log that says
+//! anything else books nothing.
+//!
 //! What goes on behind its answer is charged in full when it is accepted. Whoever reads later what it used has that
 //! booked with his own entry: another entry says by how much the charge was wrong, names it, bears its time, and is
 //! posted to the windows that it was posted to. The row that waits for it is taken in the same transaction, and the entry
 //! is named after the charge, so however many read it at once, and wherever, it is booked once.
 
+use super::correct::release_id;
 use super::turn::{self, Tools};
 use super::writer::Unsettled;
 use crate::base::NanoUsd;
-use crate::log::Entry;
-use crate::provider::{ObjectId, Slug};
+use crate::log::{AlarmKind, Entry};
+use crate::service::Alarms;
+use crate::service::deferred::WaitingCharge;
 use crate::store::access_log::Posting;
 use crate::store::budget::WindowId;
 use crate::store::{StoreError, access_log, deferred};
+use serde_json::json;
 
 /// What the entry has for a rule.
 const DEFERRED_USE: &str = "deferred_use";
@@ -20,12 +26,8 @@ const DEFERRED_USE: &str = "deferred_use";
 /// A use that was told.
 #[derive(Clone, Debug)]
 pub struct ToldUse {
-    /// The provider that told it.
-    pub provider: Slug,
-    /// The response that tells it.
-    pub response_id: ObjectId,
-    /// The request whose charge is for it.
-    pub request_id: String,
+    /// The charge that is for it.
+    pub waiting: WaitingCharge,
     /// What it comes to.
     pub cost: NanoUsd,
     /// That is above what was held for it: its windows are blocked, and an alarm is raised.
@@ -48,27 +50,40 @@ pub(super) async fn keep(
     unsettled: &[Unsettled],
     is_first: impl Iterator<Item = bool>,
 ) -> Result<Vec<Booked>, StoreError> {
+    // What was written before, by a commit of which nobody knew, wrote its row, too: by now that may be taken.
+    let first = unsettled.iter().zip(is_first).filter(|(_, is_first)| *is_first);
+    let first: Vec<_> = first.map(|((settlement, _), _)| &settlement.objects).collect();
+    // In the order in which a rotation signs them again, so neither waits for what the other has.
+    let mut charges: Vec<_> = first.iter().filter_map(|objects| objects.deferred.as_deref()).collect();
+    charges.sort_by_key(|charge| (&charge.response_id, &charge.provider));
+    for charge in charges {
+        deferred::insert(&mut tools.conn, charge).await?;
+    }
+    let mut told: Vec<_> = first.iter().filter_map(|objects| objects.told.as_deref()).collect();
+    told.sort_by_key(|told| (&told.waiting.response_id, &told.waiting.provider));
     let mut booked = Vec::new();
-    for ((settlement, _), is_first) in unsettled.iter().zip(is_first) {
-        if let Some(charge) = settlement.objects.deferred.as_deref() {
-            deferred::insert(&mut tools.conn, charge).await?;
-        }
-        if let Some(told) = settlement.objects.told.as_deref().filter(|_| is_first) {
-            booked.extend(book(tools, told).await?);
-        }
+    for told in told {
+        booked.extend(book(tools, told).await?);
     }
     Ok(booked)
 }
 
 async fn book(tools: &mut Tools<'_>, told: &ToldUse) -> Result<Option<Booked>, StoreError> {
-    let ToldUse { provider, response_id, request_id, .. } = told;
-    if !deferred::take(&mut tools.conn, provider, response_id, request_id).await? {
-        return Ok(None);
-    }
+    let WaitingCharge { provider, response_id, request_id, .. } = &told.waiting;
     let Some((charge, postings)) = access_log::charged(&mut tools.conn, request_id).await? else {
         return Ok(None);
     };
-    let (entry, postings) = delta(&charge, postings, told, tools.node);
+    if !is_as_signed(tools.alarms, &told.waiting, (&charge, &postings)) {
+        return Ok(None);
+    }
+    if !deferred::take(&mut tools.conn, provider, response_id, request_id).await? {
+        return Ok(None);
+    }
+    // An operator has said what it comes to.
+    if access_log::get(&mut tools.conn, &release_id(request_id)).await?.is_some() {
+        return Ok(None);
+    }
+    let (entry, postings) = delta(&charge, told, tools.node);
     if !turn::append(tools, &entry, &postings).await? {
         return Ok(None);
     }
@@ -76,12 +91,37 @@ async fn book(tools: &mut Tools<'_>, told: &ToldUse) -> Result<Option<Booked>, S
     Ok(Some(Booked { windows, is_above: told.is_above }))
 }
 
+/// Whether the log says of the charge what was signed; if not, that is told.
+pub(super) fn is_as_signed(
+    alarms: &Alarms,
+    waiting: &WaitingCharge,
+    (charge, postings): (&Entry, &[Posting]),
+) -> bool {
+    let WaitingCharge { request_id, deferral, .. } = waiting;
+    let is_same = deferral.is_of(charge, postings);
+    if !is_same {
+        let detail = json!({
+            "charged_usd": deferral.charged_usd, "found_usd": charge.cost_usd,
+            "windows": deferral.windows, "found_windows": postings,
+        });
+        alarms.raise(AlarmKind::RowTampered, &format!("access_log/{request_id}"), &detail);
+    }
+    is_same
+}
+
+/// The request id of the entry by which the use of this request is booked.
+pub(super) fn use_id(request_id: &str) -> String {
+    format!("use-{request_id}")
+}
+
 /// The entry by which the charge becomes what was used, and where it is posted.
-fn delta(charge: &Entry, postings: Vec<Posting>, told: &ToldUse, node: &str) -> (Entry, Vec<Posting>) {
+fn delta(charge: &Entry, told: &ToldUse, node: &str) -> (Entry, Vec<Posting>) {
+    let WaitingCharge { request_id, deferral, .. } = &told.waiting;
+    let reported = told.entry.model_reported.clone();
     let entry = Entry {
         time: charge.time,
         node: node.to_owned(),
-        request_id: format!("use-{}", charge.request_id),
+        request_id: use_id(request_id),
         subkey_id: charge.subkey_id.clone(),
         subkey_name: charge.subkey_name.clone(),
         project: charge.project.clone(),
@@ -94,21 +134,42 @@ fn delta(charge: &Entry, postings: Vec<Posting>, told: &ToldUse, node: &str) -> 
         decision: charge.decision,
         rule: Some(DEFERRED_USE.to_owned()),
         count: 0,
-        cost_usd: told.cost.saturating_sub(charge.cost_usd),
+        model_reported: reported.filter(|model| Some(model) != charge.model.as_ref()),
+        cost_usd: told.cost.saturating_sub(deferral.charged_usd),
         price_version: charge.price_version.clone(),
         labels: charge.labels.clone(),
         tags: charge.tags.clone(),
-        corrects: Some(charge.request_id.clone()),
+        corrects: Some(request_id.clone()),
         ..told.entry.clone()
     };
-    let postings = postings.into_iter().map(|posting| Posting::all(posting.window())).collect();
-    (entry, postings)
+    (entry, deferral.windows.iter().cloned().map(Posting::all).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::log::{Decision, UsageSource};
+    use crate::service::deferred::Deferral;
+
+    fn waiting(charged_usd: NanoUsd) -> WaitingCharge {
+        let terms = json!({
+            "prices": {}, "factors": crate::provider::Factors::LIST, "hosted": [], "picture_fees": "0",
+            "bound": "0.10", "is_capped": true,
+        });
+        WaitingCharge {
+            provider: "p".parse().unwrap(),
+            response_id: "resp_1".parse().unwrap(),
+            request_id: "req_1".into(),
+            deferral: Deferral {
+                terms: serde_json::from_value(terms).unwrap(),
+                charged_usd,
+                windows: Vec::new(),
+                model: "m".into(),
+                price_version: None,
+                is_bounded: true,
+            },
+        }
+    }
 
     #[test]
     fn the_entry_is_the_charges_by_how_much_it_was_wrong() {
@@ -119,19 +180,24 @@ mod tests {
             decision: Decision::Allowed,
             count: 1,
             cost_usd: usd(100),
+            model: Some("m".into()),
             rule: None,
             ..Entry::default()
         };
         for (cost, by) in [(30, -70), (100, 0), (130, 30), (0, -100)] {
             let told = ToldUse {
-                provider: "p".parse().unwrap(),
-                response_id: "resp_1".parse().unwrap(),
-                request_id: "req_1".into(),
+                waiting: waiting(usd(100)),
                 cost: usd(cost),
                 is_above: false,
-                entry: Entry { output_tokens: 7, usage_source: UsageSource::Reported, ..Entry::default() },
+                entry: Entry {
+                    output_tokens: 7,
+                    usage_source: UsageSource::Reported,
+                    model_reported: Some("m".into()),
+                    ..Entry::default()
+                },
             };
-            let (entry, _) = delta(&charge, Vec::new(), &told, "n");
+            let (entry, _) = delta(&charge, &told, "n");
+            assert_eq!(entry.model_reported, None, "it is the one that was asked for");
             assert_eq!((entry.cost_usd, entry.count, entry.output_tokens), (usd(by), 0, 7));
             assert_eq!((entry.request_id.as_str(), entry.corrects.as_deref()), ("use-req_1", Some("req_1")));
             assert_eq!((entry.subkey_id.as_str(), entry.decision), ("maker", Decision::Allowed));

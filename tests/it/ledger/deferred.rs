@@ -11,9 +11,9 @@ use http::Method;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
-const RESPONSES: &str = "/v1/responses";
+pub(super) const RESPONSES: &str = "/v1/responses";
 
-fn document() -> Value {
+pub(super) fn document() -> Value {
     json!({
         "operations": ["responses"], "context_window": 4_000, "max_output_tokens": 400,
         "prices": {"input_per_mtok_usd": "0.15", "cached_input_per_mtok_usd": "0.075", "output_per_mtok_usd": "0.6"},
@@ -21,7 +21,7 @@ fn document() -> Value {
 }
 
 /// Puts `sandbox-mini` with these directives into the catalog.
-async fn model(server: &TestServer, directives: &str) -> String {
+pub(super) async fn model(server: &TestServer, directives: &str) -> String {
     let name = format!("sandbox-mini+{directives}");
     let path = format!("/api/v1/models/sandbox/{name}");
     assert!(server.admin_call(Method::PUT, &path, Some(&document())).await.status.is_success());
@@ -33,28 +33,28 @@ fn body(model: &str) -> Value {
 }
 
 /// Has a response made out of sight; its id.
-async fn begin(server: &TestServer, secret: &str, model: &str) -> String {
+pub(super) async fn begin(server: &TestServer, secret: &str, model: &str) -> String {
     let answer = server.post(secret, RESPONSES, &body(model)).await;
     let queued = answer.json();
     assert_eq!((answer.status.as_u16(), &queued["status"]), (200, &json!("queued")), "{queued}");
     queued["id"].as_str().unwrap().to_owned()
 }
 
-async fn get(server: &TestServer, secret: &str, path: &str) -> Answer {
+pub(super) async fn get(server: &TestServer, secret: &str, path: &str) -> Answer {
     let mut request = server.proxied(secret, path, "");
     *request.method_mut() = Method::GET;
     request.headers_mut().remove("content-type");
     server.call(request).await
 }
 
-async fn look(server: &TestServer, secret: &str, id: &str) -> Value {
+pub(super) async fn look(server: &TestServer, secret: &str, id: &str) -> Value {
     let answer = get(server, secret, &format!("{RESPONSES}/{id}")).await;
     assert_eq!(answer.status, 200, "{}", answer.json());
     assert_eq!(answer.header("x-bitting-cost-usd"), Some("0.00"), "looking costs nothing");
     answer.json()
 }
 
-async fn cancelled(server: &TestServer, secret: &str, path: &str) -> Value {
+pub(super) async fn cancelled(server: &TestServer, secret: &str, path: &str) -> Value {
     let mut request = server.proxied(secret, path, "");
     request.headers_mut().remove("content-type");
     let answer = server.call(request).await;
@@ -63,7 +63,7 @@ async fn cancelled(server: &TestServer, secret: &str, path: &str) -> Value {
 }
 
 /// The entries that say what a charge was corrected by.
-fn corrections(entries: &[Value]) -> Vec<&Value> {
+pub(super) fn corrections(entries: &[Value]) -> Vec<&Value> {
     entries.iter().filter(|entry| entry["rule"] == "deferred_use").collect()
 }
 
@@ -76,7 +76,7 @@ fn sum(entries: &[Value]) -> NanoUsd {
 }
 
 /// Nothing was corrected, and what is spent is the whole bound.
-async fn is_charged_in_full(server: &TestServer, key: &str) -> NanoUsd {
+pub(super) async fn is_charged_in_full(server: &TestServer, key: &str) -> NanoUsd {
     let entries = server.entries(key).await;
     let charge = entries.iter().find(|entry| entry["path"] == RESPONSES).unwrap();
     assert_eq!(
@@ -89,7 +89,7 @@ async fn is_charged_in_full(server: &TestServer, key: &str) -> NanoUsd {
 }
 
 /// What was used is what is spent, and one entry says so.
-async fn is_charged_by_its_use(server: &TestServer, key: &str) {
+pub(super) async fn is_charged_by_its_use(server: &TestServer, key: &str) {
     let entries = server.entries(key).await;
     let bill = server.sandbox.bill().cost_usd;
     assert!(bill > NanoUsd::ZERO);
@@ -102,9 +102,11 @@ async fn is_charged_by_its_use(server: &TestServer, key: &str) {
         (&one["count"], &one["subkey_id"], &one["usage_source"]),
         (&json!(0), &json!(key), &json!("reported"))
     );
+    assert_eq!(one["model_reported"], Value::Null, "it is the one that was asked for");
     assert!(one["output_tokens"].as_u64().unwrap() > 0 && one["input_tokens"].as_u64().unwrap() > 0, "{one}");
     for look in entries.iter().filter(|entry| entry["method"] == "GET") {
         assert_eq!((&look["cost_usd"], &look["output_tokens"]), (&json!("0.00"), &json!(0)), "{look}");
+        assert_eq!((&look["model_reported"], &look["finish_reason"]), (&Value::Null, &Value::Null), "{look}");
     }
     let usage = server.admin_get(&format!("/api/v1/usage?subkey={key}")).await.json();
     assert_eq!(

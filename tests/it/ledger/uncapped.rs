@@ -108,11 +108,19 @@ on_both! {
         let entry = server.entries(&id).await.remove(0);
         assert!(usd(&entry["cost_usd"]) >= NanoUsd::from_nano(16 * 600), "{entry}");
         assert_eq!((&entry["cost_usd"], &entry["usage_source"]), (&entry["reserved_usd"], &json!("reserved")), "{entry}");
-        // A limit of tokens is held against what bounds them, and nothing here does.
+        // A limit of tokens is held against what bounds them: the same is bounded, and nothing bounds what a provider makes
+        // shorter by itself.
         let mut limited = free();
         limited["rate_limits"] = json!([{"metric": "tokens", "limit": 1_000_000, "per": "day"}]);
         let (_, limited) = server.mint(limited).await;
-        assert_eq!(server.post(&limited, RESPONSES, &deferred).await.refusal(), (403, "model_unpriced".to_owned()));
+        assert_eq!(server.post(&limited, RESPONSES, &deferred).await.status, 200);
+        let mut unbounded = deferred.clone();
+        unbounded["context_management"] = json!([{"type": "compaction", "compact_threshold": 1_000}]);
+        assert_eq!(server.post(&limited, RESPONSES, &unbounded).await.refusal(), (403, "model_unpriced".to_owned()));
+        assert_eq!(server.post(&secret, RESPONSES, &unbounded).await.status, 200);
+        let entry = server.entries(&id).await.remove(0);
+        assert!(usd(&entry["cost_usd"]) >= NanoUsd::from_nano(16 * 600), "{entry}");
+        assert_eq!((&entry["cost_usd"], &entry["usage_source"]), (&entry["reserved_usd"], &json!("reserved")), "{entry}");
         server.end().await;
     }
 }
