@@ -104,9 +104,10 @@ async fn one(
     let Some((charge, postings)) = access_log::charged(&mut tools.conn, &correction.request_id).await? else {
         return Ok(Err(CorrectError::NotFound));
     };
-    let booked = use_id(&correction.request_id);
-    if access_log::get(&mut tools.conn, &booked).await?.is_some() {
-        return Ok(Err(CorrectError::AlreadyDone { id: booked }));
+    for id in [use_id(&correction.request_id), release_id(&correction.request_id)] {
+        if access_log::get(&mut tools.conn, &id).await?.is_some() {
+            return Ok(Err(CorrectError::AlreadyDone { id }));
+        }
     }
     let waiting = still_waiting(tools, correction, (&charge, &postings)).await?;
     let written = match run_of(&charge) {
@@ -123,12 +124,8 @@ async fn one(
         Ok(written) => written,
         Err(error) => return Ok(Err(error)),
     };
-    let id = &entry.request_id;
-    if access_log::get(&mut tools.conn, id).await?.is_some() {
-        return Ok(Err(CorrectError::AlreadyDone { id: id.clone() }));
-    }
     if let Some((operator_id, key)) = &correction.key {
-        let used = KeyUse { operator_id, key, resource_id: id };
+        let used = KeyUse { operator_id, key, resource_id: &entry.request_id };
         if let Some(id) = idempotency::put(&mut tools.conn, used, correction.entry.time).await? {
             return Ok(Err(CorrectError::AlreadyDone { id }));
         }
