@@ -155,8 +155,8 @@ pub(super) async fn settle_with(
     let mut objects = objects::changes(&exchange.admitted, exchange.row, reading, &entry, now);
     objects.deferred = wait_for_use(&exchange, reading, (&entry, bill.cost));
     let (told, shown) = tokio::join!(
-        told_use(&exchange, reading),
-        objects::not_known(&exchange, std::mem::take(&mut objects.shown))
+        Box::pin(told_use(&exchange, reading)),
+        Box::pin(objects::not_known(&exchange, std::mem::take(&mut objects.shown)))
     );
     (objects.told, objects.shown) = (told, shown);
     if let Some(served) = substituted(&exchange, &entry) {
