@@ -156,7 +156,7 @@ mod tests {
         let mut long = Buffer::begun(&room).unwrap().announced(None);
         assert_eq!(Buffer::begun(&room).unwrap_err(), NoRoom);
         short.append(&[b'x'; 1_500]).unwrap();
-        long.append(&[b'x'; FIRST]).unwrap();
+        long.append(&vec![b'x'; FIRST]).unwrap();
         assert_eq!((long.append(b"x"), room.bytes_free()), (Err(NoRoom), 0));
         let short = short.hold();
         assert_eq!((short.len(), room.bytes_free()), (1_500, 2_048));

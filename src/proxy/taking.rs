@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn the_time_grows_with_the_answer() {
-        let pace = Pace { stall: Duration::from_secs(300), bytes_per_second: 65_536 };
-        assert_eq!((pace.of(10), pace.of(40 << 20)), (Duration::from_secs(300), Duration::from_secs(940)));
+        let pace = Pace { stall: Duration::from_mins(5), bytes_per_second: 65_536 };
+        assert_eq!((pace.of(10), pace.of(40 << 20)), (Duration::from_mins(5), Duration::from_secs(940)));
     }
 
     #[tokio::test]

@@ -46,17 +46,19 @@ on_both! {
         let id = begin(&server, &secret, &model).await;
         let bound = is_charged_in_full(&server, &key).await;
         let request = charged(&server, &key).await;
-        let cost = |to: &str| match is_sqlite {
-            true => format!("UPDATE access_log SET entry = json_set(entry, '$.cost_usd', '{to}') WHERE request_id = '{request}'"),
-            false => format!(
+        let cost = |to: &str| if is_sqlite {
+            format!("UPDATE access_log SET entry = json_set(entry, '$.cost_usd', '{to}') WHERE request_id = '{request}'")
+        } else {
+            format!(
                 "UPDATE access_log SET entry = jsonb_set(entry, '{{cost_usd}}', '\"{to}\"') WHERE request_id = '{request}'"
-            ),
+            )
         };
-        let windows = |from: &str, to: &str| match is_sqlite {
-            true => format!("UPDATE access_log SET postings = replace(postings, '/{from}', '/{to}') WHERE request_id = '{request}'"),
-            false => format!(
+        let windows = |from: &str, to: &str| if is_sqlite {
+            format!("UPDATE access_log SET postings = replace(postings, '/{from}', '/{to}') WHERE request_id = '{request}'")
+        } else {
+            format!(
                 "UPDATE access_log SET postings = replace(CAST(postings AS TEXT), '/{from}', '/{to}')::jsonb WHERE request_id = '{request}'"
-            ),
+            )
         };
         for (change, restore) in [
             (cost("9.00"), cost(&bound.to_string())),

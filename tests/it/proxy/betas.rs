@@ -202,9 +202,9 @@ async fn p3_what_a_provider_is_set_to_ask_for_moves_the_bounds_and_is_told() {
     // What only the body asks for is added to the header all the same, and that is told.
     let mut own = body.clone();
     own["anthropic_beta"] = json!(["files-api-2025-04-14"]);
-    let set = [("anthropic-beta", "context-1m-2025-08-07")];
+    let header = [("anthropic-beta", "context-1m-2025-08-07")];
     let (_, open) = server.mint(json!({"name": "open"})).await;
-    let answer = server.call(also(spoken(&server, "anthropic", &open, MESSAGES, &own), &set)).await;
+    let answer = server.call(also(spoken(&server, "anthropic", &open, MESSAGES, &own), &header)).await;
     assert_eq!((answer.status.as_u16(), answer.header("x-bitting-changed")), (200, told.as_deref()));
     assert_eq!(
         server.sandbox.requests().pop().unwrap().header("anthropic-beta"),

@@ -14,7 +14,13 @@ use tokio::process::Command;
 /// Every file of the installation with its bytes, but for those that hold a secret by design.
 pub(super) fn files(home: &Installation, but_for: &[&Path]) -> Vec<(String, Vec<u8>)> {
     let files = files_under(home.folder.path()).into_iter().filter(|file| !but_for.contains(&file.as_path()));
-    files.map(|file| (file.display().to_string(), std::fs::read(&file).unwrap())).collect()
+    let read = |file: PathBuf| match std::fs::read(&file) {
+        Ok(bytes) => Some((file.display().to_string(), bytes)),
+        // It was replaced by another one in between, which is under its own name.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => panic!("{}: {error}", file.display()),
+    };
+    files.filter_map(read).collect()
 }
 
 /// Those, and a dump of a PostgreSQL database, which takes long where there are many others.
