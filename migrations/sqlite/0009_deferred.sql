@@ -26,3 +26,4 @@ CREATE TABLE deferred_charges (
     PRIMARY KEY (response_id, provider)
 ) STRICT;
 CREATE INDEX deferred_charges_by_age ON deferred_charges (created_at);
+CREATE INDEX deferred_charges_by_request ON deferred_charges (request_id);

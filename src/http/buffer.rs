@@ -8,6 +8,8 @@ use bytes::Bytes;
 
 /// What is set aside, at most, on the word of `Content-Length` alone.
 pub(super) const CAPACITY_FIRST_BYTES: usize = 1 << 16;
+/// The least that an answer is counted for while its client has not taken it: as much is kept beside it.
+const HELD_BYTES_MIN: usize = 4 * 1024;
 
 /// Others have the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,21 +67,30 @@ impl Buffer {
     /// Others have the room; what is there stays as it is.
     pub fn make_room(&mut self, bytes: usize) -> Result<&mut Vec<u8>, NoRoom> {
         if bytes > self.bytes.capacity() {
+            // Where there is no room for more to come there may be some for what has.
             let capacity = capacity_for(bytes, self.announced);
-            match &mut self.share {
-                Some(share) => share.grow_to(capacity, &self.room).ok_or(NoRoom)?,
-                None => self.share = Some(self.room.take(capacity).ok_or(NoRoom)?),
-            }
-            self.bytes.reserve_exact(capacity - self.bytes.len());
+            let capacity = [capacity, bytes].into_iter().find(|capacity| self.has_room(*capacity));
+            self.bytes.reserve_exact(capacity.ok_or(NoRoom)? - self.bytes.len());
         }
         Ok(&mut self.bytes)
+    }
+
+    /// Takes so much of the room, if it is there.
+    fn has_room(&mut self, capacity: usize) -> bool {
+        match &mut self.share {
+            Some(share) => share.grow_to(capacity, &self.room).is_some(),
+            None => {
+                self.share = self.room.take(capacity);
+                self.share.is_some()
+            }
+        }
     }
 
     /// The whole with its share, which is given back when nobody has any of it any more.
     pub fn hold(self) -> Bytes {
         match self.share {
             Some(mut share) => {
-                share.shrink_to(self.bytes.capacity());
+                share.shrink_to(self.bytes.capacity().max(HELD_BYTES_MIN));
                 share.hold(self.bytes)
             }
             None => Bytes::new(),
@@ -159,10 +170,11 @@ mod tests {
         long.append(&vec![b'x'; FIRST]).unwrap();
         assert_eq!((long.append(b"x"), room.bytes_free()), (Err(NoRoom), 0));
         let short = short.hold();
-        assert_eq!((short.len(), room.bytes_free()), (1_500, 2_048));
-        drop(short);
-        long.append(b"x").unwrap_err();
-        drop(long);
+        assert_eq!((short.len(), room.bytes_free()), (1_500, FIRST - HELD_BYTES_MIN));
+        // Not twice as much is free, and what is needed is.
+        long.append(b"x").unwrap();
+        assert_eq!(room.bytes_free(), FIRST - HELD_BYTES_MIN - 1_024);
+        drop((short, long));
         assert_eq!(room.bytes_free(), 2 * FIRST);
     }
 }

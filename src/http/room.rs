@@ -37,7 +37,10 @@ impl BodyRoom {
     /// A part of it: who has a share of that has as much of the whole. Parts may be more than the whole together.
     #[must_use]
     pub fn part(&self, bytes_max: usize) -> Self {
-        Self { whole: Some(Arc::new(self.clone())), ..Self::new(bytes_max.min(self.bytes_max)) }
+        Self {
+            whole: Some(Arc::new(self.clone())),
+            ..Self::new(bytes_max.next_multiple_of(UNIT_BYTES).min(self.bytes_max))
+        }
     }
 
     /// Whether this is the only clone, and nobody has a share of it.

@@ -152,10 +152,14 @@ async fn pass_on(exchange: Exchange, parts: Parts, bytes: Bytes, reply: oneshot:
     }
     let (body, taking) = taking(bytes, proxy.settings.pace);
     if reply.send(response(parts.status, headers, body)).is_ok() {
-        tokio::select! {
-            () = taking.end(arrival.hang_up.as_ref()) => {}
-            () = proxy.cut_all.cancelled() => {}
-        }
+        // Whoever leaves his answer unread keeps nothing else of his request here.
+        let (hang_up, cut_all) = (arrival.hang_up.clone(), proxy.cut_all.clone());
+        proxy.tasks.spawn(async move {
+            tokio::select! {
+                () = taking.end(hang_up.as_ref()) => {}
+                () = cut_all.cancelled() => {}
+            }
+        });
     }
 }
 

@@ -213,7 +213,6 @@ impl Services {
         Ok(forgotten.max(waiting) >= u64::from(FORGET_MAX))
     }
 
-    /// What is on record of the ids, by id. A text that can be no id is not.
     /// Those of the ids that are on record with the provider, whosever they are, gone ones, too.
     ///
     /// # Errors
@@ -228,6 +227,7 @@ impl Services {
         Ok(records.into_iter().map(|record| record.object.id).collect())
     }
 
+    /// What is on record of the ids, by id. A text that can be no id is not.
     async fn on_record(
         &self,
         providers: &[&Slug],

@@ -307,7 +307,15 @@ impl Teller {
 
     /// Notes what a long event tells.
     pub(super) fn hear_long(&mut self, name: &str, text: &Shortener) -> Result<(), MeterError> {
-        let Some(document) = text.document() else { return self.hear_unread(text.kept(), text.bytes()) };
+        let Some(document) = text.document() else {
+            let is_whole = text.bytes() == text.kept().len();
+            // Little of it is data: it is heard like that of a short event.
+            return if is_whole {
+                self.hear(name, text.kept(), false).map(drop)
+            } else {
+                self.hear_unread(text.kept(), text.bytes())
+            };
+        };
         self.read(name, document.root())?;
         if text.is_cut() {
             // What was not looked at may be output, and calls of tools.

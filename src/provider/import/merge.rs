@@ -49,8 +49,8 @@ pub fn merged(known: &ModelDocument, listed: &ModelDocument) -> ModelDocument {
     }
 }
 
-fn merged_prices(known: &Prices, listed: &Prices) -> Prices {
-    let (listed, _) = &without_zeros(known, listed);
+fn merged_prices(known: &Prices, as_listed: &Prices) -> Prices {
+    let (listed, _) = &without_zeros(known, as_listed);
     let mut prices = listed.clone();
     for class in Class::ALL {
         let old = *class.in_prices(&mut known.clone());
@@ -92,7 +92,26 @@ fn merged_prices(known: &Prices, listed: &Prices) -> Prices {
         }
     }
     new.batch = new.batch.or(old.batch);
+    raise_to(&mut prices, as_listed);
     prices
+}
+
+/// Nothing costs less than by the list. Without its zeros it may: a class that the list has a price for is raised by the
+/// tiers that leave it out, and one that it has none for goes by its main class.
+fn raise_to(prices: &mut Prices, listed: &Prices) {
+    for class in Class::ALL {
+        let least = |input_tokens| class.cost(listed, input_tokens).filter(|cost| *cost > NanoUsd::ZERO);
+        if class.cost(prices, 0) < least(0) {
+            *class.in_prices(prices) = least(0);
+        }
+        for at in 0..prices.context_tiers.len() {
+            let input_tokens = above(prices.context_tiers[at].above_tokens);
+            let is_less = class.cost(prices, input_tokens) < least(input_tokens);
+            if is_less && let Some(price) = class.in_tier(&mut prices.context_tiers[at]) {
+                *price = least(input_tokens);
+            }
+        }
+    }
 }
 
 /// The directions whose price is 0 in the list where one is known: that is taken for not listed, not for a gift, and

@@ -335,6 +335,28 @@ fn a_price_of_nothing_makes_no_model_free_that_has_a_price() {
     assert_eq!(merged(&free, &free).prices, free.prices, "what was free stays free");
 }
 
+#[test]
+fn a_zero_that_is_not_believed_does_not_take_what_its_class_costs_in_tiers() {
+    let known = document(&serde_json::json!({"output_per_mtok_usd": "1"}));
+    let listed = document(&serde_json::json!({
+        "reasoning_per_mtok_usd": "0",
+        "context_tiers": [
+            {"above_tokens": 1_000_000, "output_per_mtok_usd": "8"},
+            {"above_tokens": 3_000_000, "output_per_mtok_usd": "1"},
+        ],
+    }));
+    let after = merged(&known, &listed);
+    let usage = Usage { output: 1_000_000, reasoning: 1_000_000, ..usage([4, 0, 0, 0, 0, 0]) };
+    let free_input = |document: &ModelDocument| Prices {
+        input_per_mtok_usd: Some(NanoUsd::ZERO),
+        ..document.prices.clone()
+    };
+    let cost = |document: &ModelDocument| crate::provider::cost(&free_input(document), Factors::LIST, &usage);
+    assert_eq!(cost(&listed).unwrap(), "8".parse().unwrap());
+    assert_eq!(cost(&after).unwrap(), cost(&listed).unwrap());
+    assert_eq!(changes(&after, &merged(&after, &listed)), []);
+}
+
 /// Prices of tokens with up to two tiers, any of which may be absent.
 fn token_prices() -> impl Strategy<Value = Prices> {
     let tier = |above_tokens| {

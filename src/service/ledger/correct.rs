@@ -190,7 +190,7 @@ fn corrected(
     let is_unknown = charge.outcome == Some(Outcome::UnknownOutcome);
     if charge.rule.as_deref() != Some(CRASH_CHARGE) && !is_unknown && !is_waiting {
         return Err(CorrectError::NotCorrectable(
-            "only what was charged after a crash (rule crash_charge, outcome unknown_outcome), or for a background response that never told its use, can be released; this request's end is known",
+            "only what was charged after a crash (rule crash_charge, outcome unknown_outcome), or for a background response whose use is still waited for, can be released; this request is neither",
         ));
     }
     if charged <= NanoUsd::ZERO {

@@ -121,3 +121,16 @@ fn a_stream_that_ends_well_without_its_mark_is_whole_where_each_choice_has_ended
         assert_eq!(broken.finish().complete, stream.contains("[DONE]"), "{stream}");
     }
 }
+
+#[test]
+fn what_a_long_event_says_in_few_words_is_heard_as_of_a_short_one() {
+    let comment = ":".repeat(400_000);
+    let told = |lines: &str| {
+        let told = meter(&ROWS[0], false, format!("{comment}\n{lines}\n\n").as_bytes(), &[70_000]).1;
+        assert_eq!(told, meter(&ROWS[0], false, format!("{lines}\n\n").as_bytes(), &[]).1, "{lines}");
+        (told.visible_output_bytes, told.complete)
+    };
+    assert_eq!(told("data\ndata"), (0, false));
+    assert_eq!(told("data: [DONE]"), (0, true));
+    assert_eq!(told("data: no JSON"), (7, false));
+}
