@@ -77,13 +77,11 @@ impl Buffer {
 
     /// Takes so much of the room, if it is there.
     fn has_room(&mut self, capacity: usize) -> bool {
-        match &mut self.share {
-            Some(share) => share.grow_to(capacity, &self.room).is_some(),
-            None => {
-                self.share = self.room.take(capacity);
-                self.share.is_some()
-            }
+        if let Some(share) = &mut self.share {
+            return share.grow_to(capacity, &self.room).is_some();
         }
+        self.share = self.room.take(capacity);
+        self.share.is_some()
     }
 
     /// The whole with its share, which is given back when nobody has any of it any more.
