@@ -5,6 +5,7 @@
 
 use super::room::{BodyRoom, Share};
 use bytes::Bytes;
+use std::iter::successors;
 
 /// What is set aside, at most, on the word of `Content-Length` alone.
 pub(super) const CAPACITY_FIRST_BYTES: usize = 1 << 16;
@@ -67,9 +68,10 @@ impl Buffer {
     /// Others have the room; what is there stays as it is.
     pub fn make_room(&mut self, bytes: usize) -> Result<&mut Vec<u8>, NoRoom> {
         if bytes > self.bytes.capacity() {
-            // Where there is no room for more to come there may be some for what has.
-            let capacity = capacity_for(bytes, self.announced);
-            let capacity = [capacity, bytes].into_iter().find(|capacity| self.has_room(*capacity));
+            // Where there is no room for all that may come, for half of it, and so on: what is left goes in few steps.
+            let wanted = Some(capacity_for(bytes, self.announced));
+            let mut less = successors(wanted, |more| (*more > bytes).then(|| bytes + (more - bytes) / 2));
+            let capacity = less.find(|capacity| self.has_room(*capacity));
             self.bytes.reserve_exact(capacity.ok_or(NoRoom)? - self.bytes.len());
         }
         Ok(&mut self.bytes)
@@ -169,9 +171,11 @@ mod tests {
         assert_eq!((long.append(b"x"), room.bytes_free()), (Err(NoRoom), 0));
         let short = short.hold();
         assert_eq!((short.len(), room.bytes_free()), (1_500, FIRST - HELD_BYTES_MIN));
-        // Not twice as much is free, and what is needed is.
+        // Not twice as much is free, but half of that is.
         long.append(b"x").unwrap();
-        assert_eq!(room.bytes_free(), FIRST - HELD_BYTES_MIN - 1_024);
+        assert_eq!(room.bytes_free(), FIRST / 2 - HELD_BYTES_MIN);
+        long.append(&vec![b'x'; FIRST / 2]).unwrap();
+        assert_eq!((long.append(&vec![b'x'; FIRST]), long.len()), (Err(NoRoom), FIRST + FIRST / 2 + 1));
         drop((short, long));
         assert_eq!(room.bytes_free(), 2 * FIRST);
     }

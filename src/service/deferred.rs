@@ -70,15 +70,15 @@ impl Services {
         deferral: &Deferral,
     ) -> Option<DeferredCharge> {
         let terms = serde_json::to_string(deferral).ok()?;
-        let message = message((provider, response_id), request_id, &terms);
-        let (mac, term) = self.vault.keyring().ok()?.sign_row(&message);
+        let keyring = self.vault.keyring().ok()?;
+        let signature = signature(&keyring, &message((provider, response_id), request_id, &terms));
         Some(DeferredCharge {
             provider: provider.clone(),
             response_id: response_id.clone(),
             request_id: request_id.to_owned(),
             terms,
             created_at: self.clock.now(),
-            signature: Signature { term: i64::from(term), mac: mac.to_vec() },
+            signature,
         })
     }
 
@@ -144,23 +144,21 @@ impl Services {
             if some.is_empty() {
                 return Ok(signed);
             }
-            let mut tx = self.store.write().await?;
             for charge in &some {
                 match standing(&keyring, charge) {
                     Standing::Signed => {
-                        let place = (&charge.provider, &charge.response_id);
-                        let (mac, term) =
-                            keyring.sign_row(&message(place, &charge.request_id, &charge.terms));
-                        let signature = Signature { term: i64::from(term), mac: mac.to_vec() };
+                        let signature = signature(&keyring, &message_of(charge));
+                        // Each by itself: who holds one row waits for none that the ledger has.
+                        let mut tx = self.store.write().await?;
                         deferred::sign(&mut tx.conn(), &DeferredCharge { signature, ..charge.clone() })
                             .await?;
+                        tx.commit().await?;
                         signed += 1;
                     }
                     Standing::Changed => self.tell_changed(charge),
                     Standing::TermGone => {}
                 }
             }
-            tx.commit().await?;
             after = some.into_iter().last();
         }
     }
@@ -174,13 +172,22 @@ enum Standing {
 }
 
 fn standing(keyring: &Keyring, charge: &DeferredCharge) -> Standing {
-    let message = message((&charge.provider, &charge.response_id), &charge.request_id, &charge.terms);
+    let message = message_of(charge);
     let Signature { term, mac } = &charge.signature;
     match u32::try_from(*term).ok().filter(|term| keyring.row_mac(&message, *term).is_some()) {
         None => Standing::TermGone,
         Some(term) if keyring.row_is_signed(&message, mac, term) => Standing::Signed,
         Some(_) => Standing::Changed,
     }
+}
+
+fn signature(keyring: &Keyring, message: &[u8]) -> Signature {
+    let (mac, term) = keyring.sign_row(message);
+    Signature { term: i64::from(term), mac: mac.to_vec() }
+}
+
+fn message_of(charge: &DeferredCharge) -> Vec<u8> {
+    message((&charge.provider, &charge.response_id), &charge.request_id, &charge.terms)
 }
 
 /// All that the row says, each with its length.

@@ -92,7 +92,7 @@ pub async fn find(
     row.map(DeferredCharge::try_from).transpose()
 }
 
-/// The charge of this request, where it waits. Rows are few, and operators ask this: it has no index.
+/// The charge of this request, where it waits.
 pub async fn find_of(conn: &mut Conn<'_>, request_id: &str) -> Result<Option<DeferredCharge>, StoreError> {
     const SQL: &str = "
         SELECT provider, response_id, request_id, terms, created_at, term, mac

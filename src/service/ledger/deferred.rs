@@ -53,7 +53,7 @@ pub(super) async fn keep(
     // What was written before, by a commit of which nobody knew, wrote its row, too: by now that may be taken.
     let first = unsettled.iter().zip(is_first).filter(|(_, is_first)| *is_first);
     let first: Vec<_> = first.map(|((settlement, _), _)| &settlement.objects).collect();
-    // In the order in which a rotation signs them again, so neither waits for what the other has.
+    // In one order, whoever else takes several of them.
     let mut charges: Vec<_> = first.iter().filter_map(|objects| objects.deferred.as_deref()).collect();
     charges.sort_by_key(|charge| (&charge.response_id, &charge.provider));
     for charge in charges {

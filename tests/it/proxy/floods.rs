@@ -163,16 +163,21 @@ async fn a_flood_of_resets_or_of_header_frames_ends_its_connection_alone() {
 
 #[tokio::test]
 async fn x10_bodies_and_heads_beyond_their_bounds_are_refused_by_name() {
+    const CHAT: &str = "/v1/chat/completions";
     let server = still_server(&[]).await;
     let (id, secret) = server.mint(json!({})).await;
     let with = |value: String| format!(r#"{{"model":"sandbox-mini","messages":[],"x":{value}}}"#);
     let deep = with("[".repeat(1000) + &"]".repeat(1000));
     let wide = with(format!("[{}1]", "1,".repeat(1_000_000)));
     let large = with(format!("\"{}\"", "x".repeat(33 << 20)));
-    for (body, status, code) in
-        [(deep, 400, "invalid_body"), (wide, 400, "invalid_body"), (large, 413, "body_too_large")]
-    {
-        let answer = server.call(server.proxied(&secret, "/v1/chat/completions", body)).await;
+    for (path, body, status, code) in [
+        (CHAT, deep, 400, "invalid_body"),
+        (CHAT, wide, 400, "invalid_body"),
+        (CHAT, large.clone(), 413, "body_too_large"),
+        // A form may be larger here; what is no form may not.
+        ("/v1/images/edits", large, 413, "body_too_large"),
+    ] {
+        let answer = server.call(server.proxied(&secret, path, body)).await;
         assert_refusal(&answer, "openai", status, "invalid_request_error", code, code);
     }
     let mut raw = Raw::connect(&server).await;
@@ -180,7 +185,7 @@ async fn x10_bodies_and_heads_beyond_their_bounds_are_refused_by_name() {
         .await;
     assert_eq!(raw.said().await.unwrap().status, 431);
     assert!(server.sandbox.requests().is_empty());
-    assert_eq!(server.entries(&id).await.len(), 3);
+    assert_eq!(server.entries(&id).await.len(), 4);
 }
 
 #[tokio::test]

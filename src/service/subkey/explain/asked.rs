@@ -83,3 +83,16 @@ impl fmt::Display for Request {
         write!(f, "{} {}", self.method, self.path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_needs_a_model_where_its_path_names_it() {
+        let needs = |operation, dialect| Asked::Operation { operation, dialect }.needs_model();
+        assert!(needs(Operation::Chat, Some(Dialect::Gemini)));
+        assert!(!needs(Operation::Chat, Some(Dialect::OpenAi)));
+        assert!(!needs(Operation::Files, None));
+    }
+}
